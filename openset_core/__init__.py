@@ -1,0 +1,123 @@
+"""openset: a plugin framework for open-set recognition.
+
+    import openset_core as openset
+    run = openset.run(plugins=["m2iosr", "vgg13"], protocol="digits")
+    print(run.results.table())
+
+Names are imported when they are first used, so that `import openset_core` loads neither
+numpy nor torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from openset_core.errors import OpensetError
+from openset_core.hookspecs import HOOK_API, hookimpl
+from openset_core.specs import (
+    BackboneSpec,
+    DatasetSpec,
+    FamilySpec,
+    NoOptions,
+    ObserverSpec,
+    ProtocolSpec,
+    RepresentationLossSpec,
+    SampleGeneratorSpec,
+    UnknownScorerSpec,
+    option,
+)
+
+if TYPE_CHECKING:
+    from openset_core.api import load_run, run, run_trials
+    from openset_core.components import (
+        Backbone,
+        BackboneContext,
+        Batch,
+        FeatureMap,
+        Features,
+        GeneratorContext,
+        LossContext,
+        OptimizerRecipe,
+        Phase,
+        RepresentationLoss,
+        SampleGenerator,
+    )
+    from openset_core.data.images import DataRequest, ImageSet
+    from openset_core.observers import Observer, RunEvent
+    from openset_core.scorer import FeatureSource, FeatureTable, UnknownScorer
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Backbone": "components",
+    "BackboneContext": "components",
+    "Batch": "components",
+    "DataRequest": "data.images",
+    "FeatureMap": "components",
+    "FeatureSource": "scorer",
+    "FeatureTable": "scorer",
+    "Features": "components",
+    "GeneratorContext": "components",
+    "ImageSet": "data.images",
+    "LossContext": "components",
+    "Observer": "observers",
+    "OptimizerRecipe": "components",
+    "Phase": "components",
+    "RepresentationLoss": "components",
+    "RunEvent": "observers",
+    "SampleGenerator": "components",
+    "UnknownScorer": "scorer",
+    "load_run": "api",
+    "run": "api",
+    "run_trials": "api",
+}
+
+__all__ = [
+    "HOOK_API",
+    "Backbone",
+    "BackboneContext",
+    "BackboneSpec",
+    "Batch",
+    "DataRequest",
+    "DatasetSpec",
+    "FamilySpec",
+    "FeatureMap",
+    "FeatureSource",
+    "FeatureTable",
+    "Features",
+    "GeneratorContext",
+    "ImageSet",
+    "LossContext",
+    "NoOptions",
+    "Observer",
+    "ObserverSpec",
+    "OpensetError",
+    "OptimizerRecipe",
+    "Phase",
+    "ProtocolSpec",
+    "RepresentationLoss",
+    "RepresentationLossSpec",
+    "RunEvent",
+    "SampleGenerator",
+    "SampleGeneratorSpec",
+    "UnknownScorer",
+    "UnknownScorerSpec",
+    "__version__",
+    "hookimpl",
+    "load_run",
+    "option",
+    "run",
+    "run_trials",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        module = importlib.import_module(f"openset_core.{_LAZY[name]}")
+        return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

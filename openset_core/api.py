@@ -1,0 +1,170 @@
+"""The Python interface: the same runs as the command line, with results as objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from openset_core.config import Overrides
+from openset_core.experiment import Experiment, resolve
+from openset_core.observers import Observer
+from openset_core.results import Results, TrialsResults
+from openset_core.runs import RunFolder, Runtime, Stages, claim_folder, open_folder, read_metrics
+
+DEFAULT_RUNS = Path("runs")
+
+
+@attrs.frozen
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: where everything about it is kept.
+        experiment: what was run.
+        results: what came out.
+    """
+
+    folder: Path
+    experiment: Experiment
+    results: Results
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The record of each epoch: loss terms, rate, validation accuracy, seconds."""
+        return read_metrics(RunFolder(self.folder))
+
+
+@attrs.frozen
+class Trials:
+    """Several trials of one experiment.
+
+    Attributes:
+        runs: one run a trial.
+    """
+
+    runs: tuple[Run, ...]
+
+    @property
+    def results(self) -> TrialsResults:
+        """Means and deviations over the trials."""
+        return TrialsResults(tuple(run.results for run in self.runs))
+
+
+def run(
+    plugins: str | Sequence[str] = (),
+    protocol: str | None = None,
+    *,
+    trial: int | None = None,
+    seed: int | None = None,
+    epochs: int | None = None,
+    set: Mapping[str, Mapping[str, Any]] | None = None,
+    experiment: str | Path | None = None,
+    out: str | Path | None = None,
+    data_root: str | Path | None = None,
+    download: bool = False,
+    device: str = "auto",
+    devices: int = 1,
+    observers: Sequence[Observer] = (),
+) -> Run:
+    """Train, extract, score and evaluate one trial; what is already done is not repeated.
+
+    Args:
+        plugins: names of parts, for example `["m2iosr", "vgg13"]`.
+        protocol: name of a protocol, or path of a TOML file; `digits` by default.
+        trial: number of the trial, 0 by default.
+        seed: training seed, 0 by default.
+        epochs: passes over the training images; the recipe's by default.
+        set: options by part, for example `{"m2iosr": {"gamma": 0.2}}`.
+        experiment: an experiment TOML that stands for what is not given here.
+        out: run folder; a name made from the experiment under `runs/` by default.
+        data_root: folder of data sets; $OPENSET_DATA or `./data` by default.
+        download: whether missing data may be fetched.
+        device: `"auto"` or `"cpu"`.
+        devices: number of devices; more than one trains data-parallel.
+        observers: told of what happens.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        OpensetError: a mistake that the caller can mend, in one sentence.
+    """
+    resolved = resolve(
+        plugins,
+        protocol,
+        trial,
+        seed,
+        overrides=with_epochs(set, epochs),
+        file=Path(experiment) if experiment else None,
+    )
+    runtime = Runtime(
+        data_root=Path(data_root) if data_root else None,
+        download=download,
+        device=device,
+        devices=devices,
+        observers=tuple(observers),
+    )
+    folder = Path(out) if out else DEFAULT_RUNS / resolved.default_folder_name()
+    return carry_out(resolved, folder, runtime)
+
+
+def run_trials(
+    plugins: str | Sequence[str] = (),
+    protocol: str | None = None,
+    *,
+    trials: Sequence[int] | None = None,
+    out: str | Path | None = None,
+    **options: Any,
+) -> Trials:
+    """Run several trials of one experiment, all of the protocol's by default.
+
+    Args:
+        plugins: names of parts.
+        protocol: name of a protocol or path of a TOML file.
+        trials: numbers of the trials; None for all.
+        out: folder that holds a run folder for each trial.
+        **options: as for `run`, without `trial`.
+    """
+    if trials is None:
+        file = options.get("experiment")
+        first = resolve(plugins, protocol, file=Path(file) if file else None)
+        trials = range(first.protocol.trials)
+    runs = []
+    for number in trials:
+        target = Path(out) / f"trial{number}" if out else None
+        runs.append(run(plugins, protocol, trial=number, out=target, **options))
+    return Trials(tuple(runs))
+
+
+def load_run(folder: str | Path) -> Run:
+    """Open a finished run.
+
+    Raises:
+        RunFolderError: not a run folder, or not finished.
+    """
+    opened, experiment = open_folder(Path(folder))
+    return Run(opened.path, experiment, Results.load(opened.results))
+
+
+def carry_out(experiment: Experiment, folder: Path, runtime: Runtime) -> Run:
+    """Do whatever is missing of an experiment in a folder."""
+    claimed = claim_folder(folder, experiment)
+    # Scorers of earlier calls stay in the results, so the folder's own list counts.
+    whole = resolve(file=claimed.experiment)
+    stages = Stages.begin(claimed, whole, runtime)
+    try:
+        results = stages.everything()
+    finally:
+        stages.observers.close()
+    return Run(folder, whole, results)
+
+
+def with_epochs(overrides: Mapping[str, Mapping[str, Any]] | None, epochs: int | None) -> Overrides:
+    """Options by section, with the number of epochs among them."""
+    merged: Overrides = {name: dict(values) for name, values in (overrides or {}).items()}
+    if epochs is not None:
+        merged.setdefault("training", {})["epochs"] = epochs
+    return merged

@@ -1,0 +1,97 @@
+"""What several commands share: options, the interrupt handler, printing."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from openset_core.errors import Interrupted
+
+
+def runtime_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options on where and how to compute."""
+    for decorate in reversed(
+        [
+            click.option(
+                "--data-root",
+                type=click.Path(path_type=Path),
+                help="Folder of data sets [default: $OPENSET_DATA, else ./data].",
+            ),
+            click.option("--download", is_flag=True, help="Fetch data sets that are missing."),
+            click.option(
+                "--device",
+                type=click.Choice(["auto", "cpu"]),
+                default="auto",
+                show_default=True,
+                help="cpu leaves a GPU alone.",
+            ),
+            click.option("--quiet", "-q", is_flag=True, help="Show results only, no progress."),
+        ]
+    ):
+        command = decorate(command)
+    return command
+
+
+@contextlib.contextmanager
+def interruptible(folder: Callable[[], Path | None]) -> Iterator[Callable[[], None]]:
+    """Let Ctrl-C stop between two steps, so that what is being written is finished first.
+
+    A second Ctrl-C stops at once.
+
+    Args:
+        folder: tells the run folder, for the advice on how to go on.
+
+    Yields:
+        A function that raises `Interrupted` once Ctrl-C was pressed.
+    """
+    pressed = False
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+        click.echo("\nstopping after this step (Ctrl-C again stops at once)", err=True)
+
+    def should_stop() -> None:
+        if pressed:
+            where = folder()
+            raise Interrupted(
+                f"interrupted; what was finished is kept, go on with: openset run {where}"
+                if where
+                else "interrupted"
+            )
+
+    previous = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield should_stop
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def progress(quiet: bool) -> tuple[Any, ...]:
+    """The progress display as a tuple of observers."""
+    from openset_core.cli.progress import Progress
+
+    return () if quiet else (Progress(),)
+
+
+def print_files(folder: Path) -> None:
+    """The files of a run folder that a user may want."""
+    click.echo(f"\nwritten to {folder}:")
+    for name, what in (
+        ("results.json", "every metric of every scorer"),
+        ("model/", "the trained model"),
+        ("features.h5", "embeddings and logits of every sample"),
+        ("scores.h5", "scores of every sample"),
+        ("metrics.jsonl", "losses and validation accuracy by epoch"),
+        ("experiment.toml", "everything needed to repeat the run"),
+    ):
+        if (folder / name).exists():
+            click.echo(f"  {name:<16} {what}")

@@ -1,0 +1,161 @@
+"""`openset run`: train, extract, score, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from openset_core.cli.common import interruptible, print_files, progress, runtime_options
+
+
+@click.command()
+@click.argument("experiment", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--plugins", "-p", default="", help="Parts by name, separated by commas: m2iosr,vgg13,openmax."
+)
+@click.option("--protocol", help="Name of a protocol or path of a TOML file [default: digits].")
+@click.option("--trial", type=int, help="Number of the trial [default: 0].")
+@click.option("--trials", help='"all", or numbers separated by commas; mean and deviation.')
+@click.option("--seed", type=int, help="Training seed [default: 0].")
+@click.option("--epochs", type=int, help="Passes over the training images [default: the recipe's].")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="PART.OPTION=VALUE",
+    help="Set an option, for example m2iosr.gamma=0.2 or training.lr=0.05; may be repeated.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    help="Number format while training [default: auto].",
+)
+@click.option("--devices", type=int, default=1, show_default=True, help="Train on so many devices.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Run folder; with --trials the folder of run folders [default: a name under runs/].",
+)
+@runtime_options
+def run(
+    experiment: Path | None,
+    plugins: str,
+    protocol: str | None,
+    trial: int | None,
+    trials: str | None,
+    seed: int | None,
+    epochs: int | None,
+    assignments: tuple[str, ...],
+    precision: str | None,
+    devices: int,
+    out: Path | None,
+    data_root: Path | None,
+    download: bool,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Train a method, score the test sets and print the results.
+
+    EXPERIMENT is an experiment TOML, or a run folder to go on with. What is already done
+    is not done again.
+    """
+    from openset_core import api, config
+    from openset_core.errors import ConfigError, RunFolderError
+    from openset_core.experiment import resolve
+    from openset_core.runs import Runtime
+
+    if devices < 1:
+        raise ConfigError(f"--devices {devices} must be at least 1")
+    if trial is not None and trials is not None:
+        raise ConfigError("--trial and --trials exclude each other")
+    overrides = config.merge(
+        config.parse_assignments(assignments),
+        {"training": {"epochs": epochs}} if epochs is not None else {},
+        {"training": {"precision": precision}} if precision else {},
+    )
+    file = experiment
+    if experiment is not None and experiment.is_dir():
+        if out is not None and out != experiment:
+            raise RunFolderError(f"{experiment} is the run folder already; leave out --out")
+        out, file = experiment, experiment / "experiment.toml"
+        if not file.exists():
+            raise RunFolderError(f"{experiment} is not a run folder: it has no experiment.toml")
+
+    current: list[Path] = []
+    with interruptible(lambda: current[-1] if current else None) as should_stop:
+        runtime = Runtime(
+            data_root=data_root,
+            download=download,
+            device=device,
+            devices=devices,
+            observers=progress(quiet),
+            should_stop=should_stop,
+        )
+        finished = []
+        for number in _trial_numbers(trial, trials, lambda: _count(plugins, protocol, file)):
+            resolved = resolve(plugins, protocol, number, seed, overrides, file)
+            folder = out or api.DEFAULT_RUNS / resolved.default_folder_name()
+            if out and trials is not None:
+                folder = out / f"trial{number}"
+            current.append(folder)
+            if not quiet:
+                click.echo(_headline(resolved, folder), err=True)
+            finished.append(api.carry_out(resolved, folder, runtime))
+            should_stop()
+    _print(finished, trials is not None)
+
+
+def _count(plugins: str, protocol: str | None, file: Path | None) -> int:
+    from openset_core.experiment import resolve
+
+    return resolve(plugins, protocol, file=file, trial=0).protocol.trials
+
+
+def _trial_numbers(trial: int | None, trials: str | None, count: object) -> list[int | None]:
+    from openset_core.errors import ConfigError
+
+    if trials is None:
+        return [trial]
+    if trials.strip() == "all":
+        return list(range(count()))  # type: ignore[operator]
+    try:
+        return [int(number) for number in trials.split(",")]
+    except ValueError:
+        raise ConfigError(f'--trials {trials!r} is neither "all" nor numbers like 0,2,4') from None
+
+
+def _headline(experiment: object, folder: Path) -> str:
+    from openset_core.experiment import Experiment
+
+    assert isinstance(experiment, Experiment)
+    selection = experiment.selection
+    parts = [f"loss {selection.loss.name}", f"backbone {selection.backbone.name}"]
+    if selection.generator:
+        parts.append(f"generator {selection.generator.name}")
+    parts.append("scorers " + ", ".join(part.name for part in selection.scorers))
+    return (
+        f"{'; '.join(parts)}; protocol {experiment.protocol.name}, trial {experiment.trial}, seed "
+        f"{experiment.seed}; folder {folder}"
+    )
+
+
+def _print(runs: list[object], many: bool) -> None:
+    from openset_core.api import Run
+    from openset_core.results import TrialsResults
+
+    finished = [item for item in runs if isinstance(item, Run)]
+    for item in finished:
+        results = item.results
+        unknown = sum(n for part, n in results.samples.items() if part.startswith("unknown/"))
+        click.echo(
+            f"\n{results.method} on {results.backbone}, protocol {results.protocol}, trial "
+            f"{results.trial}: {results.samples['known']} known and {unknown} unknown test "
+            "samples, percent"
+        )
+        click.echo(results.table())
+    if many:
+        click.echo(f"\nmean ± standard deviation over {len(finished)} trials, percent")
+        click.echo(TrialsResults(tuple(item.results for item in finished)).table())
+    for item in finished:
+        print_files(item.folder)

@@ -1,0 +1,77 @@
+"""`openset train|extract|score|show RUN`: the stages of a run, one at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from openset_core.cli.common import interruptible, progress, runtime_options
+
+RUN_ARGUMENT = click.argument("run", type=click.Path(path_type=Path))
+
+
+def _stages(run: Path, stop: Any, quiet: bool, plugins: str = "", **runtime: Any) -> Any:
+    from openset_core.experiment import resolve
+    from openset_core.plugins import registry, split_names
+    from openset_core.runs import Runtime, Stages, claim_folder, open_folder
+
+    folder, experiment = open_folder(run)
+    if plugins:
+        from openset_core.errors import CompositionError
+
+        parts = [registry().find(name) for name in split_names(plugins)]
+        for part in parts:
+            if part.kind != "scorer":
+                raise CompositionError(
+                    f"{part.name} is a {part.kind}; `openset score` adds scorers only"
+                )
+        names = [*experiment.selection.names, *(part.reference for part in parts)]
+        claim_folder(run, resolve(names, file=folder.experiment))
+        folder, experiment = open_folder(run)
+    observers = progress(quiet)
+    return Stages.begin(
+        folder, experiment, Runtime(observers=observers, should_stop=stop, **runtime)
+    )
+
+
+@click.command()
+@RUN_ARGUMENT
+@click.option("--devices", type=int, default=1, show_default=True, help="Train on so many devices.")
+@runtime_options
+def train(run: Path, quiet: bool, **runtime: Any) -> None:
+    """Train the network of a run folder, or go on with it."""
+    with interruptible(lambda: run) as stop:
+        _stages(run, stop, quiet, **runtime).train()
+
+
+@click.command()
+@RUN_ARGUMENT
+@runtime_options
+def extract(run: Path, quiet: bool, **runtime: Any) -> None:
+    """Compute the features of every sample with the trained network."""
+    with interruptible(lambda: run) as stop:
+        _stages(run, stop, quiet, **runtime).extract()
+
+
+@click.command()
+@RUN_ARGUMENT
+@click.option("--plugins", "-p", default="", help="Scorers to add, separated by commas.")
+@runtime_options
+def score(run: Path, plugins: str, quiet: bool, **runtime: Any) -> None:
+    """Score stored features, with more scorers if wanted; the network is not used."""
+    with interruptible(lambda: run) as stop:
+        stages = _stages(run, stop, quiet, plugins, **runtime)
+        stages.extract()
+        results = stages.score()
+    click.echo(results.table())
+
+
+@click.command()
+@RUN_ARGUMENT
+def show(run: Path) -> None:
+    """Print the results of a finished run again."""
+    from openset_core.api import load_run
+
+    click.echo(load_run(run).results.table())

@@ -1,0 +1,85 @@
+"""From a protocol and a trial to index lists: training, validation, known test, unknown test."""
+
+from __future__ import annotations
+
+import hashlib
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from openset_core.data.images import ImageSet
+from openset_core.errors import ProtocolError
+
+Indices = npt.NDArray[np.int64]
+
+
+@attrs.frozen(kw_only=True)
+class Split:
+    """Samples of one part.
+
+    Attributes:
+        index: rows of the data set, int64 [n], ascending.
+        label: int64 [n]; 0..K-1 for known samples, the data set's own class for unknown.
+    """
+
+    index: Indices = attrs.field(eq=False)
+    label: Indices = attrs.field(eq=False)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def fingerprint(self) -> str:
+        """Hash of rows and labels."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.index))
+        digest.update(np.ascontiguousarray(self.label))
+        return digest.hexdigest()[:16]
+
+
+def check_classes(classes: tuple[int, ...], image_set: ImageSet, where: str) -> None:
+    """Raise `ProtocolError` for a class that the data set does not have."""
+    bad = [number for number in classes if not 0 <= number < len(image_set.classes)]
+    if bad:
+        raise ProtocolError(
+            f"{where} names class {bad[0]}, the data set has classes 0 to "
+            f"{len(image_set.classes) - 1}"
+        )
+
+
+def stratified(labels: Indices, fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Split rows so that each class gives `fraction` of its samples to the second part.
+
+    Every class keeps at least one sample in the first part. The same labels, fraction and
+    seed always give the same split.
+
+    Returns:
+        Rows of the first and of the second part, each ascending.
+    """
+    rng = np.random.default_rng(seed)
+    second = []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        count = min(round(fraction * len(rows)), len(rows) - 1)
+        second.append(rng.permutation(rows)[:count])
+    chosen = np.zeros(len(labels), dtype=bool)
+    chosen[np.concatenate(second)] = True
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def known_rows(labels: Indices, known: tuple[int, ...]) -> Split:
+    """The rows of the known classes, relabelled by position in `known`."""
+    lookup = {original: position for position, original in enumerate(known)}
+    rows = np.flatnonzero(np.isin(labels, known))
+    relabelled = np.array([lookup[int(label)] for label in labels[rows]], dtype=np.int64)
+    return Split(index=rows, label=relabelled)
+
+
+def class_rows(labels: Indices, classes: tuple[int, ...]) -> Split:
+    """The rows of some classes, with the data set's own labels."""
+    rows = np.flatnonzero(np.isin(labels, classes))
+    return Split(index=rows, label=labels[rows])
+
+
+def take(split: Split, rows: Indices) -> Split:
+    """Some rows of a split."""
+    return Split(index=split.index[rows], label=split.label[rows])

@@ -1,0 +1,241 @@
+"""An experiment: everything that decides a run's result, resolved to its last default."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from openset_core import config
+from openset_core.errors import ConfigError, did_you_mean
+from openset_core.plugins import Registry, Selection, registry, select, split_names
+from openset_core.protocols import Protocol, load_protocol
+from openset_core.training.options import TrainingOptions
+
+DEFAULT_PROTOCOL = "digits"
+TRAINING_SECTION = "training"
+
+
+@attrs.frozen(kw_only=True)
+class ExperimentFile:
+    """What an experiment TOML may say beside the option tables of parts.
+
+    Attributes:
+        plugins: part names.
+        protocol: name or path.
+        trial: number of the trial.
+        seed: training seed.
+        training: training options that differ from the recipe.
+        record: what a finished run wrote down; ignored when read.
+    """
+
+    plugins: tuple[str, ...] = ()
+    protocol: str = DEFAULT_PROTOCOL
+    trial: int = attrs.field(default=0, validator=attrs.validators.ge(0))
+    seed: int = attrs.field(default=0, validator=attrs.validators.ge(0))
+    training: dict[str, Any] = attrs.field(factory=dict)
+    record: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class Experiment:
+    """A resolved experiment.
+
+    Attributes:
+        selection: the parts.
+        protocol: the protocol.
+        trial: number of the trial.
+        seed: training seed.
+        training: training options.
+        options: each part's options, by name.
+        changes: what the user set himself, for the run's default name.
+    """
+
+    selection: Selection
+    protocol: Protocol
+    trial: int
+    seed: int
+    training: TrainingOptions
+    options: dict[str, Any]
+    changes: dict[str, dict[str, Any]] = attrs.field(factory=dict, eq=False)
+
+    def to_toml(self) -> dict[str, Any]:
+        """Plain values that `resolve` turns back into this experiment."""
+        return {
+            "plugins": self.selection.names,
+            "protocol": self.protocol.name,
+            "trial": self.trial,
+            "seed": self.seed,
+            TRAINING_SECTION: config.unstructure(self.training),
+            **{name: config.unstructure(options) for name, options in self.options.items()},
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of what decides the trained weights; scorers and observers do not."""
+        selection = self.selection
+        parts = [selection.loss, selection.backbone]
+        if selection.generator:
+            parts.append(selection.generator)
+        relevant = {
+            "parts": {part.kind: part.name for part in parts},
+            "options": {part.name: config.unstructure(self.options[part.name]) for part in parts},
+            "protocol": self.protocol.digest,
+            "trial": self.trial,
+            "seed": self.seed,
+            "training": config.unstructure(self.training),
+        }
+        return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def method(self) -> str:
+        """Loss and generator, as published figures name them."""
+        generator = self.selection.generator
+        return self.selection.loss.name + (f"+{generator.name}" if generator else "")
+
+    @property
+    def default_scorer(self) -> str:
+        """The method's own score rule."""
+        defaults = self.selection.loss.spec.default_scorers
+        return defaults[0] if defaults else self.selection.scorers[0].name
+
+    def default_folder_name(self) -> str:
+        """A run's folder name: the same experiment always gets the same one.
+
+        What the user set himself enters as a short hash; scorers do not, so that another
+        scorer joins the run that is already there.
+        """
+        selection = self.selection
+        parts = [
+            self.protocol.path.stem,
+            selection.loss.name,
+            *([selection.generator.name] if selection.generator else []),
+            selection.backbone.name,
+            f"trial{self.trial}",
+            f"seed{self.seed}",
+        ]
+        changes = {
+            section: values
+            for section, values in self.changes.items()
+            if values and section not in {part.name for part in selection.scorers}
+        }
+        if changes:
+            text = json.dumps(changes, sort_keys=True)
+            parts.append(hashlib.sha256(text.encode()).hexdigest()[:6])
+        return re.sub(r"[^A-Za-z0-9._+-]+", "_", "-".join(parts))
+
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """Names of what differs between this experiment and a recorded one."""
+        ours = self.to_toml()
+        scorers = {part.name for part in self.selection.scorers}
+        keys = (ours.keys() | other.keys()) - {"record", "plugins"} - scorers
+        found = []
+        for key in sorted(keys):
+            mine, theirs = ours.get(key), other.get(key)
+            if mine == theirs:
+                continue
+            if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+                names = sorted(mine.keys() | theirs.keys())
+                found += [f"{key}.{name}" for name in names if mine.get(name) != theirs.get(name)]
+            else:
+                found.append(key)
+        return found
+
+
+def resolve(
+    plugins: str | Sequence[str] = (),
+    protocol: str | None = None,
+    trial: int | None = None,
+    seed: int | None = None,
+    overrides: config.Overrides | None = None,
+    file: Path | None = None,
+    registry_: Registry | None = None,
+) -> Experiment:
+    """Resolve a user's wishes into an experiment.
+
+    Options come, from weak to strong, from: the part's and the core's defaults, the
+    protocol's general training recipe, the method's own recipe, the protocol's recipe and
+    options for the method, the experiment file, the user's overrides.
+
+    Args:
+        plugins: part names; those of the file when empty.
+        protocol: name or path of a protocol.
+        trial: number of the trial.
+        seed: training seed.
+        overrides: options by section, as from `--set`.
+        file: an experiment TOML.
+        registry_: where parts are looked up.
+
+    Raises:
+        OpensetError: of the kind that fits, naming the key.
+    """
+    installed = registry_ or registry()
+    base, tables = _read_file(file)
+    names = split_names(plugins) or list(base.plugins)
+    chosen = load_protocol(protocol or base.protocol, installed)
+    trial = base.trial if trial is None else trial
+    chosen.check_trial(trial)
+    content = chosen.content
+    selection = select(names, content.defaults, installed)
+    user = config.merge(
+        {TRAINING_SECTION: base.training} if base.training else {}, tables, overrides or {}
+    )
+    _check_sections(user, selection)
+    loss, generator = selection.loss, selection.generator
+    method = loss.name + (f"+{generator.name}" if generator else "")
+    recipe = config.merge(
+        {TRAINING_SECTION: content.training},
+        {TRAINING_SECTION: dict(loss.spec.recipe)},
+        {TRAINING_SECTION: dict(generator.spec.recipe) if generator else {}},
+        {TRAINING_SECTION: content.recipes.get(loss.name, {})},
+        {TRAINING_SECTION: content.recipes.get(method, {})},
+        user,
+    )[TRAINING_SECTION]
+    options = {
+        part.name: config.structure(
+            {**content.options.get(part.name, {}), **user.get(part.name, {})},
+            part.spec.config,
+            part.name,
+        )
+        for part in selection.parts
+    }
+    return Experiment(
+        selection=selection,
+        protocol=chosen,
+        trial=trial,
+        seed=base.seed if seed is None else seed,
+        training=config.structure(recipe, TrainingOptions, TRAINING_SECTION),
+        options=options,
+        changes=user,
+    )
+
+
+def _read_file(path: Path | None) -> tuple[ExperimentFile, config.Overrides]:
+    """Split an experiment TOML into its own keys and the option tables of parts."""
+    if path is None:
+        return ExperimentFile(), {}
+    values = config.read_toml(path, "experiment")
+    own = {field.name for field in attrs.fields(ExperimentFile)}
+    tables = {key: value for key, value in values.items() if key not in own}
+    for key, value in tables.items():
+        if not isinstance(value, dict):
+            raise ConfigError(f"{path} has no option {key!r}{did_you_mean(key, own)}")
+    rest = {key: value for key, value in values.items() if key in own}
+    return config.structure(rest, ExperimentFile, str(path)), tables
+
+
+def _check_sections(user: config.Overrides, selection: Selection) -> None:
+    """Every option table must belong to a chosen part."""
+    allowed = {part.name for part in selection.parts} | {TRAINING_SECTION}
+    for section in user:
+        if section not in allowed:
+            raise ConfigError(
+                f"options for {section!r} are given, which is not part of this experiment"
+                f"{did_you_mean(section, allowed)}; it has {', '.join(sorted(allowed))}"
+            )

@@ -1,0 +1,75 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from openset_core.errors import RunFolderError
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write beside a file, flush, then rename: readers see the old file or the whole new one.
+
+    Yields:
+        The path to write to; it becomes `path` when the block ends without an error.
+
+    Raises:
+        RunFolderError: the folder cannot be written or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with explained(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb+") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an operating system's error about an output path into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None and "write" not in str(error).lower():
+            raise
+        reason = {
+            errno.ENOSPC: "the disk is full; free some space",
+            errno.EDQUOT: "the disk quota is used up; free some space",
+            errno.EACCES: "permission denied; choose another folder with --out",
+            errno.EPERM: "permission denied; choose another folder with --out",
+            errno.EROFS: "the file system is read-only; choose another folder with --out",
+            errno.ENOTDIR: "a part of the path is a file; choose another folder with --out",
+            errno.EEXIST: "a file is in the way; choose another folder with --out",
+        }.get(error.errno or 0, str(error))
+        raise RunFolderError(f"{path} cannot be written: {reason}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_with(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let a library write a file, atomically."""
+    with replacing(path) as temporary:
+        write(temporary)
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's contents."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

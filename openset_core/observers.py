@@ -1,0 +1,112 @@
+"""Run events and who receives them: progress displays, loggers, experiment trackers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class RunEvent:
+    """Something that happened in a run; the classes below say what."""
+
+
+@attrs.frozen(kw_only=True)
+class RunStarted(RunEvent):
+    """A run begins or goes on.
+
+    Attributes:
+        folder: the run folder.
+        experiment: the resolved experiment as plain values.
+    """
+
+    folder: Path
+    experiment: Mapping[str, Any]
+
+
+@attrs.frozen(kw_only=True)
+class TrainingStarted(RunEvent):
+    """Training begins, or goes on after `first_epoch` finished epochs."""
+
+    first_epoch: int
+    epochs: int
+    steps_per_epoch: int
+    parameters: int
+    training_parameters: int
+    device: str
+    precision: str
+
+
+@attrs.frozen(kw_only=True)
+class StepsDone(RunEvent):
+    """Some training steps are done; sent about once a second.
+
+    Attributes:
+        epoch: epoch from 0.
+        step: finished steps of this epoch.
+        terms: running mean of each loss term in this epoch.
+        rate: learning rate of the first phase.
+        seconds_left: estimate until training ends.
+    """
+
+    epoch: int
+    step: int
+    terms: Mapping[str, float]
+    rate: float
+    seconds_left: float
+
+
+@attrs.frozen(kw_only=True)
+class EpochDone(RunEvent):
+    """An epoch is done and its checkpoint written; `record` is its line in metrics.jsonl."""
+
+    epoch: int
+    record: Mapping[str, Any]
+
+
+@attrs.frozen(kw_only=True)
+class StageDone(RunEvent):
+    """A stage (`train`, `extract`, `score`) is done, or was found done."""
+
+    stage: str
+    seconds: float
+    detail: str
+    skipped: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class RunDone(RunEvent):
+    """Everything is done; `results` is what results.json holds."""
+
+    folder: Path
+    results: Mapping[str, Any]
+
+
+class Observer:
+    """Base of every observer; it must not change the run."""
+
+    def receive(self, event: RunEvent) -> None:
+        """Take notice of an event."""
+
+    def close(self) -> None:
+        """The run ended, with or without success."""
+
+
+@attrs.frozen
+class Observers:
+    """Several observers as one."""
+
+    members: Sequence[Observer] = ()
+
+    def send(self, event: RunEvent) -> None:
+        """Tell every observer."""
+        for observer in self.members:
+            observer.receive(event)
+
+    def close(self) -> None:
+        """Close every observer."""
+        for observer in self.members:
+            observer.close()

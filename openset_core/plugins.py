@@ -1,0 +1,370 @@
+"""Discovery of plugins and resolution of names.
+
+pluggy's own entry-point loader stops at the first broken plugin and silently drops the
+second of two distributions that offer one name, so plugins are loaded here one by one:
+each failure is kept with the plugin's distribution and reason, and harms nobody who does
+not ask for that plugin.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import attrs
+import pluggy
+
+from openset_core import hookspecs, specs
+from openset_core.errors import CompositionError, PluginError, did_you_mean
+
+GROUP = "openset"
+DISABLE_VARIABLE = "OPENSET_DISABLE_PLUGINS"
+PART_KINDS = ("backbone", "loss", "scorer", "generator", "observer")
+HOOK_KINDS: dict[str, tuple[type, ...]] = {
+    "openset_backbones": (specs.BackboneSpec, specs.FamilySpec),
+    "openset_representation_losses": (specs.RepresentationLossSpec, specs.FamilySpec),
+    "openset_unknown_scorers": (specs.UnknownScorerSpec, specs.FamilySpec),
+    "openset_sample_generators": (specs.SampleGeneratorSpec, specs.FamilySpec),
+    "openset_datasets": (specs.DatasetSpec,),
+    "openset_protocols": (specs.ProtocolSpec,),
+    "openset_observers": (specs.ObserverSpec,),
+}
+
+
+@attrs.frozen(kw_only=True)
+class Part:
+    """A spec together with where it comes from."""
+
+    spec: Any
+    distribution: str
+    version: str
+    asked: str = attrs.field(default="", eq=False)
+    """How the user named the part, where the bare name would not do."""
+
+    @property
+    def kind(self) -> str:
+        """Kind of the part; a family has the kind of its members."""
+        return self.spec.of if isinstance(self.spec, specs.FamilySpec) else self.spec.kind
+
+    @property
+    def name(self) -> str:
+        """The part's name, or a family's `prefix:NAME`."""
+        return str(self.spec.name)
+
+    @property
+    def reference(self) -> str:
+        """The name to write down, so that the same part is found again."""
+        return self.asked or self.name
+
+    @property
+    def qualified(self) -> str:
+        """The name that is never ambiguous."""
+        return f"{self.distribution}/{self.kind}:{self.name}"
+
+    def load(self) -> Any:
+        """Import the factory.
+
+        Raises:
+            PluginError: the plugin's module fails to import.
+        """
+        try:
+            return specs.load_factory(self.spec.factory)
+        except Exception as error:
+            raise PluginError(
+                f"{self.kind} {self.name} of {self.distribution} {self.version} fails to load: "
+                f"{_reason(error)}"
+            ) from error
+
+
+@attrs.frozen(kw_only=True)
+class BrokenPlugin:
+    """An entry point that could not be used, with the reason."""
+
+    entry_point: str
+    distribution: str
+    version: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"plugin {self.entry_point} of {self.distribution} {self.version}: {self.reason}"
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+class Registry:
+    """Every part that the installed plugins announce.
+
+    Args:
+        entry_points: entry points to load; those of the group `openset` by default.
+    """
+
+    def __init__(self, entry_points: Iterable[Any] | None = None) -> None:
+        self.parts: list[Part] = []
+        self.broken: list[BrokenPlugin] = []
+        self._manager = pluggy.PluginManager("openset")
+        self._manager.add_hookspecs(hookspecs)
+        if entry_points is None:
+            entry_points = importlib.metadata.entry_points(group=GROUP)
+        disabled = {
+            name for name in re.split(r"[\s,]+", os.environ.get(DISABLE_VARIABLE, "")) if name
+        }
+        for entry_point in sorted(entry_points, key=lambda item: item.name):
+            distribution = entry_point.dist.name if entry_point.dist else "unknown"
+            version = entry_point.dist.version if entry_point.dist else "?"
+            if distribution in disabled or entry_point.name in disabled:
+                continue
+            self._load(entry_point, distribution, version)
+
+    def _load(self, entry_point: Any, distribution: str, version: str) -> None:
+        try:
+            parts = self._announced(entry_point, distribution, version)
+        except Exception as error:
+            self.broken.append(
+                BrokenPlugin(
+                    entry_point=entry_point.name,
+                    distribution=distribution,
+                    version=version,
+                    reason=str(error) if isinstance(error, PluginError) else _reason(error),
+                )
+            )
+        else:
+            self.parts += [part for part in parts if part not in self.parts]
+
+    def _announced(self, entry_point: Any, distribution: str, version: str) -> list[Part]:
+        module = entry_point.load()
+        label = f"{distribution}:{entry_point.name}"
+        if self._manager.is_registered(module):  # two entry points may name one module
+            return []
+        self._manager.register(module, name=label)
+        try:
+            return list(self._call_hooks(module, label, distribution, version))
+        except Exception:
+            self._manager.unregister(module)
+            raise
+
+    def _call_hooks(
+        self, module: Any, label: str, distribution: str, version: str
+    ) -> Iterable[Part]:
+        callers = {caller.name for caller in self._manager.get_hookcallers(module) or []}
+        for hook in sorted(callers - HOOK_KINDS.keys()):
+            raise PluginError(
+                f"implements {hook}{did_you_mean(hook, HOOK_KINDS)}, which is no hook"
+            )
+        for hook in sorted(callers):
+            implementations = getattr(self._manager.hook, hook).get_hookimpls()
+            (implementation,) = (item for item in implementations if item.plugin is module)
+            announced = implementation.function()
+            if not isinstance(announced, list | tuple):
+                raise PluginError(f"{hook} must return a list of specs, not {announced!r}")
+            for spec in announced:
+                _check_spec(spec, hook)
+                yield Part(spec=spec, distribution=distribution, version=version)
+
+    # --- look-up ------------------------------------------------------------------------
+
+    def of_kind(self, kind: str) -> list[Part]:
+        """Parts of one kind, by name; families last."""
+        found = [part for part in self.parts if part.kind == kind]
+        return sorted(found, key=lambda part: (isinstance(part.spec, specs.FamilySpec), part.name))
+
+    def find(self, name: str, kinds: Sequence[str] = PART_KINDS) -> Part:
+        """The one part that a user's name means.
+
+        Args:
+            name: `name`, `kind:name`, `distribution/kind:name`, or a family's
+                `prefix:NAME`, with or without the kind before it.
+            kinds: kinds to look in.
+
+        Raises:
+            PluginError: no such part, several of them, or the plugin is broken.
+        """
+        distribution, bare, wanted = _split_name(name, kinds)
+        matches = [
+            part
+            for part in self.parts
+            if part.kind in wanted
+            and part.name == bare
+            and not isinstance(part.spec, specs.FamilySpec)
+            and distribution in (None, part.distribution)
+        ]
+        matches += [
+            self._resolve_family(part, bare.partition(":")[2])
+            for part in self.parts
+            if isinstance(part.spec, specs.FamilySpec)
+            and part.kind in wanted
+            and bare.partition(":")[0] == part.spec.prefix
+            and ":" in bare
+            and distribution in (None, part.distribution)
+        ]
+        if len(matches) == 1:
+            return attrs.evolve(matches[0], asked="" if bare == name else name)
+        if not matches:
+            raise PluginError(self._unknown(name, bare, wanted))
+        raise PluginError(_ambiguous(name, matches))
+
+    def _resolve_family(self, family: Part, member: str) -> Part:
+        try:
+            resolve = specs.load_factory(family.spec.resolve)
+            spec = resolve(member)
+        except PluginError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"{family.spec.prefix}:{member} of {family.distribution} {family.version} fails "
+                f"to load: {_reason(error)}"
+            ) from error
+        return attrs.evolve(family, spec=spec)
+
+    def _unknown(self, name: str, bare: str, kinds: Sequence[str]) -> str:
+        installed = sorted({part.name for part in self.parts if part.kind in kinds})
+        for broken in self.broken:
+            if bare in (broken.entry_point, f"{broken.distribution}"):
+                return f"{name} is not available: {broken}"
+        what = kinds[0] if len(kinds) == 1 else "part"
+        message = f"no {what} is called {name!r}{did_you_mean(bare, installed)}"
+        message += f"; installed: {', '.join(installed) or 'none'}"
+        if self.broken:
+            failed = ", ".join(f"{item.entry_point} of {item.distribution}" for item in self.broken)
+            message += f" (failed to load: {failed}; see `openset plugins`)"
+        return message
+
+
+def _split_name(name: str, kinds: Sequence[str]) -> tuple[str | None, str, Sequence[str]]:
+    distribution: str | None = None
+    head, slash, rest = name.partition("/")
+    if slash and ":" not in head:  # a colon before the slash belongs to a family's member
+        distribution, name = head, rest
+    kind, colon, rest = name.partition(":")
+    if colon and kind in kinds:
+        return distribution, rest, (kind,)
+    return distribution, name, kinds
+
+
+def _ambiguous(name: str, matches: list[Part]) -> str:
+    if len({part.distribution for part in matches}) == 1:
+        choices = " or ".join(f"{part.kind}:{part.name}" for part in matches)
+        return f"{name!r} names several parts; write {choices}"
+    owners = " and ".join(f"{part.distribution} {part.version}" for part in matches)
+    choices = " or ".join(part.qualified for part in matches)
+    return f"{owners} both offer {name!r}; write {choices}"
+
+
+def _check_spec(spec: Any, hook: str) -> None:
+    expected = HOOK_KINDS[hook]
+    if not isinstance(spec, expected):
+        names = " or ".join(cls.__name__ for cls in expected)
+        raise PluginError(f"{hook} must return {names} objects, not {spec!r}")
+    if spec.api != hookspecs.HOOK_API:
+        raise PluginError(
+            f"{spec.name} was written for hook API {spec.api}, this openset has "
+            f"{hookspecs.HOOK_API}; install matching versions"
+        )
+    if isinstance(spec, specs.ComponentSpec):
+        _check_config(spec)
+
+
+def _check_config(spec: specs.ComponentSpec) -> None:
+    if not attrs.has(spec.config):
+        raise PluginError(f"the config of {spec.name} must be an attrs class, not {spec.config!r}")
+    required = [f.name for f in attrs.fields(spec.config) if f.default is attrs.NOTHING]
+    if required:
+        raise PluginError(f"options of {spec.name} without a default: {', '.join(required)}")
+
+
+@cache
+def registry() -> Registry:
+    """The installed plugins, loaded once a process."""
+    return Registry()
+
+
+# --- choosing parts ---------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class Selection:
+    """The parts of one experiment."""
+
+    loss: Part
+    backbone: Part
+    generator: Part | None = None
+    scorers: tuple[Part, ...] = ()
+    observers: tuple[Part, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All parts, the loss first."""
+        generator = (self.generator,) if self.generator else ()
+        return (self.loss, self.backbone, *generator, *self.scorers, *self.observers)
+
+    @property
+    def names(self) -> list[str]:
+        """What `--plugins` would have to say for this choice."""
+        return [part.reference for part in self.parts]
+
+
+@attrs.frozen(kw_only=True)
+class Defaults:
+    """Parts that a protocol proposes for what the user leaves out."""
+
+    loss: str | None = None
+    backbone: str | None = None
+    scorers: tuple[str, ...] = ()
+
+
+def _default(plugins: Registry, kind: str, name: str | None) -> Part:
+    if name is None:
+        installed = ", ".join(part.name for part in plugins.of_kind(kind)) or "none installed"
+        raise CompositionError(
+            f"no {kind} was chosen and nothing proposes one; name one in --plugins ({installed})"
+        )
+    return plugins.find(name, (kind,))
+
+
+def split_names(names: str | Sequence[str]) -> list[str]:
+    """`"a, b"` or `["a", "b"]` as a list of names."""
+    items = names.split(",") if isinstance(names, str) else list(names)
+    return [item.strip() for item in items if item.strip()]
+
+
+def select(
+    names: str | Sequence[str], defaults: Defaults, plugins: Registry | None = None
+) -> Selection:
+    """Resolve `--plugins` into one loss, one backbone, and what goes with them.
+
+    Args:
+        names: part names of any kind, in any order.
+        defaults: what fills the gaps; a loss's own default scorers and backbone come first.
+        plugins: where to look.
+
+    Raises:
+        PluginError: an unknown or ambiguous name.
+        CompositionError: two parts where one is wanted, or parts that do not fit.
+    """
+    from openset_core.compose import check_fit, sort_by_kind
+
+    plugins = plugins or registry()
+    chosen = sort_by_kind([plugins.find(name) for name in split_names(names)])
+    loss = chosen.one("loss") or _default(plugins, "loss", defaults.loss)
+    backbone = chosen.one("backbone") or _default(
+        plugins, "backbone", loss.spec.default_backbone or defaults.backbone
+    )
+    scorers = chosen.all("scorer") or [
+        plugins.find(name, ("scorer",)) for name in loss.spec.default_scorers or defaults.scorers
+    ]
+    if not scorers:
+        _default(plugins, "scorer", None)
+    selection = Selection(
+        loss=loss,
+        backbone=backbone,
+        generator=chosen.one("generator"),
+        scorers=tuple(scorers),
+        observers=tuple(chosen.all("observer")),
+    )
+    check_fit(selection)
+    return selection

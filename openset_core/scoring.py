@@ -1,0 +1,175 @@
+"""Fit scorers on training features, apply them to every part, keep the scores.
+
+    scores.h5: /SCORER/ attrs key; /SCORER/PART/score float64 [n]
+
+Scores are kept beside the feature store, not in it: adding a scorer then rewrites a small
+file whole instead of changing a large one in place, where a kill could cost the features.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from openset_core import config, metrics
+from openset_core.errors import PluginError, StoreError
+from openset_core.features import FeatureStore, PartOfStore
+from openset_core.files import replacing
+from openset_core.model import PartRecord, ScorerRecord, load_scorer, save_scorer
+from openset_core.plugins import Part
+from openset_core.scorer import UnknownScorer
+
+FORMAT = "openset-scores-1"
+Scores = dict[str, npt.NDArray[np.float64]]
+
+
+@attrs.frozen
+class ScoredRun:
+    """Scores of one scorer for every part of a store, and the rejection threshold."""
+
+    scores: Scores
+    threshold: float
+    reused: bool
+
+
+def build_scorer(part: Part, options: Any) -> UnknownScorer:
+    """Make an unfitted scorer.
+
+    Raises:
+        PluginError: the factory makes something else.
+    """
+    made = part.load()(options)
+    if not isinstance(made, UnknownScorer):
+        raise PluginError(
+            f"scorer {part.name} of {part.distribution} {part.version} built a "
+            f"{type(made).__name__}, not an UnknownScorer"
+        )
+    return made
+
+
+def file_name(scorer: str) -> str:
+    """A scorer's name as a file name."""
+    return scorer.replace(":", "_").replace("/", "_")
+
+
+def score_key(store: FeatureStore, part: Part, options: Any) -> str:
+    """Hash of what a scorer's scores depend on."""
+    values = [store.key, part.distribution, part.version, part.name, config.unstructure(options)]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def score_run(
+    store: FeatureStore,
+    model_folder: Path,
+    scores_path: Path,
+    part: Part,
+    options: Any,
+    acceptance: float,
+) -> ScoredRun:
+    """Scores of one scorer; fitted and computed only if they are not there yet.
+
+    Args:
+        store: the features.
+        model_folder: where the fitted scorer is kept.
+        scores_path: the scores file.
+        part: the scorer.
+        options: its options.
+        acceptance: share of validation samples that the threshold accepts.
+    """
+    key = score_key(store, part, options)
+    found = _read(scores_path, part.name, key, store)
+    kept = load_scorer(model_folder, file_name(part.name)) if found else None
+    if found and kept and kept[0].acceptance == acceptance and kept[0].features == store.key:
+        return ScoredRun(found, kept[0].threshold, reused=True)
+    scorer = build_scorer(part, options)
+    scorer.fit(PartOfStore(store, "train", scorer.reads))
+    scores = {name: apply_scorer(scorer, store, name, part) for name in store.parts}
+    threshold = metrics.threshold_at_acceptance(scores["validation"], acceptance)
+    record = ScorerRecord(
+        scorer=PartRecord(
+            name=part.name,
+            distribution=part.distribution,
+            version=part.version,
+            options=config.unstructure(options),
+        ),
+        features=store.key,
+        threshold=threshold,
+        acceptance=acceptance,
+        state_sha256="",
+    )
+    save_scorer(model_folder, file_name(part.name), scorer.state(), record)
+    _write(scores_path, part.name, key, scores)
+    return ScoredRun(scores, threshold, reused=False)
+
+
+def apply_scorer(
+    scorer: UnknownScorer, store: FeatureStore, name: str, part: Part
+) -> npt.NDArray[np.float64]:
+    """Scores of one part of a store.
+
+    Raises:
+        PluginError: the scorer returned scores that are not finite, or too few or many.
+    """
+    pieces = []
+    for chunk in store.chunks(name, *scorer.reads):
+        scores = np.asarray(scorer.score(chunk), dtype=np.float64)
+        rows = len(next(iter(chunk.values())))
+        if scores.shape != (rows,) or not np.isfinite(scores).all():
+            same = scores.shape == (rows,)
+            problem = "infinite or NaN scores" if same else f"scores of shape {list(scores.shape)}"
+            raise PluginError(
+                f"scorer {part.name} of {part.distribution} {part.version} returned {problem} for "
+                f"{rows} samples of part {name}"
+            )
+        pieces.append(scores)
+    return np.concatenate(pieces)
+
+
+def _read(path: Path, scorer: str, key: str, store: FeatureStore) -> Scores | None:
+    """Stored scores under this key; None when there are none, or the file is no use."""
+    if not path.exists():
+        return None
+    with contextlib.suppress(OSError, KeyError, RuntimeError), h5py.File(path, "r") as file:
+        group = file[file_name(scorer)]
+        if file.attrs.get("format") == FORMAT and group.attrs.get("key") == key:
+            scores = {name: group[name]["score"][:] for name in store.parts}
+            if all(len(scores[name]) == store.rows(name) for name in store.parts):
+                return scores
+    return None
+
+
+def _write(path: Path, scorer: str, key: str, scores: Mapping[str, Any]) -> None:
+    with replacing(path) as temporary:
+        sound = path.exists() and h5py.is_hdf5(path)
+        if sound:
+            shutil.copyfile(path, temporary)
+        try:
+            _fill(temporary, "r+" if sound else "w", scorer, key, scores)
+        except (OSError, KeyError, RuntimeError) as error:
+            if not sound:
+                raise
+            try:  # the old file was damaged: its scores are computed again when asked for
+                _fill(temporary, "w", scorer, key, scores)
+            except KeyError:
+                raise StoreError(f"{path} is damaged; delete it") from error
+
+
+def _fill(path: Path, mode: str, scorer: str, key: str, scores: Mapping[str, Any]) -> None:
+    with h5py.File(path, mode) as file:
+        file.attrs["format"] = FORMAT
+        if file_name(scorer) in file:
+            del file[file_name(scorer)]
+        group = file.create_group(file_name(scorer))
+        group.attrs["key"] = key
+        for name, values in scores.items():
+            group.create_group(name)["score"] = values

@@ -1,0 +1,229 @@
+"""What a plugin announces: one attrs class for each kind of part, and typed options.
+
+Nothing here imports numpy or torch; `openset plugins` and `openset --help` read specs
+only. A factory is named as `"package.module:attribute"` and imported when it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import attrs
+
+from openset_core.hookspecs import HOOK_API
+
+Factory = str | Callable[..., Any]
+
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._+-]*")
+
+
+@attrs.frozen(kw_only=True)
+class NoOptions:
+    """The configuration of a part without options."""
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    equation: str = "",
+    validator: Any = None,
+    choices: Sequence[Any] | None = None,
+) -> Any:
+    """Declare one option of a configuration class.
+
+    Args:
+        default: value when the user says nothing; every option has one.
+        help: one line on what the option does, with unit or range.
+        equation: the symbol or equation of the paper that the option stands for.
+        validator: an attrs validator or a list of them.
+        choices: the values allowed, where they are few.
+
+    Returns:
+        An `attrs.field` that carries the texts as metadata.
+    """
+    if validator is None:
+        validators = []
+    else:
+        validators = list(validator) if isinstance(validator, list | tuple) else [validator]
+    if choices is not None:
+        validators.append(attrs.validators.in_(tuple(choices)))
+    metadata = {"help": help, "equation": equation, "choices": tuple(choices or ())}
+    if isinstance(default, list | dict | set):
+        raise TypeError("an option's default must be immutable; use a tuple")
+    return attrs.field(default=default, validator=validators or None, metadata=metadata)
+
+
+def _check_name(_instance: Any, _attribute: Any, value: str) -> None:
+    if not NAME_PATTERN.fullmatch(value):
+        raise ValueError(f"part name {value!r} must be lower case letters, digits and . _ + -")
+
+
+def _check_resolved_name(_instance: Any, _attribute: Any, value: str) -> None:
+    head, _, tail = value.partition(":")
+    _check_name(_instance, _attribute, head)
+    if ":" in value and not tail:
+        raise ValueError(f"part name {value!r} has nothing after the colon")
+
+
+@attrs.frozen(kw_only=True)
+class ComponentSpec:
+    """What every kind of part announces.
+
+    Attributes:
+        name: what the user writes in `--plugins`.
+        summary: one line for the list of parts.
+        factory: builds the part, as `"module:attribute"` or a callable. The kinds below
+            say with which arguments it is called.
+        config: attrs class of the part's options, every one with a default.
+        reference: the paper, or where the part comes from.
+        needs: what partners must provide, in the words of `provides`, for example
+            `"feature maps"`. Checked before anything is built.
+        provides: what this part offers to its partners beyond its kind's contract.
+        api: version of the hook contracts the plugin was written for.
+    """
+
+    kind: ClassVar[str]
+
+    name: str = attrs.field(validator=_check_resolved_name)
+    summary: str
+    factory: Factory
+    config: type = NoOptions
+    reference: str = ""
+    needs: tuple[str, ...] = ()
+    provides: tuple[str, ...] = ()
+    api: int = HOOK_API
+
+
+@attrs.frozen(kw_only=True)
+class BackboneSpec(ComponentSpec):
+    """A network from images to features. `factory(config, BackboneContext) -> Backbone`."""
+
+    kind: ClassVar[str] = "backbone"
+    provides: tuple[str, ...] = ("feature vector",)
+
+
+@attrs.frozen(kw_only=True)
+class RepresentationLossSpec(ComponentSpec):
+    """A head with its objective. `factory(config, LossContext) -> RepresentationLoss`.
+
+    Attributes:
+        default_scorers: scorers used when the user names none.
+        default_backbone: backbone used when the user and the protocol name none.
+        recipe: training options the method's paper asks for, for example
+            `{"lr": 0.01}`; a protocol or the user may override each.
+    """
+
+    kind: ClassVar[str] = "loss"
+    default_scorers: tuple[str, ...] = ()
+    default_backbone: str | None = None
+    recipe: Mapping[str, Any] = attrs.field(factory=dict)
+    provides: tuple[str, ...] = ("logits", "embedding")
+
+
+@attrs.frozen(kw_only=True)
+class UnknownScorerSpec(ComponentSpec):
+    """A rule over stored features. `factory(config) -> UnknownScorer`."""
+
+    kind: ClassVar[str] = "scorer"
+
+
+@attrs.frozen(kw_only=True)
+class SampleGeneratorSpec(ComponentSpec):
+    """A maker of open-space samples. `factory(config, GeneratorContext) -> SampleGenerator`."""
+
+    kind: ClassVar[str] = "generator"
+    recipe: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class ObserverSpec(ComponentSpec):
+    """A receiver of run events. `factory(config, run_folder) -> Observer`."""
+
+    kind: ClassVar[str] = "observer"
+
+
+@attrs.frozen(kw_only=True)
+class DatasetSpec(ComponentSpec):
+    """A labelled image set. `factory(config, DataRequest) -> ImageSet`.
+
+    Attributes:
+        parts: the parts the set comes in; `("all",)` where it has no official test set,
+            so that the protocol must say how it is split.
+        classes: class names in label order; empty where only the data knows them.
+    """
+
+    kind: ClassVar[str] = "dataset"
+    parts: tuple[str, ...] = ("train", "test")
+    classes: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class ProtocolSpec:
+    """An evaluation protocol: which classes are known, on which data, judged how.
+
+    Attributes:
+        name: what the user writes after `--protocol`.
+        path: the TOML file.
+    """
+
+    kind: ClassVar[str] = "protocol"
+
+    name: str = attrs.field(validator=_check_name)
+    path: Path = attrs.field(converter=Path)
+    api: int = HOOK_API
+
+
+@attrs.frozen(kw_only=True)
+class FamilySpec:
+    """A whole namespace of parts, served lazily: `prefix:NAME`.
+
+    Attributes:
+        prefix: what stands before the colon.
+        of: kind of the parts, `"backbone"`, `"loss"`, `"scorer"` or `"generator"`.
+        summary: one line for the list of parts.
+        resolve: `"module:function"`, called with NAME, returns the part's spec and
+            raises `PluginError` naming the nearest names when there is none.
+        names: `"module:function"`, called without arguments, lists the known names.
+    """
+
+    kind: ClassVar[str] = "family"
+
+    prefix: str = attrs.field(validator=_check_name)
+    of: str = attrs.field(
+        validator=attrs.validators.in_(("backbone", "loss", "scorer", "generator"))
+    )
+    summary: str
+    resolve: Factory
+    names: Factory
+    reference: str = ""
+    api: int = HOOK_API
+
+    @property
+    def name(self) -> str:
+        """How the family appears in lists."""
+        return f"{self.prefix}:NAME"
+
+
+def load_factory(factory: Factory) -> Callable[..., Any]:
+    """Import what a factory string names; a callable is returned as it is.
+
+    Raises:
+        ImportError: the module cannot be imported or has no such attribute.
+    """
+    if not isinstance(factory, str):
+        return factory
+    module_name, _, attribute = factory.partition(":")
+    target: Any = importlib.import_module(module_name)
+    for part in attribute.split("."):
+        try:
+            target = getattr(target, part)
+        except AttributeError as error:
+            raise ImportError(f"{module_name} has no attribute {attribute!r}") from error
+    if not callable(target):
+        raise ImportError(f"{factory} is not callable")
+    return target  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""The phase loop, optimisers and schedules, checkpoints."""

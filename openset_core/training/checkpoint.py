@@ -1,0 +1,78 @@
+"""Resume state: everything that the next epoch depends on.
+
+Checkpoints hold tensors and plain values and are read with `weights_only`, so that loading
+one never runs code from it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from openset_core.errors import ModelError
+from openset_core.files import replacing
+
+FILE_NAME = "last.pt"
+FORMAT = "openset-checkpoint-1"
+
+
+def random_state() -> dict[str, Any]:
+    """State of every global random generator, as tensors and plain values."""
+    version, internal, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    state = {
+        "torch": torch.get_rng_state(),
+        "python": [version, list(internal), gauss],
+        "numpy": [name, torch.from_numpy(np.asarray(keys).copy()), position, has_gauss, cached],
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Set every global random generator."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy(), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def save(folder: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint; the previous one stays until the new one is whole."""
+    with replacing(folder / FILE_NAME) as temporary:
+        torch.save({"format": FORMAT, **state}, temporary)
+
+
+def load(folder: Path) -> dict[str, Any] | None:
+    """Read the last checkpoint; None when there is none.
+
+    Raises:
+        ModelError: the file is damaged or not a checkpoint of openset.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        return None
+    advice = "delete it to train from the start"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise ModelError(f"checkpoint {path} is damaged or not a checkpoint; {advice}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ModelError(f"checkpoint {path} was not written by this version of openset; {advice}")
+    return state

@@ -1,0 +1,113 @@
+"""Optimisers and schedules of phases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import attrs
+import torch
+from torch import nn
+
+from openset_core.components import Phase
+from openset_core.errors import CompositionError
+from openset_core.training.options import TrainingOptions
+
+
+def rate_factor(options: TrainingOptions, schedule: str, progress: float) -> float:
+    """Factor on the learning rate.
+
+    Args:
+        options: training options.
+        schedule: name of the schedule.
+        progress: finished epochs, fractions included.
+    """
+    warmup = min(options.warmup_epochs, float(options.epochs))
+    if schedule != "constant" and progress < warmup:
+        start = options.final_factor
+        return start + (1.0 - start) * progress / warmup
+    if schedule == "step":
+        return float(options.step_factor ** int(progress / options.step_epochs))
+    if schedule in ("cosine", "one-cycle"):
+        span = max(options.epochs - warmup, 1e-9)
+        done = min(max((progress - warmup) / span, 0.0), 1.0)
+        final = options.final_factor
+        return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * done))
+    return 1.0
+
+
+@attrs.frozen
+class PhaseOptimizer:
+    """A phase with its optimiser and what the optimiser updates."""
+
+    phase: Phase
+    optimizer: torch.optim.Optimizer
+    parameters: list[nn.Parameter]
+    schedule: str
+    options: TrainingOptions
+
+    def set_rate(self, progress: float) -> None:
+        """Set the learning rate for a point of training, in epochs."""
+        factor = rate_factor(self.options, self.schedule, progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    @property
+    def rate(self) -> float:
+        """The learning rate in force."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+
+def build_optimizer(phase: Phase, options: TrainingOptions) -> PhaseOptimizer:
+    """The optimiser of one phase; what its recipe leaves open follows the options.
+
+    Raises:
+        CompositionError: the phase has nothing to update.
+    """
+    recipe = phase.optimizer
+    groups = _groups(phase.updates, _chosen(recipe.lr, options.lr))
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    if not parameters:
+        raise CompositionError(
+            f"phase {phase.name} has no parameters to train; every part it updates is frozen"
+        )
+    name = recipe.optimizer or options.optimizer
+    decay = _chosen(recipe.weight_decay, options.weight_decay)
+    optimizer: torch.optim.Optimizer
+    if name == "sgd":
+        momentum = _chosen(recipe.momentum, options.momentum)
+        optimizer = torch.optim.SGD(
+            groups,
+            momentum=momentum,
+            weight_decay=decay,
+            nesterov=options.nesterov and momentum > 0,
+            fused=True,
+        )
+    else:
+        kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+        betas = recipe.betas or options.betas
+        optimizer = kind(groups, betas=betas, weight_decay=decay, fused=True)
+    return PhaseOptimizer(
+        phase, optimizer, parameters, recipe.schedule or options.schedule, options
+    )
+
+
+def _chosen(own: float | None, general: float) -> float:
+    return general if own is None else own
+
+
+def _groups(updates: Iterable[nn.Module | nn.Parameter], lr: float) -> list[dict[str, object]]:
+    """Parameter groups by rate, every trainable parameter once."""
+    seen: set[int] = set()
+    by_rate: dict[float, list[nn.Parameter]] = {}
+    for item in updates:
+        rate = float(getattr(item, "rate", 1.0)) if isinstance(item, nn.Module) else 1.0
+        members = item.parameters() if isinstance(item, nn.Module) else [item]
+        for parameter in members:
+            if parameter.requires_grad and id(parameter) not in seen:
+                seen.add(id(parameter))
+                by_rate.setdefault(rate, []).append(parameter)
+    return [
+        {"params": parameters, "lr": lr * rate, "initial_lr": lr * rate}
+        for rate, parameters in by_rate.items()
+    ]

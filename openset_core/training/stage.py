@@ -1,0 +1,137 @@
+"""The training stage of a run: data, model, loop, artefact."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from openset_core.data.images import data_root
+from openset_core.data.loading import MemoryLoader
+from openset_core.data.preparation import ExperimentData, prepare_data
+from openset_core.errors import CompositionError, DataError
+from openset_core.experiment import Experiment
+from openset_core.model import build_model, save_model
+from openset_core.observers import Observers
+from openset_core.runs import RunFolder, Runtime, append_metrics
+from openset_core.training import checkpoint
+from openset_core.training.loop import Trainer
+from openset_core.training.options import TrainingOptions
+
+
+def train_here(
+    folder: RunFolder, experiment: Experiment, runtime: Runtime, observers: Observers
+) -> None:
+    """Train in this process; under a launcher, as one of several.
+
+    Raises:
+        OpensetError: missing data, parts that do not fit, a loss that is not finite.
+    """
+    accelerator = Accelerator(
+        cpu=runtime.device == "cpu",
+        mixed_precision=_mixed_precision(experiment.training, runtime.device),
+        kwargs_handlers=_handlers(),
+    )
+    device = accelerator.device
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+    with accelerator.main_process_first():
+        data = prepare_data(
+            experiment.protocol, experiment.trial, data_root(runtime.data_root), runtime.download
+        )
+    if accelerator.is_main_process:
+        _record_data(folder, data)
+    image = experiment.protocol.content.image
+    options = experiment.training
+    _check_batches(len(data.parts["train"]), options, accelerator.num_processes)
+    loader, validation = (
+        MemoryLoader(
+            data.parts[name],
+            image,
+            device,
+            options.batch_size,
+            accelerator.process_index,
+            accelerator.num_processes,
+        )
+        for name in ("train", "validation")
+    )
+    checkpoint.seed_everything(experiment.seed)
+    selection = experiment.selection
+    generator = selection.generator
+    model = build_model(
+        (selection.backbone, experiment.options[selection.backbone.name]),
+        (selection.loss, experiment.options[selection.loss.name]),
+        len(data.class_names),
+        image,
+        (generator, experiment.options[generator.name]) if generator else None,
+    ).to(device)
+    if device.type == "cuda":  # on a CPU only the images gain from this layout
+        model = model.to(memory_format=torch.channels_last)
+    # Under data parallelism each process needs random draws of its own after a common start.
+    checkpoint.seed_everything(experiment.seed + accelerator.process_index)
+    trainer = Trainer(
+        model,
+        loader,
+        validation,
+        options,
+        seed=experiment.seed,
+        accelerator=accelerator,
+        checkpoints=folder.checkpoints,
+        observers=observers if accelerator.is_main_process else Observers(),
+        should_stop=runtime.should_stop,
+    )
+    trainer.fit(partial(append_metrics, folder))
+    if accelerator.is_main_process:
+        save_model(folder.model, model, experiment, data.class_names)
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    accelerator.wait_for_everyone()
+
+
+def _handlers() -> list[Any]:
+    from accelerate import DistributedDataParallelKwargs
+
+    # Each phase uses its own part of the model, so the unused rest must be looked for.
+    return [DistributedDataParallelKwargs(find_unused_parameters=True)]
+
+
+def _mixed_precision(options: TrainingOptions, device: str) -> str:
+    if options.precision != "auto":
+        return "no" if options.precision == "fp32" else options.precision
+    if device != "cpu" and torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    return "bf16" if cpu_has_bf16() else "no"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bf16 numbers itself; without that bf16 is far slower."""
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+
+
+def _check_batches(samples: int, options: TrainingOptions, processes: int) -> None:
+    if options.batch_size < 2 * processes:
+        raise CompositionError(
+            f"training.batch_size={options.batch_size} gives {processes} devices less than two "
+            "images each; raise it"
+        )
+    if samples < 2 * processes:
+        raise CompositionError(f"{samples} training images are too few for {processes} devices")
+
+
+def _record_data(folder: RunFolder, data: ExperimentData) -> None:
+    """Write down the data of this run, or refuse data that is not what it was begun with."""
+    recorded = folder.read()
+    record = recorded.setdefault("record", {})
+    facts = data.record()
+    if "data" in record and record["data"] != facts:
+        raise DataError(
+            f"the data changed since {folder.path} was begun; bring back the old data, or choose "
+            "another folder with --out"
+        )
+    record["data"] = facts
+    record["classes"] = list(data.class_names)
+    folder.write(recorded)

@@ -1,0 +1,59 @@
+"""Scorers over single logit vectors, in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import logsumexp
+
+from openset_core import FeatureTable, NoOptions, UnknownScorer
+from openset_plugins.logit_scorers import TemperatureOptions
+
+Scores = npt.NDArray[np.float64]
+
+
+def _logits(table: FeatureTable) -> Scores:
+    return np.asarray(table["logits"], dtype=np.float64)
+
+
+class MaximumSoftmaxProbability(UnknownScorer):
+    """1 - max_k softmax(v / T)_k, in [0, 1 - 1/K].
+
+    Computed as the probability of all other classes, which keeps its precision where the
+    largest probability rounds to 1 and a subtraction would leave nothing but ties.
+    """
+
+    def __init__(self, config: TemperatureOptions) -> None:
+        self.temperature = config.temperature
+
+    def score(self, table: FeatureTable) -> Scores:
+        """Probability that the predicted class is wrong, float64 [n]."""
+        scaled = _logits(table) / self.temperature
+        top = scaled.argmax(axis=1)[:, None]
+        others = scaled - np.take_along_axis(scaled, top, axis=1)
+        np.put_along_axis(others, top, -np.inf, axis=1)
+        odds = np.exp(others).sum(axis=1)
+        return odds / (1.0 + odds)
+
+
+class MaximumLogit(UnknownScorer):
+    """-max_k v_k."""
+
+    def __init__(self, _config: NoOptions) -> None:
+        pass
+
+    def score(self, table: FeatureTable) -> Scores:
+        """The largest logit, negated, float64 [n]."""
+        return -_logits(table).max(axis=1)
+
+
+class Energy(UnknownScorer):
+    """-T log sum_k exp(v_k / T), Eq. 4."""
+
+    def __init__(self, config: TemperatureOptions) -> None:
+        self.temperature = config.temperature
+
+    def score(self, table: FeatureTable) -> Scores:
+        """Free energy, float64 [n]."""
+        scaled = _logits(table) / self.temperature
+        return -self.temperature * np.asarray(logsumexp(scaled, axis=1), dtype=np.float64)

@@ -1,0 +1,1 @@
+"""OpenMax (Bendale and Boult, CVPR 2016)."""

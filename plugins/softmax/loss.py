@@ -1,0 +1,50 @@
+"""Linear classifier with cross entropy."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openset_core import Features, LossContext, RepresentationLoss
+from openset_plugins.softmax import SoftmaxOptions
+
+
+class Softmax(RepresentationLoss):
+    """Cross entropy over a linear classifier, with an optional linear latent layer before it.
+
+    Args:
+        config: options.
+        vector_dim: length of the backbone's vector.
+        num_classes: K.
+    """
+
+    def __init__(self, config: SoftmaxOptions, vector_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.label_smoothing = config.label_smoothing
+        latent_dim = config.latent_dim or vector_dim
+        self.latent = (
+            nn.Linear(vector_dim, latent_dim) if config.latent_dim is not None else nn.Identity()
+        )
+        self.classifier = nn.Linear(latent_dim, num_classes, bias=config.bias)
+
+    def embedding(self, features: Features) -> Tensor:
+        """The latent vector, or the backbone's own where there is no latent layer."""
+        return self.latent(features.vector)  # type: ignore[no-any-return]
+
+    def logits(self, features: Features) -> Tensor:
+        """Class scores [B, K]."""
+        return self.classifier(self.embedding(features))  # type: ignore[no-any-return]
+
+    def loss(self, features: Features, labels: Tensor) -> dict[str, Tensor]:
+        """Cross entropy, averaged over the batch."""
+        smoothing = self.label_smoothing
+        return {
+            "cross_entropy": F.cross_entropy(
+                self.logits(features), labels, label_smoothing=smoothing
+            )
+        }
+
+
+def build(config: SoftmaxOptions, context: LossContext) -> Softmax:
+    """Build the loss for a backbone."""
+    return Softmax(config, context.vector_dim, context.num_classes)
