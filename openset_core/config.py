@@ -178,7 +178,7 @@ def structure(
         raise error_class(f"{where} expects a table of options, not {values!r}")
     problems = _unknown_keys(values, cls, where)
     arguments: dict[str, Any] = {}
-    fields = {field.name: field for field in attrs.fields(attrs.resolve_types(cls))}
+    fields = {field.name: field for field in _fields(cls)}
     for key, value in values.items():
         if key not in fields:
             continue
@@ -205,8 +205,13 @@ def structure(
         raise error_class(f"{where}: {_sentence(problem, values)}") from problem
 
 
+def _fields(cls: Any) -> Any:
+    """The fields of an attrs class, their types resolved from text."""
+    return attrs.fields(attrs.resolve_types(cls))
+
+
 def _unknown_keys(values: Mapping[str, Any], cls: type, where: str) -> list[str]:
-    known = [field.name for field in attrs.fields(cls)]
+    known = [field.name for field in _fields(cls)]
     hint = f"; it has {', '.join(known)}" if known else "; it has no options"
     return [
         f"{where} has no option {key!r}{did_you_mean(key, known) or hint}"
@@ -286,7 +291,7 @@ def describe(cls: type) -> list[OptionInfo]:
             equation=field.metadata.get("equation", ""),
             choices=field.metadata.get("choices", ()),
         )
-        for field in attrs.fields(attrs.resolve_types(cls))
+        for field in _fields(cls)
     ]
 
 

@@ -257,7 +257,7 @@ def _ambiguous(name: str, matches: list[Part]) -> str:
 
 def _check_spec(spec: Any, hook: str) -> None:
     expected = HOOK_KINDS[hook]
-    if not isinstance(spec, expected):
+    if type(spec) not in expected and not issubclass(type(spec), expected):
         names = " or ".join(cls.__name__ for cls in expected)
         raise PluginError(f"{hook} must return {names} objects, not {spec!r}")
     if spec.api != hookspecs.HOOK_API:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from openset_core.cli.common import interruptible, print_files, progress, runtime_options
+
+if TYPE_CHECKING:
+    from openset_core.api import Run
+    from openset_core.experiment import Experiment
 
 
 @click.command()
@@ -93,7 +100,7 @@ def run(
             should_stop=should_stop,
         )
         finished = []
-        for number in _trial_numbers(trial, trials, lambda: _count(plugins, protocol, file)):
+        for number in _trial_numbers(trial, trials, partial(_count, plugins, protocol, file)):
             resolved = resolve(plugins, protocol, number, seed, overrides, file)
             folder = out or api.DEFAULT_RUNS / resolved.default_folder_name()
             if out and trials is not None:
@@ -112,23 +119,22 @@ def _count(plugins: str, protocol: str | None, file: Path | None) -> int:
     return resolve(plugins, protocol, file=file, trial=0).protocol.trials
 
 
-def _trial_numbers(trial: int | None, trials: str | None, count: object) -> list[int | None]:
+def _trial_numbers(
+    trial: int | None, trials: str | None, count: Callable[[], int]
+) -> list[int | None]:
     from openset_core.errors import ConfigError
 
     if trials is None:
         return [trial]
     if trials.strip() == "all":
-        return list(range(count()))  # type: ignore[operator]
+        return list(range(count()))
     try:
         return [int(number) for number in trials.split(",")]
     except ValueError:
         raise ConfigError(f'--trials {trials!r} is neither "all" nor numbers like 0,2,4') from None
 
 
-def _headline(experiment: object, folder: Path) -> str:
-    from openset_core.experiment import Experiment
-
-    assert isinstance(experiment, Experiment)
+def _headline(experiment: Experiment, folder: Path) -> str:
     selection = experiment.selection
     parts = [f"loss {selection.loss.name}", f"backbone {selection.backbone.name}"]
     if selection.generator:
@@ -140,11 +146,9 @@ def _headline(experiment: object, folder: Path) -> str:
     )
 
 
-def _print(runs: list[object], many: bool) -> None:
-    from openset_core.api import Run
+def _print(finished: list[Run], many: bool) -> None:
     from openset_core.results import TrialsResults
 
-    finished = [item for item in runs if isinstance(item, Run)]
     for item in finished:
         results = item.results
         unknown = sum(n for part, n in results.samples.items() if part.startswith("unknown/"))

@@ -67,8 +67,8 @@ class ImageSet:
     def fingerprint(self) -> str:
         """Hash of pixels and labels."""
         digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
-        digest.update(np.ascontiguousarray(self.images))
-        digest.update(np.ascontiguousarray(self.labels))
+        for array in (self.images, self.labels):
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]
 
 

@@ -143,7 +143,7 @@ def resized(images: Tensor, image: ImageOptions) -> Tensor:
     return torch.cat(
         [
             F.interpolate(chunk.contiguous(), size=size, mode=image.interpolation, antialias=smooth)
-            for chunk in images.split(4096)  # bounds the memory of intermediate results
+            for chunk in torch.split(images, 4096)  # bounds the memory of intermediate results
         ]
     )
 

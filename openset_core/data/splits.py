@@ -31,8 +31,9 @@ class Split:
 
     def fingerprint(self) -> str:
         """Hash of rows and labels."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.index))
-        digest.update(np.ascontiguousarray(self.label))
+        digest = hashlib.sha256()
+        for array in (self.index, self.label):
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import attrs
 import torch
@@ -96,7 +97,7 @@ def _chosen(own: float | None, general: float) -> float:
     return general if own is None else own
 
 
-def _groups(updates: Iterable[nn.Module | nn.Parameter], lr: float) -> list[dict[str, object]]:
+def _groups(updates: Iterable[nn.Module | nn.Parameter], lr: float) -> list[dict[str, Any]]:
     """Parameter groups by rate, every trainable parameter once."""
     seen: set[int] = set()
     by_rate: dict[float, list[nn.Parameter]] = {}

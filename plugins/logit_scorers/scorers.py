@@ -33,7 +33,8 @@ class MaximumSoftmaxProbability(UnknownScorer):
         others = scaled - np.take_along_axis(scaled, top, axis=1)
         np.put_along_axis(others, top, -np.inf, axis=1)
         odds = np.exp(others).sum(axis=1)
-        return odds / (1.0 + odds)
+        scores: Scores = odds / (1.0 + odds)
+        return scores
 
 
 class MaximumLogit(UnknownScorer):
@@ -44,7 +45,8 @@ class MaximumLogit(UnknownScorer):
 
     def score(self, table: FeatureTable) -> Scores:
         """The largest logit, negated, float64 [n]."""
-        return -_logits(table).max(axis=1)
+        scores: Scores = -_logits(table).max(axis=1)
+        return scores
 
 
 class Energy(UnknownScorer):

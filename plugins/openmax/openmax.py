@@ -61,10 +61,9 @@ class OpenMaxParameters:
 
     Defaults are those of the authors' release, OSDN: tail 20, alpha 10 and the `eucos` distance.
     Two are not. `shift` is 1, what libmr from PyPI uses; OSDN's bundled copy of libmr uses 10000.
-    `negative` is `shift`, because the published rule (`keep`) fails where logits are negative: with
-    6 classes of MNIST and of Fashion-MNIST (one network each) the AUROC of `keep`, `clip` and
-    `shift` was .90 .90 .90 and .77 .79 .79 for a linear softmax head, but .62 .37 .87 and
-    .48 .35 .70 for a head of negative squared distances.
+    `negative` is `shift`, because the published rule (`keep`) is not monotone where logits are
+    negative: a sample further from its class then counts as less unknown. The rules agree
+    wherever the revised logits are not negative.
 
     Attributes:
         tail_size: Largest distances per class that the Weibull is fitted to, >= 2.
