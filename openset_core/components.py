@@ -15,6 +15,7 @@ import attrs
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openset_core.auxiliary_batchnorm import without_auxiliary_batchnorm
 from openset_core.errors import CompositionError
 
 Terms = dict[str, Tensor]
@@ -139,6 +140,7 @@ class Batch:
         epoch: int = 0,
         epochs: int = 1,
         memo: dict[str, Any] | None = None,
+        features: Features | None = None,
     ) -> None:
         self.images = images
         self.labels = labels
@@ -146,13 +148,25 @@ class Batch:
         self.epochs = epochs
         self.memo = {} if memo is None else memo
         self._backbone = backbone
-        self._features: Features | None = None
+        self._features = features
 
     def features(self) -> Features:
         """Features of the batch; the backbone runs once a phase, however often this is asked."""
         if self._features is None:
             self._features = self._backbone(self.images)
         return self._features
+
+    def with_features(self, features: Features) -> Batch:
+        """The same batch with features that were computed elsewhere, for a wrapped phase."""
+        return Batch(
+            self.images,
+            self.labels,
+            backbone=self._backbone,
+            epoch=self.epoch,
+            epochs=self.epochs,
+            memo=self.memo,
+            features=features,
+        )
 
 
 def _every_epoch(_epoch: int, _epochs: int) -> bool:
@@ -171,6 +185,10 @@ class Phase:
             is frozen while the phase runs; gradients pass through it.
         optimizer: recipe of the phase's own optimiser.
         active: called with (epoch, epochs), tells whether the phase runs in that epoch.
+        shares_optimizer: name of an earlier phase with the same `updates` whose optimiser this
+            phase uses, momentum included; then `optimizer` does not count.
+        keeps_graph: modules that stay trainable while the phase runs although it does not
+            update them, so that a later phase can go back through what this one computed.
     """
 
     name: str
@@ -178,6 +196,8 @@ class Phase:
     updates: Sequence[nn.Module | nn.Parameter]
     optimizer: OptimizerRecipe = OptimizerRecipe()
     active: Callable[[int, int], bool] = _every_epoch
+    shares_optimizer: str | None = None
+    keeps_graph: Sequence[nn.Module] = ()
 
 
 # --- representation loss --------------------------------------------------------------------
@@ -357,6 +377,7 @@ class OpenSetModel(nn.Module):
         for name in self.loss.training_only:
             owner, _, attribute = name.rpartition(".")
             delattr(self.loss.get_submodule(owner), attribute)
+        without_auxiliary_batchnorm(self)
         return self.eval()
 
     def parameter_count(self) -> int:

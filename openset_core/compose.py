@@ -53,8 +53,19 @@ def check_fit(selection: Selection) -> None:
     """Compare what every part needs with what its partners provide.
 
     Raises:
-        CompositionError: naming the part, the missing thing and who could have brought it.
+        CompositionError: naming the part, the missing thing and who could have brought it; or
+            naming two parts whose options could not be told apart.
     """
+    by_name: dict[str, Part] = {}
+    for part in selection.parts:
+        other = by_name.setdefault(part.name, part)
+        if other is not part and (
+            other.kind == part.kind or other.spec.config is not part.spec.config
+        ):
+            raise CompositionError(
+                f"{other.qualified} and {part.qualified} share a name, so that their options and "
+                "results could not be told apart; use one of them at a time"
+            )
     for part in selection.parts:
         partners = [other for other in selection.parts if other is not part]
         provided = FRAMEWORK_PROVIDES.union(*(other.spec.provides for other in partners))
@@ -63,6 +74,6 @@ def check_fit(selection: Selection) -> None:
             structure = [p.name for p in (selection.loss, selection.backbone) if p is not part]
             raise CompositionError(
                 f"{part.kind} {part.name} needs {' and '.join(missing)}, which "
-                f"{' and '.join(structure)} does not provide; `openset plugins show NAME` "
-                "tells what each part provides"
+                f"{' and '.join(structure)} {'does' if len(structure) == 1 else 'do'} not provide; "
+                "`openset plugins show NAME` tells what each part provides"
             )

@@ -86,6 +86,8 @@ def type_name(annotation: Any) -> str:
         return " or ".join(
             "nothing" if member is types.NoneType else type_name(member) for member in arguments
         )
+    if origin is dict:
+        return "a table"
     if origin is tuple:
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             return f"list of {type_name(arguments[0])}"
@@ -136,6 +138,17 @@ def _converter() -> Any:
         )
 
     converter.register_structure_hook_func(is_tuple, structure_tuple)
+
+    def is_table(annotation: Any) -> bool:
+        return typing.get_origin(annotation) is dict
+
+    def structure_table(value: Any, annotation: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise _WrongType(f"expects {type_name(annotation)}, not {value!r}")
+        member = typing.get_args(annotation)[1]
+        return {key: converter.structure(item, member) for key, item in value.items()}
+
+    converter.register_structure_hook_func(is_table, structure_table)
 
     def is_union(annotation: Any) -> bool:
         return typing.get_origin(annotation) in (types.UnionType, typing.Union)

@@ -84,7 +84,7 @@ class Experiment:
         if selection.generator:
             parts.append(selection.generator)
         relevant = {
-            "parts": {part.kind: part.name for part in parts},
+            "parts": {part.kind: f"{part.distribution}/{part.name}" for part in parts},
             "options": {part.name: config.unstructure(self.options[part.name]) for part in parts},
             "protocol": self.protocol.digest,
             "trial": self.trial,
@@ -181,6 +181,8 @@ def resolve(
     chosen = load_protocol(protocol or base.protocol, installed)
     trial = base.trial if trial is None else trial
     chosen.check_trial(trial)
+    if seed is not None and seed < 0:
+        raise ConfigError(f"seed {seed} must be 0 or more")
     content = chosen.content
     selection = select(names, content.defaults, installed)
     user = config.merge(

@@ -98,7 +98,8 @@ class FeatureWriter:
 
     def has(self, part: str) -> bool:
         """Whether a part is complete already."""
-        return part in self._file["parts"]
+        parts = self._file["parts"]
+        return part in parts and bool(parts[part].attrs.get("complete", False))
 
     def write_part(self, part: str, batches: Iterator[Mapping[str, npt.NDArray[Any]]]) -> None:
         """Append a part batch by batch and mark it complete.
@@ -108,6 +109,8 @@ class FeatureWriter:
             batches: arrays by name, each with the batch as first axis.
         """
         with explained(self.path):
+            if part in self._file["parts"]:  # begun by an interrupted writer, perhaps empty
+                del self._file["parts"][part]
             group = self._file["parts"].create_group(part)
             for batch in batches:
                 for name, array in batch.items():
@@ -138,6 +141,7 @@ def _append(group: Any, name: str, array: npt.NDArray[Any]) -> None:
             data=array,
             maxshape=(None, *array.shape[1:]),
             chunks=(CHUNK_ROWS, *array.shape[1:]),
+            fletcher32=True,  # a checksum: changed numbers are an error when they are read
         )
         return
     dataset = group[name]
@@ -189,17 +193,20 @@ class FeatureStore:
             self.ingredients: dict[str, Any] = json.loads(self._file.attrs["ingredients"])
             self.num_classes = int(self._file.attrs["num_classes"])
             self.parts = _part_names(self._file)
-            incomplete = [
-                name for name in self.parts if not self._file["parts"][name].attrs.get("complete")
-            ]
-            if incomplete or key_of(self.ingredients) != self.key:
+            if not all(map(self._sound, self.parts)) or key_of(self.ingredients) != self.key:
                 raise StoreError(f"{path} is incomplete or was changed; {advice}")
-        except (KeyError, OSError, RuntimeError, ValueError) as error:
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             self.close()
             raise StoreError(f"{path} is damaged; {advice}") from error
         except StoreError:
             self.close()
             raise
+
+    def _sound(self, part: str) -> bool:
+        """Whether a part is complete, with labels and as many rows in every array."""
+        group = self._file["parts"][part]
+        lengths = {array.shape[0] for array in group.values()}
+        return bool(group.attrs.get("complete")) and "label" in group and len(lengths) == 1
 
     def __enter__(self) -> FeatureStore:
         return self

@@ -124,7 +124,7 @@ class Registry:
     def _load(self, entry_point: Any, distribution: str, version: str) -> None:
         try:
             parts = self._announced(entry_point, distribution, version)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.broken.append(
                 BrokenPlugin(
                     entry_point=entry_point.name,
@@ -212,6 +212,7 @@ class Registry:
         try:
             resolve = specs.load_factory(family.spec.resolve)
             spec = resolve(member)
+            _check_member(spec, f"{family.spec.prefix}:{member}", family)
         except PluginError:
             raise
         except Exception as error:
@@ -224,7 +225,7 @@ class Registry:
     def _unknown(self, name: str, bare: str, kinds: Sequence[str]) -> str:
         installed = sorted({part.name for part in self.parts if part.kind in kinds})
         for broken in self.broken:
-            if bare in (broken.entry_point, f"{broken.distribution}"):
+            if {bare, bare.partition(":")[0]} & {broken.entry_point, broken.distribution}:
                 return f"{name} is not available: {broken}"
         what = kinds[0] if len(kinds) == 1 else "part"
         message = f"no {what} is called {name!r}{did_you_mean(bare, installed)}"
@@ -248,6 +249,12 @@ def _split_name(name: str, kinds: Sequence[str]) -> tuple[str | None, str, Seque
 
 def _ambiguous(name: str, matches: list[Part]) -> str:
     if len({part.distribution for part in matches}) == 1:
+        if len({part.kind for part in matches}) < len(matches):
+            first = matches[0]
+            return (
+                f"{first.distribution} {first.version} offers {name!r} {len(matches)} times; "
+                "disable one of its plugins or tell its author"
+            )
         choices = " or ".join(f"{part.kind}:{part.name}" for part in matches)
         return f"{name!r} names several parts; write {choices}"
     owners = " and ".join(f"{part.distribution} {part.version}" for part in matches)
@@ -260,6 +267,10 @@ def _check_spec(spec: Any, hook: str) -> None:
     if type(spec) not in expected and not issubclass(type(spec), expected):
         names = " or ".join(cls.__name__ for cls in expected)
         raise PluginError(f"{hook} must return {names} objects, not {spec!r}")
+    _check_contents(spec)
+
+
+def _check_contents(spec: Any) -> None:
     if spec.api != hookspecs.HOOK_API:
         raise PluginError(
             f"{spec.name} was written for hook API {spec.api}, this openset has "
@@ -269,12 +280,23 @@ def _check_spec(spec: Any, hook: str) -> None:
         _check_config(spec)
 
 
+def _check_member(spec: Any, name: str, family: Part) -> None:
+    """A family's member must be a part of the family's kind."""
+    if not isinstance(spec, specs.ComponentSpec) or spec.kind != family.kind:
+        raise PluginError(
+            f"{name} of {family.distribution} {family.version} must be the spec of a "
+            f"{family.kind}, not {spec!r}"
+        )
+    _check_contents(spec)
+
+
 def _check_config(spec: specs.ComponentSpec) -> None:
     if not attrs.has(spec.config):
         raise PluginError(f"the config of {spec.name} must be an attrs class, not {spec.config!r}")
     required = [f.name for f in attrs.fields(spec.config) if f.default is attrs.NOTHING]
     if required:
         raise PluginError(f"options of {spec.name} without a default: {', '.join(required)}")
+    attrs.resolve_types(spec.config)  # names in annotations that do not exist fail here
 
 
 @cache

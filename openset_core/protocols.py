@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 from attrs import frozen
-from attrs.validators import ge, gt, in_, le, lt
+from attrs.validators import deep_iterable, ge, gt, in_, le, lt
 
 from openset_core import config
 from openset_core.errors import ProtocolError, did_you_mean
@@ -27,7 +27,7 @@ class ImageOptions:
     size: int = attrs.field(default=32, validator=ge(1))
     channels: int = attrs.field(default=3, validator=in_((1, 3)))
     mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
+    std: tuple[float, ...] = attrs.field(default=(1.0,), validator=deep_iterable(gt(0.0)))
     interpolation: str = attrs.field(
         default="bilinear", validator=in_(("nearest", "bilinear", "bicubic"))
     )
@@ -53,7 +53,7 @@ class KnownPart:
     test_fraction: float | None = attrs.field(
         default=None, validator=attrs.validators.optional([gt(0.0), lt(1.0)])
     )
-    split_seed: int = 0
+    split_seed: int = attrs.field(default=0, validator=ge(0))
 
 
 @frozen(kw_only=True)
@@ -197,13 +197,19 @@ def load_protocol(name: str, plugins: Registry | None = None) -> Protocol:
         path, label = Path(name), str(Path(name))
     else:
         plugins = plugins or registry()
-        found = {part.name: part.spec for part in plugins.of_kind("protocol")}
-        if name not in found:
+        installed = plugins.of_kind("protocol")
+        found = [part for part in installed if part.name == name]
+        if not found:
+            names = [part.name for part in installed]
             raise ProtocolError(
-                f"no protocol is called {name!r}{did_you_mean(name, found)}; installed: "
-                f"{', '.join(found) or 'none'}; a file of your own is named by its path"
+                f"no protocol is called {name!r}{did_you_mean(name, names)}; installed: "
+                f"{', '.join(names) or 'none'}; a file of your own is named by its path"
             )
-        path, label = found[name].path, name
+        if len(found) > 1:
+            owners = " and ".join(f"{part.distribution} {part.version}" for part in found)
+            paths = " or ".join(str(part.spec.path) for part in found)
+            raise ProtocolError(f"{owners} both offer protocol {name!r}; name one by path: {paths}")
+        path, label = found[0].spec.path, name
     values = config.read_toml(path, "protocol", ProtocolError)
     content = config.structure(values, ProtocolFile, label, ProtocolError)
     _check(content, label)

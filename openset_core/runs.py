@@ -128,9 +128,12 @@ def claim_folder(path: Path, experiment: Experiment) -> RunFolder:
             written.
     """
     folder = RunFolder(path)
-    if path.exists() and not path.is_dir():
+    with explained(path):
+        is_file = path.exists() and not path.is_dir()
+        claimed = folder.experiment.exists()
+    if is_file:
         raise RunFolderError(f"{path} is a file, not a folder; choose another with --out")
-    if folder.experiment.exists():
+    if claimed:
         recorded = folder.read()
         _refuse_other(experiment, recorded, path)
         _add_scorers(folder, recorded, experiment)

@@ -34,7 +34,7 @@ def plugins(context: click.Context) -> None:
             continue
         click.echo(f"{title}:")
         for part in parts:
-            summary = getattr(part.spec, "summary", None) or _protocol_summary(part)
+            summary = _protocol_summary(part) if kind == "protocol" else part.spec.summary
             origin = f"{part.distribution} {part.version}"
             click.echo(f"  {part.name:<{width}}  {summary}  [{origin}]")
     if found.broken:

@@ -99,12 +99,14 @@ def run(
             observers=progress(quiet),
             should_stop=should_stop,
         )
+        numbers = _trial_numbers(trial, trials, partial(_count, plugins, protocol, file))
+        # All are resolved first: a mistake in the last must not cost the training of the others.
+        planned = [resolve(plugins, protocol, n, seed, overrides, file) for n in numbers]
         finished = []
-        for number in _trial_numbers(trial, trials, partial(_count, plugins, protocol, file)):
-            resolved = resolve(plugins, protocol, number, seed, overrides, file)
+        for resolved in planned:
             folder = out or api.DEFAULT_RUNS / resolved.default_folder_name()
             if out and trials is not None:
-                folder = out / f"trial{number}"
+                folder = out / f"trial{resolved.trial}"
             current.append(folder)
             if not quiet:
                 click.echo(_headline(resolved, folder), err=True)

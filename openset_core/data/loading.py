@@ -37,12 +37,23 @@ class Augmentation:
             generator: source of the draws, on the CPU, so that they do not depend on the
                 device.
         """
+        return self.apply(images, self.draw(len(images), generator))
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draws for `count` images, int64 [3, count]: row and column of the crop, mirrored."""
+        if not (self.crop_padding or self.flip):
+            return torch.zeros(3, count, dtype=torch.int64)
+        crop = torch.randint(0, 2 * self.crop_padding + 1, (2, count), generator=generator)
+        mirrored = torch.rand(count, generator=generator) < (0.5 if self.flip else 0.0)
+        return torch.cat([crop, mirrored[None].long()])
+
+    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Change uint8 [B, C, H, W] images by draws [3, B]."""
         if not (self.crop_padding or self.flip):
             return images
         count, _channels, height, width = images.shape
         padding = self.crop_padding
-        draw = torch.randint(0, 2 * padding + 1, (2, count), generator=generator)
-        mirrored = torch.rand(count, generator=generator) < (0.5 if self.flip else 0.0)
+        draw, mirrored = draws[:2], draws[2].bool()
         across = torch.arange(width).expand(count, width)
         across = torch.where(mirrored[:, None], width - 1 - across, across) + draw[1][:, None]
         down = torch.arange(height) + draw[0][:, None]
@@ -100,8 +111,12 @@ class MemoryLoader:
         """One epoch of training batches, images float [B, C, H, W] and labels int64 [B]."""
         order = torch.randperm(self.samples, generator=generator)
         for batch in order.tensor_split(self.batches):
-            mine = batch.tensor_split(self.world_size)[self.rank].to(self.labels.device)
-            images = augmentation(self.images[mine], generator)
+            # Drawn for the whole batch on every process: shares differ in size, and generators
+            # that have drawn differently would give the processes different next epochs.
+            draws = augmentation.draw(len(batch), generator)
+            share = torch.arange(len(batch)).tensor_split(self.world_size)[self.rank]
+            mine = batch[share].to(self.labels.device)
+            images = augmentation.apply(self.images[mine], draws[:, share])
             yield self.scale(images), self.labels[mine]
 
     def in_order(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -57,13 +57,11 @@ def stratified(labels: Indices, fraction: float, seed: int) -> tuple[Indices, In
         Rows of the first and of the second part, each ascending.
     """
     rng = np.random.default_rng(seed)
-    second = []
+    chosen = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         count = min(round(fraction * len(rows)), len(rows) - 1)
-        second.append(rng.permutation(rows)[:count])
-    chosen = np.zeros(len(labels), dtype=bool)
-    chosen[np.concatenate(second)] = True
+        chosen[rng.permutation(rows)[:count]] = True
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from openset_core.auxiliary_batchnorm import AuxiliaryBatchNorm
 from openset_core.components import Batch, OpenSetModel, Phase, Terms
 from openset_core.data.loading import Augmentation, MemoryLoader
 from openset_core.errors import TrainingError
 from openset_core.observers import EpochDone, Observers, StepsDone, TrainingStarted
 from openset_core.training import checkpoint
-from openset_core.training.optimisation import PhaseOptimizer, build_optimizer
+from openset_core.training.optimisation import PhaseOptimizer, build_optimizers
 from openset_core.training.options import TrainingOptions
 
 REPORT_SECONDS = 1.0
@@ -135,9 +136,9 @@ class Trainer:
         self.checkpoints, self.observers, self.should_stop = checkpoints, observers, should_stop
         self.augmentation = Augmentation(crop_padding=options.crop_padding, flip=options.flip)
         self.order = torch.Generator().manual_seed(seed)
+        phases = model.phases()  # a generator may give the backbone a second side here
         self.trainable = [p for p in model.parameters() if p.requires_grad]
-        phases = model.phases()
-        self.optimizers = [build_optimizer(phase, options) for phase in phases]
+        self.optimizers = build_optimizers(phases, options)
         runner = PhaseRunner(model, phases)
         self.plain_runner = runner
         self.runner = accelerator.prepare_model(runner)
@@ -223,7 +224,7 @@ class Trainer:
     def _phase(
         self, number: int, item: PhaseOptimizer, images: Tensor, labels: Tensor, epoch: int
     ) -> Terms:
-        with self._only(item.parameters):
+        with self._only(item):
             terms: Terms = self.runner(number, images, labels, epoch, self.options.epochs)
             if not terms:
                 raise TrainingError(f"phase {item.phase.name} returned no loss term")
@@ -235,13 +236,14 @@ class Trainer:
         return terms
 
     @contextmanager
-    def _only(self, parameters: list[nn.Parameter]) -> Iterator[None]:
+    def _only(self, item: PhaseOptimizer) -> Iterator[None]:
         """Freeze all that a phase does not update; gradients still pass through it."""
-        if len(parameters) == len(self.trainable):
+        if len(item.parameters) == len(self.trainable):
             yield
             return
-        updated = set(map(id, parameters))
-        frozen = [p for p in self.trainable if id(p) not in updated]
+        kept = (p for module in item.phase.keeps_graph for p in module.parameters())
+        live = set(map(id, (*item.parameters, *kept)))
+        frozen = [p for p in self.trainable if id(p) not in live]
         for parameter in frozen:
             parameter.requires_grad_(False)
         try:
@@ -268,11 +270,15 @@ class Trainer:
             "epochs_done": epochs_done,
             "model": self.model.state_dict(),
             "optimizers": {
-                item.phase.name: item.optimizer.state_dict() for item in self.optimizers
+                item.phase.name: item.optimizer.state_dict() for item in self._own_optimizers()
             },
             "order": self.order.get_state(),
             "random": checkpoint.random_state(),
         }
+
+    def _own_optimizers(self) -> list[PhaseOptimizer]:
+        """Phases with an optimiser of their own; the others share one of these."""
+        return [item for item in self.optimizers if item.phase.shares_optimizer is None]
 
     def _resume(self) -> int:
         state = checkpoint.load(self.checkpoints)
@@ -280,7 +286,7 @@ class Trainer:
             return 0
         try:
             self.model.load_state_dict(state["model"])
-            for item in self.optimizers:
+            for item in self._own_optimizers():
                 item.optimizer.load_state_dict(state["optimizers"][item.phase.name])
         except (KeyError, RuntimeError, ValueError) as error:
             raise TrainingError(
@@ -309,14 +315,18 @@ class Trainer:
 def inference_parameters(model: OpenSetModel) -> int:
     """Parameters that remain at test time: without generator and training-only modules."""
     dropped = tuple(f"{name}." for name in model.loss.training_only)
-    return sum(
+    head = sum(
         parameter.numel()
-        for name, parameter in (
-            *((f"backbone.{n}", p) for n, p in model.backbone.named_parameters()),
-            *model.loss.named_parameters(),
-        )
+        for name, parameter in model.loss.named_parameters()
         if not f"{name}.".startswith(dropped)
     )
+    second_sides = sum(
+        parameter.numel()
+        for layer in model.backbone.modules()
+        if isinstance(layer, AuxiliaryBatchNorm)
+        for parameter in layer.generated.parameters()
+    )
+    return head + sum(parameter.numel() for parameter in model.backbone.parameters()) - second_sides
 
 
 def _precision_name(mixed_precision: str) -> str:

@@ -59,6 +59,26 @@ class PhaseOptimizer:
         return float(self.optimizer.param_groups[0]["lr"])
 
 
+def build_optimizers(phases: Iterable[Phase], options: TrainingOptions) -> list[PhaseOptimizer]:
+    """The optimisers of all phases, in order; a phase may share an earlier one's.
+
+    Raises:
+        CompositionError: a phase has nothing to update, or shares with a phase that is not there.
+    """
+    built: dict[str, PhaseOptimizer] = {}
+    for phase in phases:
+        if phase.shares_optimizer is None:
+            built[phase.name] = build_optimizer(phase, options)
+        elif phase.shares_optimizer in built:
+            built[phase.name] = attrs.evolve(built[phase.shares_optimizer], phase=phase)
+        else:
+            raise CompositionError(
+                f"phase {phase.name} shares the optimiser of {phase.shares_optimizer}, which is no "
+                "earlier phase"
+            )
+    return list(built.values())
+
+
 def build_optimizer(phase: Phase, options: TrainingOptions) -> PhaseOptimizer:
     """The optimiser of one phase; what its recipe leaves open follows the options.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attrs import frozen
-from attrs.validators import ge, gt, le
+from attrs.validators import and_, deep_iterable, ge, gt, le, lt
 
 from openset_core.specs import option
 
@@ -23,7 +23,9 @@ class TrainingOptions:
     lr: float = option(0.1, "learning rate before the schedule", validator=gt(0.0))
     momentum: float = option(0.9, "momentum of SGD", validator=[ge(0.0), le(1.0)])
     nesterov: bool = option(False, "Nesterov momentum for SGD")
-    betas: tuple[float, float] = option((0.9, 0.999), "betas of Adam and AdamW")
+    betas: tuple[float, float] = option(
+        (0.9, 0.999), "betas of Adam and AdamW", validator=deep_iterable(and_(ge(0.0), lt(1.0)))
+    )
     weight_decay: float = option(0.0, "weight decay", validator=ge(0.0))
     schedule: str = option(
         "constant",

@@ -18,7 +18,7 @@ def load_mnist(_config: NoOptions, request: DataRequest) -> ImageSet:
         if request.download:
             raise DataError(f"data set mnist cannot be downloaded: {error}") from error
         raise missing_data("mnist", request.root / "MNIST" / "raw", can_download=True) from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, KeyError, AssertionError) as error:
         raise DataError(
             f"data set mnist in {request.root / 'MNIST' / 'raw'} cannot be read: {error}"
         ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attrs import frozen
-from attrs.validators import ge, gt, optional
+from attrs.validators import deep_iterable, ge, gt, optional
 
 from openset_core import RepresentationLossSpec, hookimpl, option
 
@@ -45,6 +45,7 @@ class M2IOSROptions:
     global_channels: tuple[int, int] = option(
         (64, 32),
         "channels of the two 3x3 convolutions on f16; open in the paper, here Deep InfoMax's",
+        validator=deep_iterable(ge(1)),
     )
     global_padding: int = option(
         0,

@@ -1,0 +1,108 @@
+"""Losses on distances to reciprocal points: far from a class's point means of that class."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openset_core import Features, LossContext, RepresentationLoss
+from openset_plugins.arpl import ARPLOptions, RPLOptions
+from openset_plugins.distances import dot_products, mean_squared_distance
+
+Terms = dict[str, Tensor]
+
+
+def negative_entropy(logits: Tensor) -> Tensor:
+    """sum_k S log S with S = softmax(logits), [B]; through log-softmax, never 0 log 0."""
+    log_probabilities = F.log_softmax(logits, dim=1)
+    return (log_probabilities.exp() * log_probabilities).sum(dim=1)
+
+
+class ReciprocalPoints(RepresentationLoss):
+    """One reciprocal point a class and a margin R shared by all classes.
+
+    Args:
+        num_classes: K.
+        vector_dim: m.
+        init_std: deviation of the points at the start.
+        margin: R at the start.
+    """
+
+    def __init__(self, num_classes: int, vector_dim: int, init_std: float, margin: float) -> None:
+        super().__init__()
+        self.points = nn.Parameter(init_std * torch.randn(num_classes, vector_dim))
+        self.margin = nn.Parameter(torch.tensor([margin]))
+
+    def open_space(self, features: Features) -> Tensor:
+        """Minus N H(z, P) of Eq. 17: least where all points are equally far, [B].
+
+        S is a softmax over d_e alone, in the paper and in the released code.
+        """
+        return negative_entropy(mean_squared_distance(features.vector, self.points))
+
+    def own_distance(self, features: Features, labels: Tensor) -> Tensor:
+        """d_e of each sample to its own class's point, [B]."""
+        return (features.vector.float() - self.points[labels].float()).square().mean(dim=1)
+
+
+class ARPL(ReciprocalPoints):
+    """Cross entropy over d = d_e - d_d (Eq. 6-8) and the margin term (Eq. 12, 14)."""
+
+    def __init__(self, config: ARPLOptions, context: LossContext) -> None:
+        released = config.preset == "released"
+        super().__init__(
+            context.num_classes, context.vector_dim, config.init_std, 0.0 if released else 1.0
+        )
+        self.config = config
+        self.slack = 1.0 if released else 0.0
+
+    def logits(self, features: Features) -> Tensor:
+        """d(C(x), P^k), raw, [B, K]: the farther, the more probable (Eq. 7)."""
+        vector = features.vector
+        if self.config.distance == "dot":
+            return -dot_products(vector, self.points)
+        distance = mean_squared_distance(vector, self.points)
+        if self.config.distance == "euclidean":
+            return distance
+        return distance - dot_products(vector, self.points)
+
+    def loss(self, features: Features, labels: Tensor) -> Terms:
+        """L_c + lambda L_o, Eq. 14."""
+        scaled = self.config.hardness * self.logits(features)
+        beyond = self.own_distance(features, labels) - self.margin + self.slack
+        return {
+            "cross_entropy": F.cross_entropy(scaled, labels),
+            "margin": self.config.weight * F.relu(beyond).mean(),
+        }
+
+
+class RPL(ReciprocalPoints):
+    """Cross entropy over d_e and (d_e(own point) - R)^2."""
+
+    def __init__(self, config: RPLOptions, context: LossContext) -> None:
+        super().__init__(context.num_classes, context.vector_dim, config.init_std, 0.0)
+        self.config = config
+
+    def logits(self, features: Features) -> Tensor:
+        """d_e(C(x), P^k), raw, [B, K]."""
+        return mean_squared_distance(features.vector, self.points)
+
+    def loss(self, features: Features, labels: Tensor) -> Terms:
+        """Classification and open space terms."""
+        scaled = self.config.hardness * self.logits(features)
+        off = self.own_distance(features, labels) - self.margin
+        return {
+            "cross_entropy": F.cross_entropy(scaled, labels),
+            "open_space": self.config.weight * off.square().mean(),
+        }
+
+
+def build_arpl(config: ARPLOptions, context: LossContext) -> ARPL:
+    """Build `arpl` for a backbone."""
+    return ARPL(config, context)
+
+
+def build_rpl(config: RPLOptions, context: LossContext) -> RPL:
+    """Build `rpl` for a backbone."""
+    return RPL(config, context)

@@ -1,0 +1,105 @@
+"""What several tests share: a small third-party plugin, and runs made with it.
+
+The plugin lies in `tests/tiny_plugin` as an installer would have left it (a package and its
+dist-info folder), so that this process and every process it starts finds it on the path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+TINY_PLUGIN = Path(__file__).parent / "tiny_plugin"
+
+
+@contextlib.contextmanager
+def tiny_plugin_installed() -> Iterator[None]:
+    """Let importlib.metadata find the plugin, here and in child processes."""
+    from openset_core.plugins import registry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TINY_PLUGIN)
+        patch.setenv("PYTHONPATH", str(TINY_PLUGIN), prepend=os.pathsep)
+        registry.cache_clear()
+        try:
+            yield
+        finally:
+            registry.cache_clear()
+
+
+@pytest.fixture
+def tiny() -> Iterator[None]:
+    """Backbone `tiny`, loss `turns`, observer `event-log` and protocol `tiny-digits`."""
+    with tiny_plugin_installed():
+        yield
+
+
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run that no test may change: softmax on tiny, two epochs, scorer msp."""
+    from openset_core import api
+
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    with tiny_plugin_installed():
+        api.run("softmax,tiny", "tiny-digits", out=folder, device="cpu")
+    return folder
+
+
+@pytest.fixture
+def finished(tiny: None, finished_once: Path, tmp_path: Path) -> Path:
+    """A test's own copy of a finished run: softmax on tiny, two epochs, scorer msp."""
+    return Path(shutil.copytree(finished_once, tmp_path / "finished"))
+
+
+class Answer(NamedTuple):
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def openset(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """`openset ARGUMENTS` in this process."""
+    from openset_core.cli import main
+
+    def call(*arguments: str | Path) -> Answer:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        assert isinstance(ended.value.code, int)
+        return Answer(ended.value.code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """`openset ARGUMENTS` in a process of its own, ended with the test at the latest."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "openset_core.cli", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **variables},
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
