@@ -87,20 +87,26 @@ def with_auxiliary_batchnorm(module: M) -> M:
     if is_converted(module):
         return module
     domain = Domain()
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, _BatchNorm):
-                setattr(parent, name, AuxiliaryBatchNorm(child, domain))
+    made: dict[nn.Module, AuxiliaryBatchNorm] = {}  # a layer may stand in several places
+    for path, layer in list(module.named_modules(remove_duplicate=False)):
+        if isinstance(layer, _BatchNorm):
+            if layer not in made:
+                made[layer] = AuxiliaryBatchNorm(layer, domain)
+            _replace(module, path, made[layer])
     return module
 
 
 def without_auxiliary_batchnorm(module: M) -> M:
     """Take the generated side away again, in place; what is left is the known side."""
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, AuxiliaryBatchNorm):
-                setattr(parent, name, child.known)
+    for path, layer in list(module.named_modules(remove_duplicate=False)):
+        if isinstance(layer, AuxiliaryBatchNorm):
+            _replace(module, path, layer.known)
     return module
+
+
+def _replace(module: nn.Module, path: str, layer: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(module.get_submodule(parent), name, layer)
 
 
 @contextmanager

@@ -66,10 +66,15 @@ class BackboneContext:
     Attributes:
         channels: channels of the images.
         image_size: height and width of the images in pixels.
+        pixel_mean: mean that preprocessing subtracts, one for all channels or for each;
+            images are in [0, 1] before it.
+        pixel_std: deviation that preprocessing divides by, likewise.
     """
 
     channels: int
     image_size: int
+    pixel_mean: tuple[float, ...] = (0.0,)
+    pixel_std: tuple[float, ...] = (1.0,)
 
 
 class Backbone(nn.Module):

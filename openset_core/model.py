@@ -99,7 +99,14 @@ def build_model(
     )
 
     network = _built(
-        backbone, BackboneContext(channels=image.channels, image_size=image.size), Backbone
+        backbone,
+        BackboneContext(
+            channels=image.channels,
+            image_size=image.size,
+            pixel_mean=image.per_channel(image.mean),
+            pixel_std=image.per_channel(image.std),
+        ),
+        Backbone,
     )
     context = LossContext(
         num_classes=num_classes,

@@ -109,13 +109,19 @@ class Results:
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            return config.structure(values, cls, str(path), RunFolderError)
         except FileNotFoundError:
             raise RunFolderError(f"{path} does not exist; the run is not finished") from None
         except (OSError, ValueError) as error:
             raise RunFolderError(
                 f"{path} is damaged; `openset score RUN` makes it again"
             ) from error
+        found = values.get("format") if isinstance(values, dict) else FORMAT
+        if found != FORMAT:
+            raise RunFolderError(
+                f"{path} has format {found!r}, this openset reads {FORMAT}; `openset score RUN` "
+                "makes it again"
+            )
+        return config.structure(values, cls, str(path), RunFolderError)
 
 
 def evaluate_run(
@@ -248,15 +254,21 @@ class TrialsResults:
 
     results: tuple[Results, ...]
 
-    def summary(self) -> dict[str, dict[str, tuple[float, float]]]:
-        """Mean and standard deviation (n - 1) over trials, by scorer and metric."""
-        first = self.results[0]
-        summary: dict[str, dict[str, tuple[float, float]]] = {}
+    def summary(self) -> dict[str, dict[str, tuple[float, float | None]]]:
+        """Mean and standard deviation (n - 1) over trials, by scorer and metric.
+
+        Only what every trial has is compared: a run folder may hold scorers of earlier calls.
+        One trial has no deviation.
+        """
+        first, *others = self.results
+        summary: dict[str, dict[str, tuple[float, float | None]]] = {}
         for scorer, values in first.scorers.items():
+            if not all(scorer in results.scorers for results in others):
+                continue
             summary[scorer] = {}
             for metric in values.metrics:
-                samples = [r.scorers[scorer].metrics[metric] for r in self.results]
-                spread = float(np.std(samples, ddof=1)) if len(samples) > 1 else 0.0
+                samples = [results.scorers[scorer].metrics[metric] for results in self.results]
+                spread = float(np.std(samples, ddof=1)) if others else None
                 summary[scorer][metric] = (float(np.mean(samples)), spread)
         return summary
 

@@ -136,7 +136,7 @@ def claim_folder(path: Path, experiment: Experiment) -> RunFolder:
     if claimed:
         recorded = folder.read()
         _refuse_other(experiment, recorded, path)
-        _add_scorers(folder, recorded, experiment)
+        _add_parts(folder, recorded, experiment)
         return folder
     with explained(path):
         # A first write cut off may have left its partial file; anything else is foreign.
@@ -166,11 +166,11 @@ def _refuse_other(experiment: Experiment, recorded: dict[str, Any], path: Path) 
     )
 
 
-def _add_scorers(folder: RunFolder, recorded: dict[str, Any], experiment: Experiment) -> None:
-    """Note the scorers of this call beside those that were there."""
+def _add_parts(folder: RunFolder, recorded: dict[str, Any], experiment: Experiment) -> None:
+    """Note the scorers and observers of this call beside those that were there."""
     names = list(recorded["plugins"])
     updated = dict(recorded)
-    for part in experiment.selection.scorers:
+    for part in (*experiment.selection.scorers, *experiment.selection.observers):
         if part.reference not in names:
             names.append(part.reference)
         updated[part.name] = config.unstructure(experiment.options[part.name])

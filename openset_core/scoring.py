@@ -172,4 +172,5 @@ def _fill(path: Path, mode: str, scorer: str, key: str, scores: Mapping[str, Any
         group = file.create_group(file_name(scorer))
         group.attrs["key"] = key
         for name, values in scores.items():
-            group.create_group(name)["score"] = values
+            # The checksum makes changed numbers an error when they are read.
+            group.create_group(name).create_dataset("score", data=values, fletcher32=True)

@@ -22,17 +22,27 @@ TINY_PLUGIN = Path(__file__).parent / "tiny_plugin"
 
 @contextlib.contextmanager
 def tiny_plugin_installed() -> Iterator[None]:
-    """Let importlib.metadata find the plugin, here and in child processes."""
+    """Let importlib.metadata find the plugin, here and in child processes.
+
+    One thread a process: networks this small gain nothing from a second one, and two that
+    wait for each other are slow on a busy machine.
+    """
+    import torch
+
     from openset_core.plugins import registry
 
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(TINY_PLUGIN)
         patch.setenv("PYTHONPATH", str(TINY_PLUGIN), prepend=os.pathsep)
+        patch.setenv("OMP_NUM_THREADS", "1")
         registry.cache_clear()
         try:
             yield
         finally:
             registry.cache_clear()
+            torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -107,11 +107,11 @@ def run(
             folder = out or api.DEFAULT_RUNS / resolved.default_folder_name()
             if out and trials is not None:
                 folder = out / f"trial{resolved.trial}"
+            should_stop()
             current.append(folder)
             if not quiet:
                 click.echo(_headline(resolved, folder), err=True)
             finished.append(api.carry_out(resolved, folder, runtime))
-            should_stop()
     _print(finished, trials is not None)
 
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from openset_core.cli.common import interruptible, progress, runtime_options
 
+if TYPE_CHECKING:
+    from openset_core.runs import Stages
+
 RUN_ARGUMENT = click.argument("run", type=click.Path(path_type=Path))
 
 
-def _stages(run: Path, stop: Any, quiet: bool, plugins: str = "", **runtime: Any) -> Any:
+@contextlib.contextmanager
+def _stages(
+    run: Path, stop: Any, quiet: bool, plugins: str = "", **runtime: Any
+) -> Iterator[Stages]:
+    """The stages of a run folder; its observers are closed in the end."""
     from openset_core.experiment import resolve
     from openset_core.plugins import registry, split_names
     from openset_core.runs import Runtime, Stages, claim_folder, open_folder
@@ -31,9 +40,13 @@ def _stages(run: Path, stop: Any, quiet: bool, plugins: str = "", **runtime: Any
         claim_folder(run, resolve(names, file=folder.experiment))
         folder, experiment = open_folder(run)
     observers = progress(quiet)
-    return Stages.begin(
+    stages = Stages.begin(
         folder, experiment, Runtime(observers=observers, should_stop=stop, **runtime)
     )
+    try:
+        yield stages
+    finally:
+        stages.observers.close()
 
 
 @click.command()
@@ -42,8 +55,8 @@ def _stages(run: Path, stop: Any, quiet: bool, plugins: str = "", **runtime: Any
 @runtime_options
 def train(run: Path, quiet: bool, **runtime: Any) -> None:
     """Train the network of a run folder, or go on with it."""
-    with interruptible(lambda: run) as stop:
-        _stages(run, stop, quiet, **runtime).train()
+    with interruptible(lambda: run) as stop, _stages(run, stop, quiet, **runtime) as stages:
+        stages.train()
 
 
 @click.command()
@@ -51,8 +64,8 @@ def train(run: Path, quiet: bool, **runtime: Any) -> None:
 @runtime_options
 def extract(run: Path, quiet: bool, **runtime: Any) -> None:
     """Compute the features of every sample with the trained network."""
-    with interruptible(lambda: run) as stop:
-        _stages(run, stop, quiet, **runtime).extract()
+    with interruptible(lambda: run) as stop, _stages(run, stop, quiet, **runtime) as stages:
+        stages.extract()
 
 
 @click.command()
@@ -61,8 +74,10 @@ def extract(run: Path, quiet: bool, **runtime: Any) -> None:
 @runtime_options
 def score(run: Path, plugins: str, quiet: bool, **runtime: Any) -> None:
     """Score stored features, with more scorers if wanted; the network is not used."""
-    with interruptible(lambda: run) as stop:
-        stages = _stages(run, stop, quiet, plugins, **runtime)
+    with (
+        interruptible(lambda: run) as stop,
+        _stages(run, stop, quiet, plugins, **runtime) as stages,
+    ):
         stages.extract()
         results = stages.score()
     click.echo(results.table())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,20 @@ def load(folder: Path) -> dict[str, Any] | None:
         return None
     advice = "delete it to train from the start"
     try:
+        with zipfile.ZipFile(path) as archive:  # torch does not compare the checksums it wrote
+            changed = archive.testzip()
+        if changed:
+            raise zipfile.BadZipFile(f"{changed} was changed")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+    ) as error:
         raise ModelError(f"checkpoint {path} is damaged or not a checkpoint; {advice}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ModelError(f"checkpoint {path} was not written by this version of openset; {advice}")

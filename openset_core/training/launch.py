@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from openset_core.errors import TrainingError
+from openset_core.errors import Interrupted, TrainingError
 from openset_core.runs import Runtime, open_folder
 
 
@@ -18,6 +18,7 @@ def train_in_processes(folder: Path, runtime: Runtime) -> None:
         TrainingError: fewer devices than asked for, or a process failed; its reason is named.
     """
     import torch
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -41,7 +42,12 @@ def train_in_processes(folder: Path, runtime: Runtime) -> None:
     reason = folder / ".failure.txt"
     reason.unlink(missing_ok=True)
     try:
-        elastic_launch(launch, _worker)(str(folder), plain)
+        elastic_launch(launch, _worker)(str(folder), plain, bool(runtime.observers))
+    except SignalException as error:
+        raise Interrupted(
+            f"interrupted; what was finished is kept, go on with: openset run {folder} "
+            f"--devices {runtime.devices}"
+        ) from error
     except ChildFailedError as error:
         text = reason.read_text("utf-8") if reason.exists() else str(error).splitlines()[0]
         reason.unlink(missing_ok=True)
@@ -52,14 +58,14 @@ def _never() -> None:
     """Workers are stopped by the launcher."""
 
 
-def _worker(folder: str, runtime: Runtime) -> None:
+def _worker(folder: str, runtime: Runtime, show_progress: bool) -> None:
     from openset_core.errors import OpensetError
     from openset_core.observers import Observers
     from openset_core.training.stage import train_here
 
     opened, experiment = open_folder(Path(folder))
     observers: list[object] = []
-    if os.environ.get("RANK") == "0":
+    if show_progress and os.environ.get("RANK") == "0":
         from openset_core.cli.progress import Progress
 
         observers.append(Progress())

@@ -288,14 +288,14 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             for item in self._own_optimizers():
                 item.optimizer.load_state_dict(state["optimizers"][item.phase.name])
-        except (KeyError, RuntimeError, ValueError) as error:
+            self.order.set_state(state["order"])
+            checkpoint.restore_random_state(state["random"])
+            return int(state["epochs_done"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise TrainingError(
                 f"checkpoint in {self.checkpoints} does not fit this experiment: "
                 f"{str(error).splitlines()[0]}; delete it to train from the start"
             ) from error
-        self.order.set_state(state["order"])
-        checkpoint.restore_random_state(state["random"])
-        return int(state["epochs_done"])
 
     def _announce(self, first: int) -> None:
         training = sum(parameter.numel() for parameter in self.model.parameters())

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from openset_core.data.images import data_root
 from openset_core.data.loading import MemoryLoader
@@ -30,6 +31,8 @@ def train_here(
     Raises:
         OpensetError: missing data, parts that do not fit, a loss that is not finite.
     """
+    # Accelerate keeps device and precision for the whole process; each run chooses its own.
+    AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
         cpu=runtime.device == "cpu",
         mixed_precision=_mixed_precision(experiment.training, runtime.device),
@@ -44,7 +47,7 @@ def train_here(
             experiment.protocol, experiment.trial, data_root(runtime.data_root), runtime.download
         )
     if accelerator.is_main_process:
-        _record_data(folder, data)
+        _record(folder, data, accelerator)
     image = experiment.protocol.content.image
     options = experiment.training
     _check_batches(len(data.parts["train"]), options, accelerator.num_processes)
@@ -122,8 +125,8 @@ def _check_batches(samples: int, options: TrainingOptions, processes: int) -> No
         raise CompositionError(f"{samples} training images are too few for {processes} devices")
 
 
-def _record_data(folder: RunFolder, data: ExperimentData) -> None:
-    """Write down the data of this run, or refuse data that is not what it was begun with."""
+def _record(folder: RunFolder, data: ExperimentData, accelerator: Accelerator) -> None:
+    """Write down data and device, or refuse data that is not what the run was begun with."""
     recorded = folder.read()
     record = recorded.setdefault("record", {})
     facts = data.record()
@@ -134,4 +137,14 @@ def _record_data(folder: RunFolder, data: ExperimentData) -> None:
         )
     record["data"] = facts
     record["classes"] = list(data.class_names)
+    record["device"] = {
+        "name": _device_name(accelerator.device),
+        "precision": "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision,
+        "processes": accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+    }
     folder.write(recorded)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -10,7 +10,7 @@ from openset_core import UnknownScorerSpec, hookimpl, option
 
 @frozen(kw_only=True)
 class TemperatureOptions:
-    """Options of the scorers `msp` and `energy`."""
+    """Options of the scorers `msp`, `entropy` and `energy`."""
 
     temperature: float = option(
         1.0, "divides the logits; 1 leaves them as they are", equation="T", validator=gt(0.0)
@@ -19,7 +19,7 @@ class TemperatureOptions:
 
 @hookimpl
 def openset_unknown_scorers() -> list[UnknownScorerSpec]:
-    """The scorers `msp`, `max-logit` and `energy`."""
+    """The scorers `msp`, `entropy`, `max-logit` and `energy`."""
     return [
         UnknownScorerSpec(
             name="msp",
@@ -28,6 +28,14 @@ def openset_unknown_scorers() -> list[UnknownScorerSpec]:
             config=TemperatureOptions,
             needs=("logits",),
             reference="Hendrycks and Gimpel, ICLR 2017",
+        ),
+        UnknownScorerSpec(
+            name="entropy",
+            summary="Shannon entropy of the softmax probabilities, in nats",
+            factory="openset_plugins.logit_scorers.scorers:Entropy",
+            config=TemperatureOptions,
+            needs=("logits",),
+            reference="Macedo et al., Entropic Out-of-Distribution Detection, IJCNN 2021",
         ),
         UnknownScorerSpec(
             name="max-logit",

@@ -37,6 +37,29 @@ class MaximumSoftmaxProbability(UnknownScorer):
         return scores
 
 
+class Entropy(UnknownScorer):
+    """-sum_k p_k log p_k with p = softmax(v / T), in nats, in [0, log K].
+
+    With o_k = exp((v_k - max v) / T) it is log(sum o) - sum o log o / sum o. No term is negative,
+    and the top class, whose o is 1, adds only to the first: nothing cancels where p rounds to 1.
+    """
+
+    def __init__(self, config: TemperatureOptions) -> None:
+        self.temperature = config.temperature
+
+    def score(self, table: FeatureTable) -> Scores:
+        """Entropy of the class probabilities, float64 [n]."""
+        scaled = _logits(table) / self.temperature
+        top = scaled.argmax(axis=1)[:, None]
+        below = scaled - np.take_along_axis(scaled, top, axis=1)
+        odds = np.exp(below)
+        weighted = -(odds * below).sum(axis=1)
+        np.put_along_axis(odds, top, 0.0, axis=1)
+        others = odds.sum(axis=1)
+        scores: Scores = np.log1p(others) + weighted / (1.0 + others)
+        return scores
+
+
 class MaximumLogit(UnknownScorer):
     """-max_k v_k."""
 

@@ -261,9 +261,9 @@ def test_openmax_forms_order_alike_and_far_samples_higher(training, test_table):
     probability = fitted(training, score="probability").score(test_table)
     assert len(np.unique(odds)) == len(odds)
     assert (np.diff(probability[np.argsort(odds)]) >= 0).all()
-    assert ((0 <= probability) & (probability <= 1)).all()
-    middle = np.abs(odds) < 30
-    assert middle.sum() > 50
+    assert ((probability >= 0) & (probability <= 1)).all()
+    middle = np.abs(odds) < 10
+    assert middle.sum() > 20
     np.testing.assert_allclose(odds[middle], np.log(probability / (1 - probability))[middle], 1e-6)
     for scores in (odds, probability):
         assert scores.dtype == np.float64

@@ -1,0 +1,196 @@
+"""Mahalanobis distance to the nearest class (Lee et al., NeurIPS 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.distance import cdist
+
+from openset_core import FeatureSource, FeatureTable, UnknownScorer
+from openset_plugins.feature_scorers import MahalanobisOptions
+from openset_plugins.feature_scorers.statistics import (
+    Floats,
+    Labels,
+    arrays_of,
+    block_rows,
+    by_class,
+    class_means,
+    embeddings,
+    labelled_blocks,
+)
+
+# Least variance in any direction, as a share of the largest. Embeddings come in float32; below a
+# hundred-thousandth of the largest deviation there is little but their rounding.
+_LEAST_VARIANCE = 1e-10
+# A class of two samples deviates from its mean as +a and -a: nothing tells how sure a is.
+_LEAST_SAMPLES = 3
+
+
+class Mahalanobis(UnknownScorer):
+    """min_c (z - mu_c)' Sigma^-1 (z - mu_c), Eq. 2 with the sign turned.
+
+    mu_c and Sigma (Eq. 1, divided by the number of samples) are those of all training samples.
+    The paper goes on to perturb the input and to weigh several layers by a regression on samples
+    of unknowns; neither is done here. With covariance=class each class has its own Sigma_c, and
+    no determinant is added.
+
+    Where Sigma is singular after regularisation, as it may be for fewer samples than dimensions
+    or a constant dimension, variances below 1e-10 of the largest are raised to that: a sample
+    that leaves the span of the training samples counts as far away. (The authors' code takes the
+    pseudo-inverse, which does not see it.) Where no sample differs from its class mean, Sigma is
+    the identity. With covariance=class, a class of fewer than three samples or of equal ones has
+    the shared Sigma.
+
+    Args:
+        config: options.
+    """
+
+    reads = ("embedding", "label")
+
+    def __init__(self, config: MahalanobisOptions) -> None:
+        self.config = config
+        self._state: dict[str, npt.NDArray[Any]] = {}
+
+    def fit(self, source: FeatureSource) -> None:
+        """Class means in a first pass over the training samples, covariances in a second."""
+        means, counts = class_means(source)
+        own = self.config.covariance == "class"
+        spread = _Spread(len(means) if own else 1, means.shape[1])
+        for rows, labels in labelled_blocks(source):
+            spread.add(rows - means[labels], labels if own else np.zeros_like(labels))
+        if spread.counts.sum() != counts.sum():
+            raise ValueError("the source gave other training samples when asked a second time")
+        present = np.flatnonzero(counts)
+        factors, amounts = self._factors(spread, present if own else np.zeros(1, dtype=np.intp))
+        self._state = {
+            "means": means[present],
+            "counts": counts[present],
+            "whitening": factors,
+            "shrinkage": amounts,
+        }
+
+    def _factors(self, spread: _Spread, groups: npt.NDArray[np.intp]) -> tuple[Floats, Floats]:
+        """Whitening factors [G, E, E] and shrinkages [G] of some groups of samples."""
+        factors, amounts = [], []
+        common: tuple[Floats, float] | None = None
+        for group in groups:
+            scatter, fourth, count = spread.of(int(group))
+            few = self.config.covariance == "class" and count < _LEAST_SAMPLES
+            if self.config.covariance == "class" and (few or not scatter.any()):
+                if common is None:
+                    common = self._factor(*spread.pooled())
+                factor, amount = common
+            else:
+                factor, amount = self._factor(scatter, fourth, count)
+            factors.append(factor)
+            amounts.append(amount)
+        return np.stack(factors), np.array(amounts, dtype=np.float64)
+
+    def _factor(self, scatter: Floats, fourth: float, count: int) -> tuple[Floats, float]:
+        """W with W W' = Sigma^-1, [E, E], and how much was added to Sigma.
+
+        That is the share of the sphere for ledoit-wolf, the share of the mean variance for ridge.
+        """
+        covariance = scatter / count
+        variances, directions = np.linalg.eigh(covariance)
+        if self.config.regularization == "ledoit-wolf":
+            amount = ledoit_wolf(covariance, fourth / count, count)
+            variances = (1 - amount) * variances + amount * variances.mean()
+        else:
+            amount = self.config.ridge
+            variances = variances + amount * np.trace(covariance) / len(covariance)
+        largest = variances.max()
+        if largest <= 0:
+            return np.eye(len(covariance)), amount
+        return directions / np.sqrt(np.maximum(variances, _LEAST_VARIANCE * largest)), amount
+
+    def score(self, table: FeatureTable) -> Floats:
+        """Squared Mahalanobis distance to the nearest class mean, float64 [n]."""
+        if not self._state:
+            raise RuntimeError("mahalanobis scores only after fit or restore")
+        means, whitening = self._state["means"], self._state["whitening"]
+        rows = embeddings(table, means.shape[1])
+        measure = self._nearest_own if self.config.covariance == "class" else self._nearest_shared
+        scores = np.empty(len(rows))
+        size = block_rows(max(means.shape))
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            scores[start : start + size] = measure(part, means, whitening)
+        return scores
+
+    @staticmethod
+    def _nearest_shared(rows: Floats, means: Floats, whitening: Floats) -> Floats:
+        # About the middle of the means, so that a common offset takes no digits; then distances
+        # from differences, since |a|^2 - 2 a.b + |b|^2 would cancel.
+        middle = means.mean(axis=0)
+        whitened = (means - middle) @ whitening[0]
+        nearest: Floats = cdist((rows - middle) @ whitening[0], whitened, "sqeuclidean").min(axis=1)
+        return nearest
+
+    @staticmethod
+    def _nearest_own(rows: Floats, means: Floats, whitening: Floats) -> Floats:
+        nearest = np.full(len(rows), np.inf)
+        for mean, factor in zip(means, whitening, strict=True):
+            np.minimum(nearest, np.square((rows - mean) @ factor).sum(axis=1), out=nearest)
+        return nearest
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """`means` [C, E] and `counts` [C] of the classes that have samples; `whitening`
+        [1 or C, E, E] and `shrinkage` [1 or C]. All float64, `counts` int64."""
+        return dict(self._state)
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take back what `state` returned."""
+        self._state = arrays_of(state, "mahalanobis", means=2, counts=1, whitening=3, shrinkage=1)
+
+
+class _Spread:
+    """Running sums over deviations from class means, for groups of samples.
+
+    Args:
+        groups: G.
+        width: E.
+    """
+
+    def __init__(self, groups: int, width: int) -> None:
+        self.scatter = np.zeros((groups, width, width))  # sum of d d'
+        self.fourth = np.zeros(groups)  # sum of |d|^4
+        self.counts: Labels = np.zeros(groups, dtype=np.int64)
+
+    def add(self, deviations: Floats, groups: Labels) -> None:
+        """Count deviations [b, E] to their groups [b]."""
+        for group, own in by_class(deviations, groups):
+            self.scatter[group] += own.T @ own
+            self.fourth[group] += np.square(np.square(own).sum(axis=1)).sum()
+            self.counts[group] += len(own)
+
+    def of(self, group: int) -> tuple[Floats, float, int]:
+        """Scatter [E, E], fourth powers and number of samples of one group."""
+        return self.scatter[group], float(self.fourth[group]), int(self.counts[group])
+
+    def pooled(self) -> tuple[Floats, float, int]:
+        """The same for all samples."""
+        return self.scatter.sum(axis=0), float(self.fourth.sum()), int(self.counts.sum())
+
+
+def ledoit_wolf(covariance: Floats, fourth: float, count: int) -> float:
+    """How far to shrink a covariance towards a sphere of the same mean variance, in [0, 1].
+
+    Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices, JMVA
+    2004, section 3.2, for deviations from a known mean. scikit-learn's function of the name gives
+    the same and wants all samples at once; these sums can be taken in passing.
+
+    Args:
+        covariance: empirical covariance S, float64 [E, E].
+        fourth: mean of |d|^4 over the samples.
+        count: number of samples.
+    """
+    square = float(np.square(covariance).sum())
+    width = len(covariance)
+    sphere = covariance - np.eye(width) * (np.trace(covariance) / width)
+    distance = float(np.square(sphere).sum())  # d^2, of S from the sphere
+    error = min(max(0.0, (fourth - square) / count), distance)  # b^2, of S from the truth
+    return error / distance if error > 0 else 0.0

@@ -1,0 +1,127 @@
+"""What the scorers over embeddings share: checked rows, blocks of fixed size, class means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from openset_core import FeatureSource, FeatureTable
+
+Floats = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+
+# Elements of a block of rows in float64, 8 MB: what is held besides inputs and results.
+_BLOCK_ELEMENTS = 2**20
+
+
+def block_rows(width: int) -> int:
+    """Rows of a block when each takes `width` elements."""
+    return max(64, _BLOCK_ELEMENTS // max(1, width))
+
+
+def embeddings(table: FeatureTable, width: int | None = None) -> Floats:
+    """The embeddings of some rows, float64 [n, E], a copy of its own.
+
+    Args:
+        table: has `embedding`, floating point [n, E].
+        width: E, where it is known already.
+
+    Raises:
+        ValueError: another shape, or NaN or infinite values.
+    """
+    rows = np.array(table["embedding"], dtype=np.float64)
+    if rows.ndim != 2 or width not in (None, rows.shape[1]):
+        expected = "[n, E]" if width is None else f"[n, {width}]"
+        raise ValueError(f"embedding must have shape {expected}, got {list(rows.shape)}")
+    if not np.isfinite(rows).all():
+        raise ValueError("embedding holds NaN or infinite values; the network has diverged")
+    return rows
+
+
+def labelled_blocks(source: FeatureSource) -> Iterator[tuple[Floats, Labels]]:
+    """Embeddings float64 [b, E] and labels [b] in blocks of one size, whatever the chunks are.
+
+    Sums over blocks are thereby the same to the last bit however the source cuts its rows.
+
+    Raises:
+        ValueError: see `embeddings`; a label outside 0..K-1; no sample.
+    """
+    width: int | None = None
+    held: list[tuple[Floats, Labels]] = []
+    count = total = 0
+    for table in source.chunks("embedding", "label"):
+        rows, labels = embeddings(table, width), np.asarray(table["label"], dtype=np.int64)
+        if len(labels) and not (labels.min() >= 0 and labels.max() < source.num_classes):
+            raise ValueError(
+                f"labels must be within 0..{source.num_classes - 1}, got "
+                f"{labels.min()}..{labels.max()}"
+            )
+        width = rows.shape[1]
+        size = block_rows(width)
+        held.append((rows, labels))
+        count += len(rows)
+        total += len(rows)
+        if count >= size:
+            rows, labels = _joined(held)
+            whole = count - count % size
+            for start in range(0, whole, size):
+                yield rows[start : start + size], labels[start : start + size]
+            held, count = [(rows[whole:].copy(), labels[whole:])], count - whole
+    if not total:
+        raise ValueError("there is no training sample to fit the scorer on")
+    if count:
+        yield _joined(held)
+
+
+def _joined(held: list[tuple[Floats, Labels]]) -> tuple[Floats, Labels]:
+    if len(held) == 1:
+        return held[0]
+    return np.concatenate([rows for rows, _ in held]), np.concatenate([part for _, part in held])
+
+
+def by_class(rows: Floats, labels: Labels) -> Iterator[tuple[int, Floats]]:
+    """Each class that occurs, and its rows."""
+    order = np.argsort(labels, kind="stable")
+    present, starts = np.unique(labels[order], return_index=True)
+    for label, part in zip(present, np.split(order, starts[1:]), strict=True):
+        yield int(label), rows[part]
+
+
+def class_means(source: FeatureSource) -> tuple[Floats, Labels]:
+    """Means float64 [K, E] and numbers [K] of the training samples; zeros for an empty class."""
+    origins = sums = np.zeros((0, 0))
+    counts = np.zeros(source.num_classes, dtype=np.int64)
+    for rows, labels in labelled_blocks(source):
+        if not sums.size:
+            sums = np.zeros((source.num_classes, rows.shape[1]))
+            origins = np.zeros_like(sums)
+        for label, own in by_class(rows, labels):
+            if counts[label] == 0:
+                # Summed are differences to the class's first sample: digits are not lost to a
+                # large common offset, and the mean of equal samples is exactly that sample.
+                origins[label] = own[0]
+            sums[label] += (own - origins[label]).sum(axis=0)
+            counts[label] += len(own)
+    return origins + sums / np.maximum(counts, 1)[:, None], counts
+
+
+def arrays_of(
+    state: Mapping[str, npt.NDArray[Any]], scorer: str, **dimensions: int
+) -> dict[str, npt.NDArray[Any]]:
+    """The named arrays of a state.
+
+    Args:
+        state: what `restore` was given.
+        scorer: name of the scorer, for the message.
+        **dimensions: number of axes of each array.
+
+    Raises:
+        ValueError: an array is missing or has another number of axes.
+    """
+    for name, axes in dimensions.items():
+        if name not in state or np.ndim(state[name]) != axes:
+            raise ValueError(f"the state of scorer {scorer} lacks {name!r} with {axes} axes")
+    return {name: np.asarray(state[name]) for name in dimensions}

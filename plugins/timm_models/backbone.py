@@ -1,0 +1,301 @@
+"""The backbone around a timm model: one pass for the vector and the maps, all shapes measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import timm
+import torch
+from torch import Tensor, nn
+
+from openset_core import Backbone, BackboneContext, FeatureMap, Features
+from openset_core.errors import CompositionError, ModelError
+from openset_plugins.timm_models import TimmOptions
+from openset_plugins.timm_models.preprocessing import Conversion, for_channels
+from openset_plugins.timm_models.weights import read_weights
+
+
+@attrs.frozen(kw_only=True)
+class StageMap(FeatureMap):
+    """A map whose side was measured.
+
+    `reduction` counts pixels of what the model sees, which may have been resized from the
+    protocol's images, so the side does not follow from it.
+
+    Attributes:
+        pixels: height and width of the map.
+    """
+
+    pixels: int
+
+    def side(self, image_size: int) -> int:
+        """Height and width of the map; the model was built for one image size only."""
+        return self.pixels
+
+
+class TimmBackbone(Backbone):
+    """A timm model without its classifier.
+
+    The vector is what the model's classifier would see, `forward_head(..., pre_logits=True)`:
+    for VGG that has 4096 entries, whatever `num_features` says. Maps come from the same pass and
+    are named by reduction: `r4` is the last stage of reduction 4; with all stages asked for,
+    `r4.0` is stage 0, which has that reduction too. A transformer's tokens are laid out as maps
+    [B, C, H, W]. Maps of one pixel say no more than the vector and are left out, as are maps
+    that are not square.
+
+    Args:
+        name: what the part is called, for messages.
+        network: a model of timm with `num_classes=0`.
+        context: the protocol's images.
+        options: options of the part.
+        conversion: what happens to images before the model sees them.
+        input_size: side of the images that the model sees.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        context: BackboneContext,
+        options: TimmOptions,
+        conversion: nn.Module,
+        input_size: int,
+    ) -> None:
+        super().__init__()
+        self.rate = options.rate
+        self.network = network
+        self.conversion = conversion
+        self._stages: list[int] | None = None  # all of them, while measuring
+        self._names: tuple[str, ...] = ()
+        self._frozen: tuple[str, ...] = ()
+        sample = torch.zeros(1, context.channels, context.image_size, context.image_size)
+        network.eval()
+        try:
+            with torch.no_grad():
+                vector, stages = self._run(sample)
+        except Exception as error:
+            raise CompositionError(
+                f"backbone {name} cannot take {context.channels}x{input_size}x{input_size} images "
+                f"({_reason(error)}); set {name}.preprocessing=model, which resizes them to the "
+                "model's own size, or change image.size"
+            ) from error
+        self.vector_dim = vector.shape[1]
+        self._choose(stages, input_size, every=options.maps == "all")
+        if options.freeze != "none":
+            self._freeze(name, options.freeze, sample, len(stages))
+        self.train()
+
+    def forward(self, images: Tensor) -> Features:
+        """Features of float [B, C, H, W] images of the protocol: a vector [B, D] and maps."""
+        vector, maps = self._run(images)
+        return Features(vector, dict(zip(self._names, maps, strict=True)))
+
+    def _run(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        network: Any = self.network
+        images = self.conversion(images)
+        if self._stages == []:
+            last, maps = network.forward_features(images), []
+        else:
+            last, maps = network.forward_intermediates(
+                images, indices=self._stages, output_fmt="NCHW"
+            )
+        return network.forward_head(last, pre_logits=True).flatten(1), maps
+
+    def _choose(self, stages: Sequence[Tensor], input_size: int, *, every: bool) -> None:
+        """Decide which stages' outputs are maps, and declare them as they were measured."""
+        declared = [entry["reduction"] for entry in self.network.feature_info]
+        found: dict[int, StageMap] = {}
+        for number, stage in enumerate(stages):
+            height, width = stage.shape[-2:]
+            if height != width or height == 1:
+                continue
+            likely = declared[number] if number < len(declared) else 0
+            reduction = _reduction(input_size, height, likely)
+            found[number] = StageMap(
+                name=f"r{reduction}", channels=stage.shape[1], reduction=reduction, pixels=height
+            )
+        last = {info.reduction: number for number, info in found.items()}
+        if every:
+            found = {
+                number: info
+                if last[info.reduction] == number
+                else attrs.evolve(info, name=f"{info.name}.{number}")
+                for number, info in found.items()
+            }
+        else:
+            found = {number: found[number] for number in sorted(last.values())}
+        self._stages = list(found)
+        self.feature_info = tuple(found.values())
+        self._names = tuple(info.name for info in self.feature_info)
+
+    # --- freezing -----------------------------------------------------------------------
+
+    def _freeze(self, name: str, freeze: int | str, sample: Tensor, stages: int) -> None:
+        if freeze == "all":
+            self.network.requires_grad_(False)
+            self._frozen = ("",)
+            return
+        count = int(freeze)
+        if count > stages:
+            raise CompositionError(
+                f"{name}.freeze={count} asks for more than the {stages} feature stages of the "
+                "model; give a smaller number or all"
+            )
+        if count == 0:
+            return
+        # What a stage is made of differs from model to model; its parameters are those that its
+        # output depends on.
+        network: Any = self.network
+        with torch.enable_grad():
+            outputs = network.forward_intermediates(
+                self.conversion(sample), indices=list(range(count)), intermediates_only=True
+            )
+            parameters = [p for p in network.parameters() if p.requires_grad]
+            gradients = torch.autograd.grad(
+                sum(output.sum() for output in outputs), parameters, allow_unused=True
+            )
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.requires_grad_(gradient is None)
+        self._frozen = tuple(_frozen_modules(network))
+
+    def train(self, mode: bool = True) -> TimmBackbone:
+        """Switch to training or evaluation; what is frozen stays in evaluation."""
+        super().train(mode)
+        for name in self._frozen:
+            # Looked up by name each time: a BatchNorm may have got an auxiliary side since.
+            self.network.get_submodule(name).eval()
+        return self
+
+
+def _frozen_modules(module: nn.Module, name: str = "") -> list[str]:
+    """The largest submodules that hold parameters and train none of them."""
+    parameters = list(module.parameters())
+    if not parameters:
+        return []
+    if not any(parameter.requires_grad for parameter in parameters):
+        return [name]
+    return [
+        found
+        for child_name, child in module.named_children()
+        for found in _frozen_modules(child, f"{name}.{child_name}" if name else child_name)
+    ]
+
+
+def _reduction(size: int, side: int, declared: int) -> int:
+    """Pixels for each pixel of a map: timm's figure where it gives the side that was measured."""
+    if declared and side in (size // declared, -(-size // declared)):
+        return declared
+    return max(1, round(size / side))
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
+
+
+# --- building ---------------------------------------------------------------------------
+
+
+def build(model: str, options: TimmOptions, context: BackboneContext) -> TimmBackbone:
+    """Build the backbone for a protocol's images.
+
+    Raises:
+        CompositionError: the model cannot take such images, or has no pretrained weights.
+        ModelError: its weights cannot be fetched or read, or belong to another model.
+    """
+    name = f"timm:{model}"
+    known: Any = timm.get_pretrained_cfg(model) or timm.models.PretrainedCfg()
+    height, width = known.input_size[1:]
+    conversion: nn.Module = nn.Identity()
+    arguments: dict[str, Any] = {"num_classes": 0, "in_chans": context.channels}
+    if options.own_preprocessing:
+        conversion = Conversion(
+            (height, width),
+            known.interpolation,
+            given=(context.pixel_mean, context.pixel_std),
+            wanted=(
+                for_channels(known.mean, context.channels),
+                for_channels(known.std, context.channels),
+            ),
+        )
+        input_size = height
+    else:
+        input_size = context.image_size
+        if known.fixed_input_size:
+            arguments["img_size"] = input_size
+    if options.pretrained:
+        network = _pretrained(name, model, known, arguments)
+    elif options.checkpoint:
+        network = _from_file(name, model, known, arguments, Path(options.checkpoint).expanduser())
+    else:
+        network = _create(name, model, arguments)
+    _check_patches(name, network, input_size)
+    return TimmBackbone(name, network, context, options, conversion, input_size)
+
+
+def _create(name: str, model: str, arguments: dict[str, Any]) -> nn.Module:
+    try:
+        return timm.create_model(model, **arguments)  # type: ignore[no-any-return]
+    except Exception as error:
+        size = arguments.get("img_size")
+        what = f"for {size}x{size} images" if size else f"for {arguments['in_chans']} channels"
+        raise CompositionError(
+            f"backbone {name} cannot be built {what} ({_reason(error)}); set "
+            f"{name}.preprocessing=model, which resizes them to the model's own size, or choose "
+            "another model"
+        ) from error
+
+
+def _pretrained(name: str, model: str, known: Any, arguments: dict[str, Any]) -> nn.Module:
+    if not known.has_weights:
+        base = model.partition(".")[0]
+        others = ", ".join(timm.list_pretrained(f"{base}.*")) or "none under any tag"
+        raise CompositionError(
+            f"timm has no pretrained weights for {model}; it has: {others}; leave out "
+            f"{name}.pretrained"
+        )
+    try:
+        return timm.create_model(  # type: ignore[no-any-return]
+            model, pretrained=True, **arguments
+        )
+    except Exception as error:
+        raise ModelError(
+            f"the pretrained weights of {name} cannot be downloaded or loaded ({_reason(error)}); "
+            f"check the network, or give a local file as {name}.checkpoint"
+        ) from error
+
+
+def _from_file(
+    name: str, model: str, known: Any, arguments: dict[str, Any], path: Path
+) -> nn.Module:
+    weights = read_weights(path)
+    heads = known.classifier or ()
+    for head in (heads,) if isinstance(heads, str) else heads:
+        for key in [key for key in weights if key.startswith(f"{head}.")]:
+            del weights[key]
+    # timm's own loading adapts names, channels and position embeddings. Without a classifier
+    # to replace it is strict, so that a file for another model cannot pass unnoticed.
+    overlay = {"state_dict": weights, "custom_load": False, "num_classes": 0, "classifier": None}
+    try:
+        network = timm.create_model(
+            model, pretrained=True, pretrained_cfg_overlay=overlay, **arguments
+        )
+    except Exception as error:
+        raise ModelError(
+            f"checkpoint {path} does not fit {name}: {' '.join(str(error).split())[:300]}"
+        ) from error
+    network.pretrained_cfg.pop("state_dict", None)  # a second copy of all weights
+    return network  # type: ignore[no-any-return]
+
+
+def _check_patches(name: str, network: Any, size: int) -> None:
+    """A transformer would silently drop the pixels that fill no patch."""
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    if isinstance(patch, tuple) and any(size % side for side in patch):
+        wanted = "x".join(map(str, patch))
+        raise CompositionError(
+            f"backbone {name} cuts images into {wanted} patches, which do not fill {size}x{size} "
+            f"pixels; set {name}.preprocessing=model, or image.size to a multiple"
+        )

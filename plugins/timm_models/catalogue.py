@@ -1,0 +1,105 @@
+"""Which models timm has, and the spec of each. timm itself is imported when a name is asked for."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+from openset_core import BackboneSpec
+from openset_core.errors import PluginError, did_you_mean
+from openset_plugins.timm_models import TimmOptions
+
+if TYPE_CHECKING:
+    from openset_core import BackboneContext
+    from openset_plugins.timm_models.backbone import TimmBackbone
+
+logger = logging.getLogger(__name__)
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Every model name, and every name with the tag of its weights, in timm's order."""
+    import timm
+
+    models: list[str] = timm.list_models()
+    tagged: list[str] = timm.list_models(include_tags=True)
+    return tuple(dict.fromkeys([*models, *tagged]))
+
+
+@cache
+def resolve(name: str) -> BackboneSpec:
+    """The spec of `timm:NAME`; no weights are made or fetched.
+
+    Args:
+        name: a model of timm, with or without a tag (`resnet18`, `resnet18.a1_in1k`).
+
+    Raises:
+        PluginError: timm has no such model or tag; names the nearest.
+    """
+    if name not in names():
+        raise PluginError(_unknown(name))
+    summary, batchnorm = _outline(name)
+    return BackboneSpec(
+        name=f"timm:{name}",
+        summary=summary,
+        factory=partial(_build, name),
+        config=TimmOptions,
+        provides=("feature vector", "feature maps", *(("batchnorm",) if batchnorm else ())),
+        reference=_reference(name),
+    )
+
+
+def _build(name: str, config: TimmOptions, context: BackboneContext) -> TimmBackbone:
+    from openset_plugins.timm_models.backbone import build
+
+    return build(name, config, context)
+
+
+def _outline(name: str) -> tuple[str, bool]:
+    """Summary line, and whether the model has BatchNorm.
+
+    Only the model itself knows; built on the meta device it costs a second and no memory. What
+    cannot be built there promises no BatchNorm.
+    """
+    import timm
+    import torch
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    try:
+        with torch.device("meta"):
+            network = timm.create_model(name, num_classes=0)
+    except Exception as error:
+        logger.info("timm:%s cannot be outlined: %s", name, error)
+        return f"{name} of timm {timm.__version__}", False
+    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    batchnorm = any(isinstance(layer, _BatchNorm) for layer in network.modules())
+    return f"{name} of timm {timm.__version__}, {millions:.1f} million parameters", batchnorm
+
+
+def _reference(name: str) -> str:
+    import timm
+
+    known: Any = timm.get_pretrained_cfg(name)
+    words = "Wightman, PyTorch Image Models"
+    if known is not None and known.has_weights and known.license:
+        words += f"; weights under {known.license}"
+    return words
+
+
+def _unknown(name: str) -> str:
+    import timm
+    from timm.models import get_deprecated_models
+
+    renamed = get_deprecated_models().get(name)
+    if renamed:
+        return f"timm has renamed {name}; write timm:{renamed}"
+    model = name.partition(".")[0]
+    tags = [known for known in names() if known.startswith(f"{model}.")]
+    if model in names():
+        have = ", ".join(tags) or "none"
+        return f"timm:{model} has no weights called {name!r}; with a tag it has: {have}"
+    return (
+        f"timm {timm.__version__} has no model {name!r}{did_you_mean(name, names())}; "
+        "`timm.list_models()` lists them"
+    )
