@@ -486,12 +486,11 @@ def test_state_round_trip(make, tmp_path):
 
 def test_parameters_of_a_resnet34():
     """The counts of the released code's ResNet-34 with and without auxiliary BatchNorm."""
-    with torch.device("meta"):
-        network = torchvision.models.resnet34(num_classes=10)
-        network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        network.maxpool = nn.Identity()
-        plain = sum(p.numel() for p in network.parameters())
-        with_auxiliary_batchnorm(network)
+    network = torchvision.models.resnet34(num_classes=10)
+    network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    network.maxpool = nn.Identity()
+    plain = sum(p.numel() for p in network.parameters())
+    with_auxiliary_batchnorm(network)
     assert plain == 21_282_122
     assert sum(p.numel() for p in network.parameters()) == 21_299_146
     assert len(auxiliary(network)) == 36

@@ -211,6 +211,7 @@ def test_values_of_the_right_type_are_taken(key, value, expected):
         ("maybe", True, "int or nothing"),
         ("maybe_pair", [1.0], "list of 2 values (float, float) or nothing"),
         ("number_or_word", 1.5, "int or text"),
+        ("number_or_word", None, "int or text"),
         ("table", 3, "a table"),
         ("table", [["a", 1]], "a table"),
         ("table", {"a": "1"}, "int"),
@@ -306,6 +307,7 @@ class Outer:
     inner: Inner
     by_name: dict[str, Inner] = attrs.Factory(dict)
     several: tuple[Inner, ...] = ()
+    maybe: Inner | None = None
 
 
 @pytest.mark.parametrize(
@@ -336,6 +338,10 @@ class Outer:
         (
             {"inner": {"size": 1}, "several": {"size": 1}},
             "file.toml.several expects list of Inner, not {'size': 1}",
+        ),
+        (
+            {"inner": {"size": 1}, "maybe": {"size": 1, "sise": 2}},
+            "file.toml.maybe expects Inner or nothing, not {'size': 1, 'sise': 2}",
         ),
         ({}, "file.toml lacks inner"),
         (

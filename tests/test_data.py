@@ -358,6 +358,18 @@ def test_validation_is_its_fraction_of_the_known_training_samples(digits):
             assert held_out == round(fraction * (held_out + kept))
 
 
+def test_validation_differs_between_trials_of_the_same_classes(tmp_path):
+    file = tmp_path / "p.toml"
+    file.write_text(
+        'summary = "s"\n[known]\ndataset = "digits"\ntest_fraction = 0.4\n'
+        'trials = [[0, 1], [0, 1]]\n[unknown.rest]\ndataset = "digits"\n'
+    )
+    protocol = load_protocol(str(file))
+    first, second = (prepare_data(protocol, trial, tmp_path).parts for trial in (0, 1))
+    assert first["known"].split.fingerprint() == second["known"].split.fingerprint()
+    assert first["validation"].split.fingerprint() != second["validation"].split.fingerprint()
+
+
 def test_records_are_stable_and_tell_trials_apart(digits):
     _images, protocol, trials = digits
     again = prepare_data(protocol, 0, Path("none")).record()

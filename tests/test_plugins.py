@@ -180,6 +180,14 @@ def test_two_entry_points_of_one_module_count_once():
     assert names(Registry([first, second])) == ["one"]
 
 
+def test_two_entry_points_of_one_broken_module_are_both_told():
+    first = entry("first", {"openset_backbons": []})
+    second = EntryPoint("second", first.module, Distribution("other-dist"))
+    found = Registry([first, second, GOOD])
+    assert [broken.entry_point for broken in found.broken] == ["first", "second"]
+    assert names(found) == ["good-loss"]
+
+
 def test_an_entry_point_without_a_distribution_is_used():
     nameless = attrs.evolve(losses("first", loss("one")), dist=None)
     assert Registry([nameless]).find("one").distribution == "unknown"

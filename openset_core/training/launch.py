@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import signal
+import threading
+import uuid
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 
 from openset_core.errors import Interrupted, TrainingError
 from openset_core.runs import Runtime, open_folder
+
+FAILURE_NAME = ".failure.txt"
+"""File in the run folder by which a worker says what its user should mend."""
 
 
 def train_in_processes(folder: Path, runtime: Runtime) -> None:
@@ -28,10 +39,12 @@ def train_in_processes(folder: Path, runtime: Runtime) -> None:
             f"--devices {runtime.devices} asks for more GPUs than there are ({available})"
         )
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // runtime.devices)))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # hints that a user cannot follow
     launch = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=runtime.devices,
+        run_id=uuid.uuid4().hex,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=0,
@@ -39,19 +52,53 @@ def train_in_processes(folder: Path, runtime: Runtime) -> None:
     )
     # Observers and signal handlers belong to this process; workers get plain settings.
     plain = attrs.evolve(runtime, observers=(), should_stop=_never)
-    reason = folder / ".failure.txt"
+    reason = folder / FAILURE_NAME
     reason.unlink(missing_ok=True)
+    muted = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # the launcher logs a user's mistake with long tracebacks
     try:
-        elastic_launch(launch, _worker)(str(folder), plain, bool(runtime.observers))
+        with _signal_handlers_kept():
+            elastic_launch(launch, _worker)(str(folder), plain, bool(runtime.observers))
     except SignalException as error:
         raise Interrupted(
             f"interrupted; what was finished is kept, go on with: openset run {folder} "
             f"--devices {runtime.devices}"
         ) from error
     except ChildFailedError as error:
-        text = reason.read_text("utf-8") if reason.exists() else str(error).splitlines()[0]
+        if not reason.exists():
+            raise _unexpected(error) from error
+        raise TrainingError(reason.read_text("utf-8")) from error
+    finally:
+        logging.disable(muted)
         reason.unlink(missing_ok=True)
-        raise TrainingError(text) from error
+
+
+@contextlib.contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Put signal handlers back in the end: the launcher sets its own and leaves them there."""
+    names = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                if handler is not None:  # None: not set by Python
+                    signal.signal(number, handler)
+
+
+def _unexpected(error: Any) -> Exception:
+    """The error of a worker that did not stop for a user's mistake."""
+    rank, failure = error.get_first_failure()
+    if failure.exitcode < 0:
+        return TrainingError(
+            f"training process {rank} was ended by signal {-failure.exitcode}; if memory ran out, "
+            "lower --set training.batch_size"
+        )
+    said = failure.message
+    trace = said["extraInfo"]["py_callstack"] if isinstance(said, dict) else said
+    return RuntimeError(f"training process {rank} failed:\n{trace}")
 
 
 def _never() -> None:
@@ -60,17 +107,21 @@ def _never() -> None:
 
 def _worker(folder: str, runtime: Runtime, show_progress: bool) -> None:
     from openset_core.errors import OpensetError
-    from openset_core.observers import Observers
+    from openset_core.observers import Observer, Observers
     from openset_core.training.stage import train_here
 
-    opened, experiment = open_folder(Path(folder))
-    observers: list[object] = []
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    members: list[Observer] = []
     if show_progress and os.environ.get("RANK") == "0":
         from openset_core.cli.progress import Progress
 
-        observers.append(Progress())
+        members.append(Progress())
+    observers = Observers(members)
     try:
-        train_here(opened, experiment, runtime, Observers(observers))  # type: ignore[arg-type]
+        opened, experiment = open_folder(Path(folder))
+        train_here(opened, experiment, runtime, observers)
     except OpensetError as error:
-        (Path(folder) / ".failure.txt").write_text(str(error), encoding="utf-8")
+        (Path(folder) / FAILURE_NAME).write_text(str(error), encoding="utf-8")
         raise
+    finally:
+        observers.close()

@@ -37,9 +37,7 @@ class Classifier32(Backbone):
         # One stage for each resolution, so that a stage's output is its deepest map.
         self.stages = nn.ModuleDict(
             {
-                "r1": nn.Sequential(
-                    nn.Dropout2d(dropout), _layer(channels, 64), _layer(64, 64)
-                ),
+                "r1": nn.Sequential(nn.Dropout2d(dropout), _layer(channels, 64), _layer(64, 64)),
                 "r2": _stage(64, dropout),
                 "r4": _stage(WIDTH, dropout),
                 "r8": _layer(WIDTH, WIDTH, stride=2),

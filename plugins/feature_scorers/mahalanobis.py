@@ -74,12 +74,12 @@ class Mahalanobis(UnknownScorer):
 
     def _factors(self, spread: _Spread, groups: npt.NDArray[np.intp]) -> tuple[Floats, Floats]:
         """Whitening factors [G, E, E] and shrinkages [G] of some groups of samples."""
+        own = self.config.covariance == "class"
         factors, amounts = [], []
         common: tuple[Floats, float] | None = None
         for group in groups:
             scatter, fourth, count = spread.of(int(group))
-            few = self.config.covariance == "class" and count < _LEAST_SAMPLES
-            if self.config.covariance == "class" and (few or not scatter.any()):
+            if own and (count < _LEAST_SAMPLES or not scatter.any()):
                 if common is None:
                     common = self._factor(*spread.pooled())
                 factor, amount = common

@@ -68,8 +68,8 @@ class TimmBackbone(Backbone):
         self.rate = options.rate
         self.network = network
         self.conversion = conversion
-        self._stages: list[int] | None = None  # all of them, while measuring
-        self._names: tuple[str, ...] = ()
+        self._taken: list[int] | None = None  # stages asked for; all of them while measuring
+        self._names: tuple[str, ...] = ()  # of the maps among them; "" is not handed out
         self._frozen: tuple[str, ...] = ()
         sample = torch.zeros(1, context.channels, context.image_size, context.image_size)
         network.eval()
@@ -90,23 +90,25 @@ class TimmBackbone(Backbone):
 
     def forward(self, images: Tensor) -> Features:
         """Features of float [B, C, H, W] images of the protocol: a vector [B, D] and maps."""
-        vector, maps = self._run(images)
-        return Features(vector, dict(zip(self._names, maps, strict=True)))
+        vector, stages = self._run(images)
+        named = zip(self._names, stages, strict=True)
+        return Features(vector, {name: stage for name, stage in named if name})
 
     def _run(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         network: Any = self.network
         images = self.conversion(images)
-        if self._stages == []:
-            last, maps = network.forward_features(images), []
+        if self._taken == []:
+            last, stages = network.forward_features(images), []
         else:
-            last, maps = network.forward_intermediates(
-                images, indices=self._stages, output_fmt="NCHW"
+            last, stages = network.forward_intermediates(
+                images, indices=self._taken, output_fmt="NCHW"
             )
-        return network.forward_head(last, pre_logits=True).flatten(1), maps
+        return network.forward_head(last, pre_logits=True).flatten(1), stages
 
     def _choose(self, stages: Sequence[Tensor], input_size: int, *, every: bool) -> None:
         """Decide which stages' outputs are maps, and declare them as they were measured."""
-        declared = [entry["reduction"] for entry in self.network.feature_info]
+        network: Any = self.network
+        declared = [entry["reduction"] for entry in network.feature_info]
         found: dict[int, StageMap] = {}
         for number, stage in enumerate(stages):
             height, width = stage.shape[-2:]
@@ -117,19 +119,21 @@ class TimmBackbone(Backbone):
             found[number] = StageMap(
                 name=f"r{reduction}", channels=stage.shape[1], reduction=reduction, pixels=height
             )
-        last = {info.reduction: number for number, info in found.items()}
+        deepest = {info.reduction: number for number, info in found.items()}
         if every:
             found = {
                 number: info
-                if last[info.reduction] == number
+                if deepest[info.reduction] == number
                 else attrs.evolve(info, name=f"{info.name}.{number}")
                 for number, info in found.items()
             }
         else:
-            found = {number: found[number] for number in sorted(last.values())}
-        self._stages = list(found)
+            found = {number: found[number] for number in sorted(deepest.values())}
         self.feature_info = tuple(found.values())
-        self._names = tuple(info.name for info in self.feature_info)
+        # Some models, Hiera for one, run no further than the last stage asked for, so the very
+        # last is always among them.
+        self._taken = sorted({*found, len(stages) - 1}) if found else []
+        self._names = tuple(found[n].name if n in found else "" for n in self._taken)
 
     # --- freezing -----------------------------------------------------------------------
 
@@ -279,7 +283,7 @@ def _from_file(
     # to replace it is strict, so that a file for another model cannot pass unnoticed.
     overlay = {"state_dict": weights, "custom_load": False, "num_classes": 0, "classifier": None}
     try:
-        network = timm.create_model(
+        network: Any = timm.create_model(
             model, pretrained=True, pretrained_cfg_overlay=overlay, **arguments
         )
     except Exception as error:

@@ -20,7 +20,7 @@ from torch import nn
 from openset_core import Backbone, Batch, Features, GeneratorContext, LossContext
 from openset_core.auxiliary_batchnorm import AuxiliaryBatchNorm, domain, is_converted
 from openset_core.components import OpenSetModel, Phase, RepresentationLoss
-from openset_core.errors import CompositionError
+from openset_core.errors import CompositionError, TrainingError
 from openset_core.experiment import resolve
 from openset_core.model import build_model, load_model, save_model
 from openset_core.observers import Observers
@@ -106,14 +106,11 @@ def array(tensor):
 
 @pytest.mark.parametrize(("size", "count"), [(32, 3_448_576), (64, 3_576_704)])
 def test_parameters_of_the_released_generators(size, count):
-    with torch.device("meta"):
-        assert parameter_count(GeneratorNetwork(100, 64, 3, size)) == count
+    assert parameter_count(GeneratorNetwork(100, 64, 3, size)) == count
 
 
 def test_parameters_of_the_released_discriminator():
-    with torch.device("meta"):
-        assert parameter_count(DiscriminatorNetwork(64, 3, squash=True)) == 11_018_753
-        assert parameter_count(DiscriminatorNetwork(64, 3, squash=False)) == 11_018_753
+    assert parameter_count(DiscriminatorNetwork(64, 3, squash=True)) == 11_018_753
 
 
 def test_default_options_build_the_released_networks():
@@ -358,7 +355,7 @@ def test_confusion_is_the_papers(options):
     [
         ({"entropy": "released"}, 1 / CLASSES, 1.0),
         ({"entropy": "paper"}, -math.log(CLASSES) / CLASSES, 0.0),
-        ({"confusion": "uniform"}, 0.0, math.inf),
+        ({"confusion": "uniform"}, 0.0, 2 / 3 * 56 - math.log(CLASSES)),
     ],
 )
 def test_confusion_is_least_where_all_points_are_equally_far(options, lowest, highest):
@@ -367,9 +364,9 @@ def test_confusion_is_least_where_all_points_are_equally_far(options, lowest, hi
     vector = torch.zeros(2, Toy.vector_dim)
     best = gan.confusion(loss, Features(vector, {})).item()
     assert best == pytest.approx(lowest, abs=1e-6)
-    vector[:, 0] = 40.0  # towards one point, away from the others
+    vector[:, 0] = -40.0  # logits 336.2 + 40 to one point, 320.2 to the others
     worst = gan.confusion(loss, Features(vector, {})).item()
-    assert worst == pytest.approx(highest, abs=1e-3) if highest < 2 else worst > 1.0
+    assert worst == pytest.approx(highest, abs=1e-3)
 
 
 def test_released_entropy_fades_by_its_own_value():
@@ -393,12 +390,12 @@ def test_the_generators_terms(options):
     batch, _ = a_batch(model)
     made = Seen(model.generator.generator)
     phase(model, "discriminator").loss(batch)
-    twin_features = Seen(model.backbone)
+    features = Seen(model.backbone)
     model.generator.discriminator = Fixed(FAKE_SCORES)
     terms = phase(model, "generator").loss(batch)
     assert set(terms) == {"fool", "confuse"}
     assert terms["fool"].item() == pytest.approx(-np.log(sigmoid(array(FAKE_SCORES))).mean())
-    (given,), (vector,) = twin_features.given, twin_features.made
+    (given,), (vector,) = features.given, features.made
     torch.testing.assert_close(given, model.generator.space.enter(made.made[0]))
     expected = plain_confusion(model.loss, vector, model.generator.config)
     assert terms["confuse"].item() == pytest.approx(expected, rel=1e-5)
@@ -600,12 +597,12 @@ class PlainAccelerator:
 class Images:
     """A loader of fixed batches."""
 
-    def __init__(self, batches=1):
+    def __init__(self, batches=1, repeats=1):
         torch.manual_seed(11)
         pixels = torch.rand(batches * BATCH, 3, SIZE, SIZE)
-        self.images = InputSpace(MEAN, STD).enter(pixels)
-        self.labels = torch.arange(batches * BATCH) % CLASSES
-        self.batches, self.samples = batches, batches * BATCH
+        self.images = InputSpace(MEAN, STD).enter(pixels).repeat(repeats, 1, 1, 1)
+        self.labels = (torch.arange(batches * BATCH) % CLASSES).repeat(repeats)
+        self.batches, self.samples = batches * repeats, len(self.labels)
 
     def __len__(self):
         return self.batches
@@ -618,8 +615,8 @@ class Images:
             yield images, labels, torch.arange(len(labels))
 
 
-def make_trainer(model, folder, epochs=1, batches=1, lr=0.05, should_stop=lambda: None):
-    loader = Images(batches)
+def make_trainer(model, folder, epochs=1, batches=1, repeats=1, lr=0.05, should_stop=lambda: None):
+    loader = Images(batches, repeats)
     return Trainer(
         model,
         loader,
@@ -823,7 +820,7 @@ def test_focus_training_shares_optimiser_and_momentum(tmp_path):
 def test_training_lowers_what_it_should(tmp_path):
     """Some steps on one batch: known images are learnt, generated ones look unknown."""
     model = make_model(lr=2e-3, beta=0.5)
-    _, records = train(make_trainer(model, tmp_path, epochs=60))
+    _, records = train(make_trainer(model, tmp_path, epochs=4, repeats=10))
     first, last = records[0]["terms"], records[-1]["terms"]
     assert last["focus/cross_entropy"] < 0.5 * first["focus/cross_entropy"]
     assert last["classification/generated"] < first["classification/generated"]
@@ -885,7 +882,6 @@ def test_a_step_of_joint_confidence(tmp_path):
     assert [name for name, _ in log] == ["discriminator", "generator", "classification"]
     assert not is_converted(model.backbone)
     generated_vector = seen.made[0]
-    assert len(seen.given[:3]) == 3
     # In the generator's phase the classifier is still that of the start.
     torch.manual_seed(0)
     start = build_softmax(SoftmaxOptions(), LossContext(num_classes=CLASSES, vector_dim=5))
@@ -1005,5 +1001,5 @@ def test_the_option_decides_whether_a_checkpoint_fits(tmp_path):
     """With a second side or without: one sentence, not a half-loaded model."""
     train(make_trainer(make_model(), tmp_path))
     other = make_trainer(make_model(auxiliary_bn="off"), tmp_path, epochs=2)
-    with pytest.raises(Exception, match="does not fit this experiment"):
+    with pytest.raises(TrainingError, match="does not fit this experiment"):
         train(other)

@@ -202,6 +202,20 @@ def test_knn_keeps_the_digits_of_near_duplicates(normalize):
     np.testing.assert_allclose(scores, expected, rtol=1e-9)
 
 
+def test_knn_ranks_what_float32_cannot_tell_apart():
+    # Groups of six that differ in the last bits; divided by their lengths they are rounded again.
+    rng = np.random.default_rng(7)
+    centres = rng.normal(size=(50, 1, 16)).astype(np.float32)
+    steps = rng.integers(-2, 3, (50, 6, 16)).astype(np.float32)
+    train = (centres + steps * np.spacing(np.abs(centres))).reshape(300, 16)
+    source = Source(train, np.zeros(300, np.int64), 1)
+    for k in (1, 2, 4):
+        expected = plain_knn(train, train, k, True)
+        assert expected.max() < 1e-6
+        scores = score(fitted("knn", source, k=k), train)
+        np.testing.assert_allclose(scores, expected, rtol=1e-6, atol=1e-15)
+
+
 def test_knn_ranks_a_cluster_tighter_than_float32_within_rounding():
     # 500 samples lie closer together than the search can tell: more than it has to spare.
     rng = np.random.default_rng(6)
@@ -446,12 +460,15 @@ def test_the_cut_into_chunks_does_not_matter(name, options, monkeypatch):
 def test_a_common_offset_takes_no_digits(name, options):
     # The other rules look at directions, which an offset changes.
     source, test = make_source()
-    # Eighths plus 2^19 are exact in float32, so that only the scorer can lose anything.
-    near, rows = np.round(8 * source.embedding) / 8, np.round(8 * test) / 8
-    far = attrs.evolve(source, embedding=near + np.float32(2**19))
+    # Eighths plus the offset are exact, so that only the scorer can lose anything; `knn` keeps
+    # float32 and can be given no more.
+    offset = 2.0**19 if name == "knn" else 2.0**30
+    near, rows = (np.round(8.0 * array) / 8 for array in (source.embedding, test))
+    near, rows = near.astype(np.float64), rows.astype(np.float64)
+    far = attrs.evolve(source, embedding=near + offset)
     expected = score(fitted(name, attrs.evolve(source, embedding=near), **options), rows)
-    scores = score(fitted(name, far, **options), rows + np.float32(2**19))
-    np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-12)
+    rtol = 1e-12 if name == "knn" else 1e-5  # a mean has 53 bits, offset and all
+    np.testing.assert_allclose(score(fitted(name, far, **options), rows + offset), expected, rtol)
 
 
 @rules
@@ -624,6 +641,12 @@ def test_means_lose_no_digits_to_an_offset():
     expected = np.stack([small[labels == c].mean(axis=0) for c in range(3)])
     np.testing.assert_allclose(means - 1e9, expected, atol=2e-7)
     np.testing.assert_array_equal(counts, np.bincount(labels))
+
+
+def test_the_mean_of_equal_samples_is_that_sample():
+    rows = np.full((3000, 2), [0.1, 1e6 / 3])
+    means, _ = class_means(Source(rows, np.arange(3000) % 3, 3))
+    np.testing.assert_array_equal(means, rows[:3])
 
 
 def test_a_source_that_changes_is_noticed():
