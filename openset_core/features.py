@@ -179,7 +179,7 @@ class FeatureStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        advice = "delete it, `openset extract RUN` builds it again"
+        advice = "`openset extract RUN --rebuild` replaces it"
         if not path.exists():
             raise StoreError(f"{path} does not exist; `openset extract RUN` builds it")
         try:
@@ -247,8 +247,8 @@ class FeatureStore:
                 chunk = {name: group[name][start : start + size] for name in names}
             except OSError as error:
                 raise StoreError(
-                    f"{self.path} is damaged in part {part}; delete it, `openset extract RUN` "
-                    "builds it again"
+                    f"{self.path} is damaged in part {part}; `openset extract RUN --rebuild` "
+                    "replaces it"
                 ) from error
             yield chunk
 

@@ -299,23 +299,29 @@ class Stages:
             "torch": versions["torch"],
         }
 
-    def extract(self) -> None:
-        """Build the feature store, unless a current one is there."""
+    def extract(self, rebuild: bool = False) -> None:
+        """Build the feature store, unless a current one is there; a stale one is replaced.
+
+        Args:
+            rebuild: replace whatever is there.
+
+        Raises:
+            StoreError: a damaged or foreign file is in the way; it is left alone.
+        """
         from openset_core.features import FeatureStore, changed
 
         begun = time.perf_counter()
         expected = self.ingredients()
         reason = "there was no feature store"
-        try:
-            if self.folder.features.exists():
-                with FeatureStore(self.folder.features) as store:
-                    stale = changed(expected, store.ingredients)
-                if not stale:
-                    self._done("extract", begun, "the features are current", skipped=True)
-                    return
-                reason = f"the feature store was stale ({', '.join(stale)} changed)"
-        except StoreError as error:
-            reason = f"rebuilt, because {str(error).partition(';')[0]}"
+        if rebuild:
+            reason = "rebuilt as asked"
+        elif self.folder.features.exists():
+            with FeatureStore(self.folder.features) as store:
+                stale = changed(expected, store.ingredients)
+            if not stale:
+                self._done("extract", begun, "the features are current", skipped=True)
+                return
+            reason = f"the feature store was stale ({', '.join(stale)} changed)"
         rows = self._extract(expected)
         self._done("extract", begun, f"{rows} samples; {reason}")
 

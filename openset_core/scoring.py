@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,8 @@ def score_run(
     if found and kept and kept[0].acceptance == acceptance and kept[0].features == store.key:
         return ScoredRun(found, kept[0].threshold, reused=True)
     scorer = build_scorer(part, options)
-    scorer.fit(PartOfStore(store, "train", scorer.reads))
+    with blamed(part, "cannot be fitted"):
+        scorer.fit(PartOfStore(store, "train", scorer.reads))
     scores = {name: apply_scorer(scorer, store, name, part) for name in store.parts}
     threshold = metrics.threshold_at_acceptance(scores["validation"], acceptance)
     record = ScorerRecord(
@@ -112,6 +113,17 @@ def score_run(
     return ScoredRun(scores, threshold, reused=False)
 
 
+@contextlib.contextmanager
+def blamed(part: Part, what: str) -> Iterator[None]:
+    """Turn a scorer's complaint about its input into one sentence that names the scorer."""
+    try:
+        yield
+    except ValueError as error:
+        raise PluginError(
+            f"scorer {part.name} of {part.distribution} {part.version} {what}: {error}"
+        ) from error
+
+
 def apply_scorer(
     scorer: UnknownScorer, store: FeatureStore, name: str, part: Part
 ) -> npt.NDArray[np.float64]:
@@ -122,7 +134,8 @@ def apply_scorer(
     """
     pieces = []
     for chunk in store.chunks(name, *scorer.reads):
-        scores = np.asarray(scorer.score(chunk), dtype=np.float64)
+        with blamed(part, f"cannot score part {name}"):
+            scores = np.asarray(scorer.score(chunk), dtype=np.float64)
         rows = len(next(iter(chunk.values())))
         if scores.shape != (rows,) or not np.isfinite(scores).all():
             same = scores.shape == (rows,)

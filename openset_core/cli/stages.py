@@ -61,11 +61,12 @@ def train(run: Path, quiet: bool, **runtime: Any) -> None:
 
 @click.command()
 @RUN_ARGUMENT
+@click.option("--rebuild", is_flag=True, help="Replace a feature store that is there.")
 @runtime_options
-def extract(run: Path, quiet: bool, **runtime: Any) -> None:
+def extract(run: Path, rebuild: bool, quiet: bool, **runtime: Any) -> None:
     """Compute the features of every sample with the trained network."""
     with interruptible(lambda: run) as stop, _stages(run, stop, quiet, **runtime) as stages:
-        stages.extract()
+        stages.extract(rebuild)
 
 
 @click.command()
