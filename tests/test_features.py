@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import h5py
@@ -45,6 +46,19 @@ def broken_after(part, size, count):
             break
         yield batch
     raise InterruptedError("stopped")
+
+
+def leave_partial(path, ingredients, parts=None, finished_batches=1):
+    """Write all parts but the last, of that some batches, and stop; the file that is left."""
+    parts = parts or {"train": make_part(250, seed=9), "known": make_part(250, seed=8)}
+    *whole, last = parts
+    stopped = broken_after(parts[last], 100, finished_batches)
+    with contextlib.suppress(InterruptedError), FeatureWriter(path, ingredients, 3) as writer:
+        for name in whole:
+            writer.write_part(name, batches(parts[name], 100))
+        writer.write_part(last, stopped)
+    assert writer.partial.exists()
+    return writer.partial
 
 
 def write(path, parts, size=100, ingredients=INGREDIENTS):
@@ -166,9 +180,7 @@ def test_old_store_stays_until_the_new_one_is_whole(path):
 @pytest.mark.parametrize("name", ["known", "unknown/near"])
 def test_interrupted_writer_goes_on_after_the_complete_parts(path, name, finished_batches):
     first, second = make_part(250), make_part(220, seed=1)
-    with pytest.raises(InterruptedError), FeatureWriter(path, INGREDIENTS, 3) as writer:
-        writer.write_part("train", batches(first, 100))
-        writer.write_part(name, broken_after(second, 100, finished_batches))
+    leave_partial(path, INGREDIENTS, {"train": first, name: second}, finished_batches)
     assert not path.exists()
     with FeatureWriter(path, INGREDIENTS, 3) as writer:
         assert writer.has("train")
@@ -186,13 +198,6 @@ def test_a_part_redone_by_the_same_writer_replaces_the_torn_one(path):
         assert not writer.has("train")
         writer.write_part("train", batches(part, 100))
     assert_holds(path, {"train": part})
-
-
-def leave_partial(path, ingredients):
-    with pytest.raises(InterruptedError), FeatureWriter(path, ingredients, 3) as writer:
-        writer.write_part("train", batches(make_part(250, seed=9), 100))
-        writer.write_part("known", broken_after(make_part(250, seed=8), 100, 1))
-    return writer.partial
 
 
 def test_partial_file_with_another_key_is_replaced(path):

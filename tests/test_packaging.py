@@ -66,8 +66,10 @@ def installed(wheel, tmp_path_factory):
     """A folder that the wheel was installed to."""
     target = tmp_path_factory.mktemp("site")
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--no-compile"]
-        + ["--disable-pip-version-check", "--target", target, wheel],
+        [
+            *(sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--no-compile"),
+            *("--disable-pip-version-check", "--target", target, wheel),
+        ],
         check=True,
         capture_output=True,
         text=True,

@@ -142,16 +142,10 @@ def test_killed_extraction_goes_on(finished, tmp_path, start, monkeypatch):
     partial = finished / ".features.h5.partial"
     process = start("extract", finished, "--device", "cpu", OPENSET_TINY_SLEEP="0.5")
 
-    def complete():
-        with contextlib.suppress(OSError, KeyError, RuntimeError):
-            with h5py.File(partial, "r", locking=False) as file:
-                return [part for part in SAMPLES_OF if file[f"parts/{part}"].attrs.get("complete")]
-        return []
-
     def first_part_is_there():
-        with contextlib.suppress(OSError, KeyError, RuntimeError):
-            with h5py.File(partial, "r", locking=False) as file:
-                return bool(file["parts/train"].attrs.get("complete"))
+        unreadable = contextlib.suppress(OSError, KeyError, RuntimeError)
+        with unreadable, h5py.File(partial, "r", locking=False) as file:
+            return bool(file["parts/train"].attrs.get("complete"))
         return False
 
     wait_for(process, first_part_is_there)
@@ -165,9 +159,10 @@ def test_killed_extraction_goes_on(finished, tmp_path, start, monkeypatch):
         Tiny, "forward", lambda self, images: passes.append(len(images)) or forward(self, images)
     )
     api.run("softmax,tiny", "tiny-digits", out=finished, device="cpu")
-    with FeatureStore(finished / "features.h5") as new, FeatureStore(
-        expected / "features.h5"
-    ) as old:
+    with (
+        FeatureStore(finished / "features.h5") as new,
+        FeatureStore(expected / "features.h5") as old,
+    ):
         assert (new.key, new.parts) == (old.key, old.parts)
         for part in new.parts:
             for name in ("embedding", "logits", "label", "index"):

@@ -276,7 +276,7 @@ def test_stage_commands_one_after_the_other(tiny, tmp_path, openset):
     assert scored.out.strip() == api.load_run(folder).results.table()
 
 
-def test_run_of_a_single_trial_of_several(tiny, tmp_path, openset):
+def test_several_trials_print_mean_and_deviation(tiny, tmp_path, openset):
     answer = openset(
         "run", "-p", "softmax,tiny", "--protocol", "tiny-digits", "--out", tmp_path / "runs",
         "--trials", "0,1", "--epochs", "1", "--device", "cpu",
@@ -448,7 +448,7 @@ def shifted_digits(monkeypatch):
 def test_changed_data_is_refused_when_training_goes_on(finished, monkeypatch):
     shutil.rmtree(finished / "model")
     shifted_digits(monkeypatch)
-    with pytest.raises(DataError, match="the data changed since .* was begun"):
+    with pytest.raises(DataError, match=r"the data changed since .* was begun"):
         api.run(**SOFTMAX, out=finished)
 
 
@@ -542,7 +542,7 @@ def test_altered_weights_are_refused(finished):
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(ModelError, match="its hash is not the one in model.toml"):
+    with pytest.raises(ModelError, match=r"its hash is not the one in model\.toml"):
         api.run(**SOFTMAX, out=finished)
 
 
@@ -650,7 +650,7 @@ def test_backbone_runs_once_a_phase(tiny, tmp_path, monkeypatch, recorder, loss,
     assert calls["evaluation"] == 2 * 1 + 6
 
 
-def test_phases_that_never_ran_are_said(tiny, tmp_path, monkeypatch):
+def test_epoch_without_an_active_phase_is_refused(tiny, tmp_path, monkeypatch):
     import attrs
     from openset_tiny.parts import Turns
 

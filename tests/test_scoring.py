@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import ClassVar
 
 import attrs
 import h5py
@@ -29,8 +30,8 @@ class Probe(UnknownScorer):
     """Distance to the training mean; notes what it was asked for."""
 
     reads = ("embedding",)
-    fits: list[int] = []
-    seen: list[int] = []
+    fits: ClassVar[list[int]] = []
+    seen: ClassVar[list[int]] = []
 
     def __init__(self, config):
         self.factor = config.factor

@@ -110,6 +110,9 @@ def _worker(folder: str, runtime: Runtime, show_progress: bool) -> None:
     from openset_core.observers import Observer, Observers
     from openset_core.training.stage import train_here
 
+    # Ctrl-C reaches a worker from the terminal and from the launcher, which tells the user; a
+    # worker just ends, since its files appear whole or not at all.
+    signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(1))
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     members: list[Observer] = []
     if show_progress and os.environ.get("RANK") == "0":

@@ -159,11 +159,15 @@ class ConfusedGAN(SampleGenerator):
         )
         by_epoch = self.config.focus == "epoch"
 
+        def turn(epoch: int, epochs: int) -> int:
+            """0 or 1 in turn, counting only epochs in which the loss's phase runs."""
+            return sum(last.active(earlier, epochs) for earlier in range(epoch)) % 2
+
         def enhancing(epoch: int, epochs: int) -> bool:
-            return last.active(epoch, epochs) and not (by_epoch and epoch % 2)
+            return last.active(epoch, epochs) and not (by_epoch and turn(epoch, epochs) == 1)
 
         def focusing(epoch: int, epochs: int) -> bool:
-            return last.active(epoch, epochs) and (not by_epoch or epoch % 2 == 1)
+            return last.active(epoch, epochs) and not (by_epoch and turn(epoch, epochs) == 0)
 
         arranged = [
             *before,

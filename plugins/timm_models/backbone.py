@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from openset_core import Backbone, BackboneContext, FeatureMap, Features
 from openset_core.errors import CompositionError, ModelError
 from openset_plugins.timm_models import TimmOptions
+from openset_plugins.timm_models.catalogue import has_stages
 from openset_plugins.timm_models.preprocessing import Conversion, for_channels
 from openset_plugins.timm_models.weights import read_weights
 
@@ -68,7 +69,8 @@ class TimmBackbone(Backbone):
         self.rate = options.rate
         self.network = network
         self.conversion = conversion
-        self._taken: list[int] | None = None  # stages asked for; all of them while measuring
+        # Stages asked for: all of them while measuring, none of a model that gives none.
+        self._taken: list[int] | None = None if has_stages(network) else []
         self._names: tuple[str, ...] = ()  # of the maps among them; "" is not handed out
         self._frozen: tuple[str, ...] = ()
         sample = torch.zeros(1, context.channels, context.image_size, context.image_size)
@@ -108,7 +110,7 @@ class TimmBackbone(Backbone):
     def _choose(self, stages: Sequence[Tensor], input_size: int, *, every: bool) -> None:
         """Decide which stages' outputs are maps, and declare them as they were measured."""
         network: Any = self.network
-        declared = [entry["reduction"] for entry in network.feature_info]
+        declared = [entry["reduction"] for entry in getattr(network, "feature_info", ())]
         found: dict[int, StageMap] = {}
         for number, stage in enumerate(stages):
             height, width = stage.shape[-2:]

@@ -39,13 +39,13 @@ def resolve(name: str) -> BackboneSpec:
     """
     if name not in names():
         raise PluginError(_unknown(name))
-    summary, batchnorm = _outline(name)
+    summary, structure = _outline(name)
     return BackboneSpec(
         name=f"timm:{name}",
         summary=summary,
         factory=partial(_build, name),
         config=TimmOptions,
-        provides=("feature vector", "feature maps", *(("batchnorm",) if batchnorm else ())),
+        provides=("feature vector", *structure),
         reference=_reference(name),
     )
 
@@ -56,25 +56,33 @@ def _build(name: str, config: TimmOptions, context: BackboneContext) -> TimmBack
     return build(name, config, context)
 
 
-def _outline(name: str) -> tuple[str, bool]:
-    """Summary line, and whether the model has BatchNorm.
+def has_stages(network: Any) -> bool:
+    """Whether a model gives its stages' outputs; in timm 1.0.20 all but VGG do."""
+    return hasattr(network, "forward_intermediates")
+
+
+def _outline(name: str) -> tuple[str, tuple[str, ...]]:
+    """Summary line, and what the model has beside the vector.
 
     Only the model itself knows; built on the meta device it costs a second and no memory. What
-    cannot be built there promises no BatchNorm.
+    cannot be built there promises nothing.
     """
     import timm
     import torch
     from torch.nn.modules.batchnorm import _BatchNorm
 
+    summary = f"{name} of timm {timm.__version__}"
     try:
         with torch.device("meta"):
             network = timm.create_model(name, num_classes=0)
     except Exception as error:
         logger.info("timm:%s cannot be outlined: %s", name, error)
-        return f"{name} of timm {timm.__version__}", False
+        return summary, ()
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-    batchnorm = any(isinstance(layer, _BatchNorm) for layer in network.modules())
-    return f"{name} of timm {timm.__version__}, {millions:.1f} million parameters", batchnorm
+    structure: tuple[str, ...] = ("feature maps",) if has_stages(network) else ()
+    if any(isinstance(layer, _BatchNorm) for layer in network.modules()):
+        structure += ("batchnorm",)
+    return f"{summary}, {millions:.1f} million parameters", structure
 
 
 def _reference(name: str) -> str:

@@ -521,7 +521,8 @@ class Staged(RepresentationLoss):
 
     def phases(self, backbone):
         def fit(batch):
-            return {"fit": F.cross_entropy(self.logits(batch.features()), batch.labels)}
+            self.seen = batch.features()
+            return {"fit": F.cross_entropy(self.logits(self.seen), batch.labels)}
 
         return [
             Phase(name="first", loss=fit, updates=(backbone,)),
@@ -569,6 +570,10 @@ def test_earlier_phases_of_the_loss_stay():
     batch, _ = a_batch(model)
     terms = phases[3].loss(batch)
     assert list(terms) == ["fit", "generated"]
+    # It sees the known images' features, maps included, as if there were no others.
+    alone = model.backbone(batch.images)
+    torch.testing.assert_close(loss.seen.vector, alone.vector)
+    torch.testing.assert_close(loss.seen.maps, alone.maps)
 
 
 # ---- through the trainer

@@ -1086,15 +1086,22 @@ def test_default_maps_of_vgg13():
     assert loss.mean.out_features == loss.raw_variance.out_features == 32
 
 
-def test_a_map_too_small_for_the_convolutions_is_refused():
+@pytest.mark.parametrize("side", [1, 3, 4])
+def test_a_map_too_small_for_the_convolutions_is_refused(side):
+    given = context(image_size=4 * side)
     with pytest.raises(CompositionError) as caught:
-        build(options(fine_map="high"), context())
+        build(options(fine_map="high"), given)
     message = str(caught.value)
-    for piece in ("m2iosr.fine_map", "high", "toy", "3x3 pixels", "m2iosr.global_padding=1"):
+    size = f"{side}x{side} pixels"
+    for piece in ("m2iosr.fine_map", "high", "toy", size, "m2iosr.global_padding=1"):
         assert piece in message
     assert "\n" not in message
-    # The advice works, and the smallest map that needs none is accepted.
-    build(options(fine_map="high", global_padding=1), context())
+    # The advice works.
+    loss = build(options(fine_map="high", global_padding=1), given)
+    assert loss.global_discriminator.convolutions(torch.zeros(1, 4, side, side)).numel() > 0
+
+
+def test_the_smallest_map_that_the_convolutions_take():
     loss = build(options(fine_map="high"), context(image_size=20))
     assert loss.global_discriminator.pair.first.in_features == 3
 

@@ -180,6 +180,23 @@ def test_the_vector_of_vgg_is_measured_not_believed(monkeypatch):
         assert network.eval()(torch.randn(1, 3, 32, 32)).vector.shape == (1, 4096)
 
 
+def test_a_model_without_stages_gives_the_vector_alone(monkeypatch):
+    """Models that others register with timm may lack forward_intermediates."""
+    inner = type(make("test_resnet").network)
+    assert "feature maps" in catalogue.resolve.__wrapped__("test_resnet").provides
+    monkeypatch.delattr(inner, "forward_intermediates")
+    assert catalogue.resolve.__wrapped__("test_resnet").provides == ("feature vector", "batchnorm")
+    network = make("test_resnet").eval()
+    assert network.feature_info == ()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        features = network(images)
+        assert torch.equal(features.vector, theirs(network, images))
+    assert features.maps == {}
+    with pytest.raises(CompositionError, match="more than the 0 feature stages"):
+        make("test_resnet", freeze=1)
+
+
 def test_maps_are_the_outputs_of_timms_stages():
     network = shared("resnet18")
     outputs = {}
