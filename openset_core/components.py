@@ -8,6 +8,7 @@ features and need no torch: see `openset_core.scorer`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -69,12 +70,15 @@ class BackboneContext:
         pixel_mean: mean that preprocessing subtracts, one for all channels or for each;
             images are in [0, 1] before it.
         pixel_std: deviation that preprocessing divides by, likewise.
+        initial_weights: false when the weights of a finished model are loaded next, so that
+            nothing needs to be fetched or read to start from.
     """
 
     channels: int
     image_size: int
     pixel_mean: tuple[float, ...] = (0.0,)
     pixel_std: tuple[float, ...] = (1.0,)
+    initial_weights: bool = True
 
 
 class Backbone(nn.Module):
@@ -232,7 +236,9 @@ class LossContext:
         """The feature map that an option names.
 
         Args:
-            selector: a map's name, or `reduction=N` for the last map of that reduction.
+            selector: a map's name; `reduction=N` for the last map of that reduction; or
+                `nearest=N` for the map whose reduction is nearest to N by ratio, the finer of
+                two that are equally near.
             asked_by: option that asks, for the message (`"m2iosr.local_map"`).
 
         Raises:
@@ -241,6 +247,13 @@ class LossContext:
         for candidate in reversed(self.maps):
             if selector in (candidate.name, f"reduction={candidate.reduction}"):
                 return candidate
+        wish, _, number = selector.partition("=")
+        if wish == "nearest" and number.isdigit() and int(number) > 0 and self.maps:
+            target = math.log(int(number))
+            return min(
+                reversed(self.maps),
+                key=lambda item: (abs(math.log(item.reduction) - target), item.reduction),
+            )
         have = ", ".join(f"{m.name} (reduction={m.reduction})" for m in self.maps) or "none"
         raise CompositionError(
             f"{asked_by} asks for the feature map {selector!r}, which backbone {self.backbone} "

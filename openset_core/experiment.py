@@ -69,7 +69,7 @@ class Experiment:
         """Plain values that `resolve` turns back into this experiment."""
         return {
             "plugins": self.selection.names,
-            "protocol": self.protocol.name,
+            "protocol": self.protocol.reference,
             "trial": self.trial,
             "seed": self.seed,
             TRAINING_SECTION: config.unstructure(self.training),

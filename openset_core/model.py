@@ -82,8 +82,18 @@ def build_model(
     num_classes: int,
     image: ImageOptions,
     generator: tuple[Part, Any] | None = None,
+    *,
+    initial_weights: bool = True,
 ) -> OpenSetModel:
     """Build an untrained model from parts and their options.
+
+    Args:
+        backbone: the backbone and its options.
+        loss: the representation loss and its options.
+        num_classes: K.
+        image: preprocessing.
+        generator: the sample generator and its options, or None.
+        initial_weights: false when saved weights are loaded into the model next.
 
     Raises:
         CompositionError: a part refuses its partners, or does not keep its contract.
@@ -105,6 +115,7 @@ def build_model(
             image_size=image.size,
             pixel_mean=image.per_channel(image.mean),
             pixel_std=image.per_channel(image.std),
+            initial_weights=initial_weights,
         ),
         Backbone,
     )
@@ -149,11 +160,14 @@ def save_model(
 ) -> ModelDescription:
     """Write a trained model, weights first, so that model.toml marks it complete."""
     import tomli_w
+    import torch
     from safetensors.torch import save_file
 
     model = model.for_inference()
     tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+        # Copied, because safetensors refuses layers that share one tensor, as CoaT's do.
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
     }
     with replacing(folder / WEIGHTS_NAME) as temporary:
         save_file(tensors, temporary)
@@ -223,7 +237,13 @@ def load_model(
         _find(kind, record, folder, plugins or registry())
         for kind, record in (("backbone", description.backbone), ("loss", description.loss))
     ]
-    model = build_model(parts[0], parts[1], len(description.classes), description.image)
+    model = build_model(
+        parts[0],
+        parts[1],
+        len(description.classes),
+        description.image,
+        initial_weights=False,
+    )
     model = model.for_inference()
     try:
         model.load_state_dict(load_file(folder / WEIGHTS_NAME))

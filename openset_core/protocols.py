@@ -16,6 +16,7 @@ from attrs.validators import deep_iterable, ge, gt, in_, le, lt
 
 from openset_core import config
 from openset_core.errors import ProtocolError, did_you_mean
+from openset_core.metrics import METRICS
 from openset_core.plugins import Defaults, Registry, registry
 from openset_core.training.options import TrainingOptions
 
@@ -149,6 +150,11 @@ class Protocol:
     content: ProtocolFile
 
     @property
+    def reference(self) -> str:
+        """What to write down to find the protocol again, from any working directory."""
+        return str(self.path.resolve()) if self.path == Path(self.name) else self.name
+
+    @property
     def trials(self) -> int:
         """Number of listed trials."""
         return len(self.content.known.trials)
@@ -229,6 +235,12 @@ def _check(content: ProtocolFile, label: str) -> None:
             raise ProtocolError(f"{where} names a class twice")
     for name, part in content.unknown.items():
         _check_unknown(part, trials, content.known.dataset, f"{label}.unknown.{name}")
+    for metric in content.report.metrics:
+        if metric not in METRICS:
+            raise ProtocolError(
+                f"{label}.report.metrics names {metric!r}{did_you_mean(metric, METRICS)}; there "
+                f"are {', '.join(METRICS)}"
+            )
     for name in ("mean", "std"):
         values = getattr(content.image, name)
         if len(values) not in (1, content.image.channels):

@@ -135,8 +135,14 @@ def claim_folder(path: Path, experiment: Experiment) -> RunFolder:
         raise RunFolderError(f"{path} is a file, not a folder; choose another with --out")
     if claimed:
         recorded = folder.read()
-        _refuse_other(experiment, recorded, path)
-        _add_parts(folder, recorded, experiment)
+        same = recorded.get("record", {}).get("digest") == experiment.digest
+        if same:
+            _add_parts(folder, recorded, experiment)
+            return folder
+        if any(item.exists() for item in (folder.metrics, folder.checkpoints, folder.model)):
+            _refuse_other(experiment, recorded, path)
+        # A start that failed before it produced anything gives way to a corrected one.
+        folder.write({**experiment.to_toml(), "record": _record(experiment)})
         return folder
     with explained(path):
         # A first write cut off may have left its partial file; anything else is foreign.
@@ -152,8 +158,6 @@ def claim_folder(path: Path, experiment: Experiment) -> RunFolder:
 
 
 def _refuse_other(experiment: Experiment, recorded: dict[str, Any], path: Path) -> None:
-    if recorded.get("record", {}).get("digest") == experiment.digest:
-        return
     differing = experiment.differences(recorded)
     parts = sorted(
         {part.reference for part in experiment.selection.parts if part.kind != "scorer"}

@@ -18,7 +18,11 @@ CORE = Path(openset_core.__file__).parent
 PLUGINS = Path(openset_plugins.__file__).parent
 PROTOCOLS = Path(openset_protocols.__file__).parent
 
-PUBLIC_MODULES = ("openset_core.errors", "openset_core.data.images")
+PUBLIC_MODULES = (
+    "openset_core.auxiliary_batchnorm",
+    "openset_core.data.images",
+    "openset_core.errors",
+)
 """Modules that plugins may import beside the names of `openset_core` itself."""
 
 EVALUATION_RULES = {"arpl"}

@@ -329,6 +329,7 @@ def test_a_folder_of_another_experiment_is_refused_naming_the_difference(
     refused, arguments, different
 ):
     claim_folder(Path("run"), resolve("softmax,vgg13"))
+    Path("run/metrics.jsonl").write_text("", encoding="utf-8")  # training began
     before = Path("run/experiment.toml").read_bytes()
     sentence = refused("run", "--quiet", *arguments, "--out", "run")
     assert sentence.startswith("run holds another experiment (different: ")
@@ -343,6 +344,7 @@ def test_a_part_of_another_distribution_is_another_experiment(refused, offer):
         )
         offer(twin, distribution=owner)
     claim_folder(Path("run"), resolve("alpha/loss:twin,vgg13"))
+    Path("run/metrics.jsonl").write_text("", encoding="utf-8")  # training began
     sentence = refused("run", "--quiet", "-p", "beta/loss:twin,vgg13", "--out", "run")
     assert "run holds another experiment" in sentence
     assert "part beta/loss:twin" in sentence
@@ -454,3 +456,9 @@ def test_commands_that_only_tell_load_no_heavy_library(arguments, shown):
     assert done.returncode == 0, done.stderr
     assert shown in done.stdout
     assert done.stdout.endswith("heavy: []\n")
+
+
+def test_a_start_that_produced_nothing_gives_way_to_a_corrected_one(tmp_path):
+    folder = claim_folder(tmp_path / "run", resolve("softmax,vgg13"))
+    claim_folder(folder.path, resolve("softmax,vgg13", seed=3))
+    assert folder.read()["seed"] == 3

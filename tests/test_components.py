@@ -209,3 +209,13 @@ def test_inference_drops_generator_and_training_only_parts():
     after = model(images)
     torch.testing.assert_close(after[0], embedding)
     torch.testing.assert_close(after[1], logits)
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [("nearest=2", "r4"), ("nearest=8", "r8"), ("nearest=64", "r32"), ("nearest=16", "r8")],
+)
+def test_the_nearest_map_by_ratio_and_the_finer_of_two(wish, expected):
+    maps = tuple(FeatureMap(name=f"r{n}", channels=1, reduction=n) for n in (4, 8, 32))
+    context = LossContext(num_classes=2, vector_dim=3, maps=maps)
+    assert context.map(wish, "x.map").name == expected

@@ -41,8 +41,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(openset_core.__version__, prog_name="openset")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.pass_context
-def cli(context: click.Context, debug: bool) -> None:
+def cli(debug: bool) -> None:
     """Open-set recognition from interchangeable parts.
 
     An experiment is a backbone, a representation loss, unknown scorers and, if wanted, a
@@ -50,12 +49,14 @@ def cli(context: click.Context, debug: bool) -> None:
 
         openset run --plugins m2iosr,vgg13
     """
-    context.obj = debug
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script; exits with 2 for a user's mistake."""
-    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    while "--debug" in arguments:  # allowed before and after the command
+        arguments.remove("--debug")
     try:
         result: Any = cli.main(arguments, prog_name="openset", standalone_mode=False)
     except click.ClickException as error:

@@ -36,10 +36,13 @@ class M2IOSROptions:
         choices=("kl", "adversarial", "none"),
     )
     fine_map: str = option(
-        "reduction=2", "map that serves as f16: its name, or reduction=N", equation="f16(x)"
+        "nearest=2",
+        "map that serves as f16: its name, reduction=N, or nearest=N, the one whose reduction is "
+        "nearest; 16x16 is a reduction of 2 at 32x32",
+        equation="f16(x)",
     )
     coarse_map: str = option(
-        "reduction=8", "map that serves as f4: its name, or reduction=N", equation="f4(x)"
+        "nearest=8", "map that serves as f4: its name, reduction=N or nearest=N", equation="f4(x)"
     )
     hidden: int = option(512, "width of the discriminators", validator=ge(1))
     global_channels: tuple[int, int] = option(
@@ -47,10 +50,11 @@ class M2IOSROptions:
         "channels of the two 3x3 convolutions on f16; open in the paper, here Deep InfoMax's",
         validator=deep_iterable(ge(1)),
     )
-    global_padding: int = option(
-        0,
-        "zero padding of those convolutions; open in the paper, here Deep InfoMax's",
-        validator=[ge(0)],
+    global_padding: int | None = option(
+        None,
+        "zero padding of those convolutions; open in the paper. Nothing for 0 as in Deep InfoMax, "
+        "or 1 where the map has less than 5x5 pixels",
+        validator=optional(ge(0)),
     )
     coarse_pairing: str = option(
         "same-location",

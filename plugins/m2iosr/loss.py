@@ -72,10 +72,10 @@ class M2IOSR(RepresentationLoss):
 
         self.global_discriminator = GlobalDiscriminator(
             fine.channels,
-            _side(fine, context, config),
+            fine.side(context.image_size),
             latent,
             config.global_channels,
-            config.global_padding,
+            _padding(fine, context, config),
             hidden,
         )
         self.fine_discriminator = PairDiscriminator(fine.channels, latent, hidden)
@@ -248,14 +248,18 @@ class M2IOSR(RepresentationLoss):
         return phases
 
 
-def _side(fine: FeatureMap, context: LossContext, config: M2IOSROptions) -> int:
+def _padding(fine: FeatureMap, context: LossContext, config: M2IOSROptions) -> int:
+    """Padding of the global discriminator's convolutions, checked against the map's size."""
     side = fine.side(context.image_size)
-    if side + 4 * config.global_padding < 5:
+    padding = config.global_padding
+    if padding is None:
+        padding = 0 if side >= 5 else 1
+    if side + 4 * padding < 5:
         raise CompositionError(
             f"m2iosr.fine_map {fine.name} of backbone {context.backbone} has {side}x{side} pixels, "
             "too few for two 3x3 convolutions; set m2iosr.global_padding=1 or choose a larger map"
         )
-    return side
+    return padding
 
 
 def build(config: M2IOSROptions, context: LossContext) -> M2IOSR:

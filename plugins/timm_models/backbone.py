@@ -231,9 +231,9 @@ def build(model: str, options: TimmOptions, context: BackboneContext) -> TimmBac
         input_size = context.image_size
         if known.fixed_input_size:
             arguments["img_size"] = input_size
-    if options.pretrained:
+    if options.pretrained and context.initial_weights:
         network = _pretrained(name, model, known, arguments)
-    elif options.checkpoint:
+    elif options.checkpoint and context.initial_weights:
         network = _from_file(name, model, known, arguments, Path(options.checkpoint).expanduser())
     else:
         network = _create(name, model, arguments)
@@ -296,12 +296,14 @@ def _from_file(
     return network  # type: ignore[no-any-return]
 
 
-def _check_patches(name: str, network: Any, size: int) -> None:
-    """A transformer would silently drop the pixels that fill no patch."""
-    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
-    if isinstance(patch, tuple) and any(size % side for side in patch):
-        wanted = "x".join(map(str, patch))
+def _check_patches(name: str, network: nn.Module, size: int) -> None:
+    """A first layer that cuts patches side by side silently drops the pixels that fill none."""
+    first = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
+    if first is None or first.kernel_size != first.stride or first.padding not in (0, (0, 0)):
+        return
+    if any(size % side for side in first.kernel_size):
+        patch = "x".join(map(str, first.kernel_size))
         raise CompositionError(
-            f"backbone {name} cuts images into {wanted} patches, which do not fill {size}x{size} "
+            f"backbone {name} cuts images into {patch} patches, which do not fill {size}x{size} "
             f"pixels; set {name}.preprocessing=model, or image.size to a multiple"
         )

@@ -205,7 +205,9 @@ def paper_information(loss, features, latent, kind="both"):
     f1, f16, f4 = array(latent), array(features.maps["low"]), array(features.maps["high"])
     places16 = [(i, j) for i in range(f16.shape[2]) for j in range(f16.shape[3])]
     places4 = [(i, j) for i in range(f4.shape[2]) for j in range(f4.shape[3])]
-    flat = [global_input(loss.global_discriminator, image, config.global_padding) for image in f16]
+    flat = [
+        global_input(loss.global_discriminator, image, config.global_padding or 0) for image in f16
+    ]
     if config.coarse_pairing == "all-locations":
         meeting = [(p, q) for p in places4 for q in places4]
     else:
@@ -1090,15 +1092,16 @@ def test_default_maps_of_vgg13():
 def test_a_map_too_small_for_the_convolutions_is_refused(side):
     given = context(image_size=4 * side)
     with pytest.raises(CompositionError) as caught:
-        build(options(fine_map="high"), given)
+        build(options(fine_map="high", global_padding=0), given)
     message = str(caught.value)
     size = f"{side}x{side} pixels"
     for piece in ("m2iosr.fine_map", "high", "toy", size, "m2iosr.global_padding=1"):
         assert piece in message
     assert "\n" not in message
-    # The advice works.
-    loss = build(options(fine_map="high", global_padding=1), given)
-    assert loss.global_discriminator.convolutions(torch.zeros(1, 4, side, side)).numel() > 0
+    # The advice works, and is what happens when nothing is said.
+    for padding in (1, None):
+        loss = build(options(fine_map="high", global_padding=padding), given)
+        assert loss.global_discriminator.convolutions(torch.zeros(1, 4, side, side)).numel() > 0
 
 
 def test_the_smallest_map_that_the_convolutions_take():

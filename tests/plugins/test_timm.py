@@ -300,9 +300,17 @@ def test_images_that_a_model_cannot_take_are_refused():
     assert "\n" not in str(caught.value)
 
 
-def test_pixels_that_fill_no_patch_are_not_dropped_silently():
-    with pytest.raises(CompositionError, match="16x16 patches, which do not fill 28x28"):
-        make("vit_tiny_patch16_224", image_size=28)
+@pytest.mark.parametrize(
+    ("name", "size", "patch"), [("vit_tiny_patch16_224", 28, 16), ("convnext_atto", 30, 4)]
+)
+def test_pixels_that_fill_no_patch_are_not_dropped_silently(name, size, patch):
+    with pytest.raises(CompositionError) as caught:
+        make(name, image_size=size)
+    assert f"{patch}x{patch} patches, which do not fill {size}x{size}" in str(caught.value)
+
+
+def test_patches_that_overlap_lose_nothing():
+    assert make("pvt_v2_b0", image_size=32).vector_dim == 256  # 7x7 patches, 4 pixels apart
 
 
 @pytest.mark.parametrize(
