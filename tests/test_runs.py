@@ -347,6 +347,18 @@ def test_adding_a_scorer_imports_no_torch(finished):
     assert done.stdout.strip() == Results.load(finished / "results.json").table()
 
 
+def test_score_takes_options_of_scorers(finished, openset):
+    asked = ("score", finished, "--quiet", "--plugins", "msp,energy")
+    assert openset(*asked).code == 0
+    plain = Results.load(finished / "results.json").scorers["energy"].threshold
+    assert openset(*asked, "--set", "energy.temperature=50.0").code == 0
+    hot = Results.load(finished / "results.json").scorers["energy"].threshold
+    assert hot != plain
+    answer = openset(*asked, "--set", "softmax.bias=false")
+    assert answer.code == 2
+    assert "holds another experiment (different: softmax.bias)" in answer.err
+
+
 def test_score_adds_scorers_only(finished, openset):
     answer = openset("score", finished, "--plugins", "m2iosr")
     assert answer.code == 2

@@ -19,15 +19,21 @@ RUN_ARGUMENT = click.argument("run", type=click.Path(path_type=Path))
 
 @contextlib.contextmanager
 def _stages(
-    run: Path, stop: Any, quiet: bool, plugins: str = "", **runtime: Any
+    run: Path,
+    stop: Any,
+    quiet: bool,
+    plugins: str = "",
+    assignments: tuple[str, ...] = (),
+    **runtime: Any,
 ) -> Iterator[Stages]:
     """The stages of a run folder; its observers are closed in the end."""
+    from openset_core import config
     from openset_core.experiment import resolve
     from openset_core.plugins import registry, split_names
     from openset_core.runs import Runtime, Stages, claim_folder, open_folder
 
     folder, experiment = open_folder(run)
-    if plugins:
+    if plugins or assignments:
         from openset_core.errors import CompositionError
 
         parts = [registry().find(name) for name in split_names(plugins)]
@@ -37,7 +43,8 @@ def _stages(
                     f"{part.name} is a {part.kind}; `openset score` adds scorers only"
                 )
         names = [*experiment.selection.names, *(part.reference for part in parts)]
-        claim_folder(run, resolve(names, file=folder.experiment))
+        overrides = config.parse_assignments(assignments)
+        claim_folder(run, resolve(names, overrides=overrides, file=folder.experiment))
         folder, experiment = open_folder(run)
     observers = progress(quiet)
     stages = Stages.begin(
@@ -72,12 +79,21 @@ def extract(run: Path, rebuild: bool, quiet: bool, **runtime: Any) -> None:
 @click.command()
 @RUN_ARGUMENT
 @click.option("--plugins", "-p", default="", help="Scorers to add, separated by commas.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="SCORER.OPTION=VALUE",
+    help="Set a scorer's option, for example openmax.tail_size=10; may be repeated.",
+)
 @runtime_options
-def score(run: Path, plugins: str, quiet: bool, **runtime: Any) -> None:
+def score(
+    run: Path, plugins: str, assignments: tuple[str, ...], quiet: bool, **runtime: Any
+) -> None:
     """Score stored features, with more scorers if wanted; the network is not used."""
     with (
         interruptible(lambda: run) as stop,
-        _stages(run, stop, quiet, plugins, **runtime) as stages,
+        _stages(run, stop, quiet, plugins, assignments, **runtime) as stages,
     ):
         stages.extract()
         results = stages.score()
