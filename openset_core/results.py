@@ -58,6 +58,10 @@ class ScorerResults:
     unknown: dict[str, Metrics] = attrs.field(factory=dict)
     published: dict[str, PublishedFigure] = attrs.field(factory=dict)
 
+    def by_rule(self, rule: str) -> Metrics:
+        """Metrics by an evaluation rule, `"exact"` or `"arpl"`."""
+        return self.arpl if rule == "arpl" else self.metrics
+
 
 @attrs.frozen(kw_only=True)
 class Results:
@@ -90,11 +94,7 @@ class Results:
 
     def table(self) -> str:
         """The results as a text table: a row a scorer, published figures beneath."""
-        rows = {
-            name: {m: (v, None) for m, v in s.metrics.items()} for name, s in self.scorers.items()
-        }
-        published = {name: scorer.published for name, scorer in self.scorers.items()}
-        return render_table(rows, published, self.shown)
+        return TrialsResults((self,)).table()
 
     def save(self, path: Path) -> None:
         """Write results.json."""
@@ -198,17 +198,24 @@ def _published(experiment: Experiment, scorer: str) -> dict[str, PublishedFigure
 # --- tables -----------------------------------------------------------------------------------
 
 
+Summary = Mapping[str, Mapping[str, tuple[float, float | None]]]
+"""(mean, deviation or None) by scorer and metric."""
+
+
 def render_table(
-    rows: Mapping[str, Mapping[str, tuple[float, float | None]]],
+    rows: Summary,
     published: Mapping[str, Mapping[str, PublishedFigure]],
     shown: Sequence[str],
+    arpl: Summary | None = None,
 ) -> str:
     """A text table of percentages.
 
     Args:
-        rows: for each scorer, (mean, deviation or None) by metric.
+        rows: our exact values.
         published: published figures by scorer and metric.
         shown: metrics, in order.
+        arpl: our values by the released ARPL evaluation; they stand above published figures
+            that were made with it, so that like is compared with like.
     """
     columns = [m for m in shown if any(m in values for values in rows.values())]
     header = ["scorer", *(metrics.METRICS[m].title for m in columns)]
@@ -217,6 +224,11 @@ def render_table(
     for scorer, values in rows.items():
         lines.append([scorer, *(_cell(*values[m]) if m in values else "" for m in columns)])
         figures = published.get(scorer, {})
+        by_rule = (arpl or {}).get(scorer, {})
+        theirs = {m for m, figure in figures.items() if figure.compat == "arpl" and m in by_rule}
+        if theirs & set(columns):
+            ours = [_cell(*by_rule[m]) if m in theirs else "" for m in columns]
+            lines.append(["  arpl evaluation", *ours])
         cells = [
             _cell(figures[m].value, figures[m].deviation) if m in figures else "" for m in columns
         ]
@@ -254,11 +266,14 @@ class TrialsResults:
 
     results: tuple[Results, ...]
 
-    def summary(self) -> dict[str, dict[str, tuple[float, float | None]]]:
+    def summary(self, rule: str = "exact") -> dict[str, dict[str, tuple[float, float | None]]]:
         """Mean and standard deviation (n - 1) over trials, by scorer and metric.
 
         Only what every trial has is compared: a run folder may hold scorers of earlier calls.
         One trial has no deviation.
+
+        Args:
+            rule: `"exact"`, or `"arpl"` for the released ARPL evaluation.
         """
         first, *others = self.results
         summary: dict[str, dict[str, tuple[float, float | None]]] = {}
@@ -266,8 +281,8 @@ class TrialsResults:
             if not all(scorer in results.scorers for results in others):
                 continue
             summary[scorer] = {}
-            for metric in values.metrics:
-                samples = [results.scorers[scorer].metrics[metric] for results in self.results]
+            for metric in values.by_rule(rule):
+                samples = [r.scorers[scorer].by_rule(rule)[metric] for r in self.results]
                 spread = float(np.std(samples, ddof=1)) if others else None
                 summary[scorer][metric] = (float(np.mean(samples)), spread)
         return summary
@@ -277,4 +292,4 @@ class TrialsResults:
         first = self.results[0]
         rows: dict[str, Any] = self.summary()
         published = {name: scorer.published for name, scorer in first.scorers.items()}
-        return render_table(rows, published, first.shown)
+        return render_table(rows, published, first.shown, self.summary("arpl"))

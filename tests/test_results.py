@@ -296,3 +296,17 @@ def test_damaged_results_file_is_one_sentence(tmp_path, damage, said):
 def test_results_cannot_be_changed_by_a_reader():
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         make_results().trial = 3
+
+
+def test_a_figure_by_the_arpl_evaluation_stands_beneath_ours_by_it():
+    figures = {"msp": {"auroc": PublishedFigure(value=0.9, source="a table", compat="arpl")}}
+    rows = {"msp": {"accuracy": (0.8, None), "auroc": (0.5, None)}}
+    arpl = {"msp": {"accuracy": (0.8, None), "auroc": (0.25, None)}}
+    table = render_table(rows, figures, ("accuracy", "auroc"), arpl).splitlines()
+    assert [line.split() for line in table[2:5]] == [
+        ["msp", "80.0", "50.0"],
+        ["arpl", "evaluation", "25.0"],
+        ["published", "90.0"],
+    ]
+    exact = {"msp": {"auroc": PublishedFigure(value=0.9, source="a table")}}
+    assert "arpl evaluation" not in render_table(rows, exact, ("auroc",), arpl)
