@@ -14,8 +14,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from openset_core.errors import OpensetError
-from openset_core.hookspecs import HOOK_API, hookimpl
+from openset_core.hookspecs import hookimpl
 from openset_core.specs import (
+    HOOK_API,
     BackboneSpec,
     DatasetSpec,
     FamilySpec,

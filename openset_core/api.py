@@ -12,7 +12,8 @@ from openset_core.config import Overrides
 from openset_core.experiment import Experiment, resolve
 from openset_core.observers import Observer
 from openset_core.results import Results, TrialsResults
-from openset_core.runs import RunFolder, Runtime, Stages, claim_folder, open_folder, read_metrics
+from openset_core.run_folder import RunFolder, Runtime, claim_folder, open_folder, read_metrics
+from openset_core.stages import Stages
 
 DEFAULT_RUNS = Path("runs")
 

@@ -1,14 +1,46 @@
-"""Do the chosen parts fit together? Found out before anything is built."""
+"""Choosing the parts of an experiment, and whether they fit: known before anything is built."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import attrs
 
 from openset_core.errors import CompositionError
-from openset_core.plugins import Part, Selection
+from openset_core.plugins import Part, Registry, registry
+
+
+@attrs.frozen(kw_only=True)
+class Selection:
+    """The parts of one experiment."""
+
+    loss: Part
+    backbone: Part
+    generator: Part | None = None
+    scorers: tuple[Part, ...] = ()
+    observers: tuple[Part, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All parts, the loss first."""
+        generator = (self.generator,) if self.generator else ()
+        return (self.loss, self.backbone, *generator, *self.scorers, *self.observers)
+
+    @property
+    def names(self) -> list[str]:
+        """What `--plugins` would have to say for this choice."""
+        return [part.reference for part in self.parts]
+
+
+@attrs.frozen(kw_only=True)
+class Defaults:
+    """Parts that a protocol proposes for what the user leaves out."""
+
+    loss: str | None = None
+    backbone: str | None = None
+    scorers: tuple[str, ...] = ()
+
 
 FRAMEWORK_PROVIDES = frozenset({"images", "labels"})
 """What a part may need that no partner has to bring."""
@@ -77,3 +109,54 @@ def check_fit(selection: Selection) -> None:
                 f"{' and '.join(structure)} {'does' if len(structure) == 1 else 'do'} not provide; "
                 "`openset plugins show NAME` tells what each part provides"
             )
+
+
+def _default(plugins: Registry, kind: str, name: str | None) -> Part:
+    if name is None:
+        installed = ", ".join(part.name for part in plugins.of_kind(kind)) or "none installed"
+        raise CompositionError(
+            f"no {kind} was chosen and nothing proposes one; name one in --plugins ({installed})"
+        )
+    return plugins.find(name, (kind,))
+
+
+def split_names(names: str | Sequence[str]) -> list[str]:
+    """`"a, b"` or `["a", "b"]` as a list of names."""
+    items = names.split(",") if isinstance(names, str) else list(names)
+    return [item.strip() for item in items if item.strip()]
+
+
+def select(
+    names: str | Sequence[str], defaults: Defaults, plugins: Registry | None = None
+) -> Selection:
+    """Resolve `--plugins` into one loss, one backbone, and what goes with them.
+
+    Args:
+        names: part names of any kind, in any order.
+        defaults: what fills the gaps; a loss's own default scorers and backbone come first.
+        plugins: where to look.
+
+    Raises:
+        PluginError: an unknown or ambiguous name.
+        CompositionError: two parts where one is wanted, or parts that do not fit.
+    """
+    plugins = plugins or registry()
+    chosen = sort_by_kind([plugins.find(name) for name in split_names(names)])
+    loss = chosen.one("loss") or _default(plugins, "loss", defaults.loss)
+    backbone = chosen.one("backbone") or _default(
+        plugins, "backbone", loss.spec.default_backbone or defaults.backbone
+    )
+    scorers = chosen.all("scorer") or [
+        plugins.find(name, ("scorer",)) for name in loss.spec.default_scorers or defaults.scorers
+    ]
+    if not scorers:
+        _default(plugins, "scorer", None)
+    selection = Selection(
+        loss=loss,
+        backbone=backbone,
+        generator=chosen.one("generator"),
+        scorers=tuple(scorers),
+        observers=tuple(chosen.all("observer")),
+    )
+    check_fit(selection)
+    return selection

@@ -13,8 +13,9 @@ from typing import Any
 import attrs
 
 from openset_core import config
+from openset_core.compose import Selection, select, split_names
 from openset_core.errors import ConfigError, did_you_mean
-from openset_core.plugins import Registry, Selection, registry, select, split_names
+from openset_core.plugins import Registry, registry
 from openset_core.protocols import Protocol, load_protocol
 from openset_core.training.options import TrainingOptions
 

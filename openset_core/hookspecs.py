@@ -25,9 +25,6 @@ if TYPE_CHECKING:
         UnknownScorerSpec,
     )
 
-HOOK_API = 1
-"""Version of the contracts below; it rises only when a plugin must change to keep working."""
-
 hookspec = pluggy.HookspecMarker("openset")
 hookimpl = pluggy.HookimplMarker("openset")
 

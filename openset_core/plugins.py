@@ -19,7 +19,7 @@ import attrs
 import pluggy
 
 from openset_core import hookspecs, specs
-from openset_core.errors import CompositionError, PluginError, did_you_mean
+from openset_core.errors import PluginError, did_you_mean
 
 GROUP = "openset"
 DISABLE_VARIABLE = "OPENSET_DISABLE_PLUGINS"
@@ -271,10 +271,10 @@ def _check_spec(spec: Any, hook: str) -> None:
 
 
 def _check_contents(spec: Any) -> None:
-    if spec.api != hookspecs.HOOK_API:
+    if spec.api != specs.HOOK_API:
         raise PluginError(
             f"{spec.name} was written for hook API {spec.api}, this openset has "
-            f"{hookspecs.HOOK_API}; install matching versions"
+            f"{specs.HOOK_API}; install matching versions"
         )
     if isinstance(spec, specs.ComponentSpec):
         _check_config(spec)
@@ -303,90 +303,3 @@ def _check_config(spec: specs.ComponentSpec) -> None:
 def registry() -> Registry:
     """The installed plugins, loaded once a process."""
     return Registry()
-
-
-# --- choosing parts ---------------------------------------------------------------------
-
-
-@attrs.frozen(kw_only=True)
-class Selection:
-    """The parts of one experiment."""
-
-    loss: Part
-    backbone: Part
-    generator: Part | None = None
-    scorers: tuple[Part, ...] = ()
-    observers: tuple[Part, ...] = ()
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """All parts, the loss first."""
-        generator = (self.generator,) if self.generator else ()
-        return (self.loss, self.backbone, *generator, *self.scorers, *self.observers)
-
-    @property
-    def names(self) -> list[str]:
-        """What `--plugins` would have to say for this choice."""
-        return [part.reference for part in self.parts]
-
-
-@attrs.frozen(kw_only=True)
-class Defaults:
-    """Parts that a protocol proposes for what the user leaves out."""
-
-    loss: str | None = None
-    backbone: str | None = None
-    scorers: tuple[str, ...] = ()
-
-
-def _default(plugins: Registry, kind: str, name: str | None) -> Part:
-    if name is None:
-        installed = ", ".join(part.name for part in plugins.of_kind(kind)) or "none installed"
-        raise CompositionError(
-            f"no {kind} was chosen and nothing proposes one; name one in --plugins ({installed})"
-        )
-    return plugins.find(name, (kind,))
-
-
-def split_names(names: str | Sequence[str]) -> list[str]:
-    """`"a, b"` or `["a", "b"]` as a list of names."""
-    items = names.split(",") if isinstance(names, str) else list(names)
-    return [item.strip() for item in items if item.strip()]
-
-
-def select(
-    names: str | Sequence[str], defaults: Defaults, plugins: Registry | None = None
-) -> Selection:
-    """Resolve `--plugins` into one loss, one backbone, and what goes with them.
-
-    Args:
-        names: part names of any kind, in any order.
-        defaults: what fills the gaps; a loss's own default scorers and backbone come first.
-        plugins: where to look.
-
-    Raises:
-        PluginError: an unknown or ambiguous name.
-        CompositionError: two parts where one is wanted, or parts that do not fit.
-    """
-    from openset_core.compose import check_fit, sort_by_kind
-
-    plugins = plugins or registry()
-    chosen = sort_by_kind([plugins.find(name) for name in split_names(names)])
-    loss = chosen.one("loss") or _default(plugins, "loss", defaults.loss)
-    backbone = chosen.one("backbone") or _default(
-        plugins, "backbone", loss.spec.default_backbone or defaults.backbone
-    )
-    scorers = chosen.all("scorer") or [
-        plugins.find(name, ("scorer",)) for name in loss.spec.default_scorers or defaults.scorers
-    ]
-    if not scorers:
-        _default(plugins, "scorer", None)
-    selection = Selection(
-        loss=loss,
-        backbone=backbone,
-        generator=chosen.one("generator"),
-        scorers=tuple(scorers),
-        observers=tuple(chosen.all("observer")),
-    )
-    check_fit(selection)
-    return selection

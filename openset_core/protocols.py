@@ -15,9 +15,10 @@ from attrs import frozen
 from attrs.validators import deep_iterable, ge, gt, in_, le, lt
 
 from openset_core import config
+from openset_core.compose import Defaults
 from openset_core.errors import ProtocolError, did_you_mean
 from openset_core.metrics import METRICS
-from openset_core.plugins import Defaults, Registry, registry
+from openset_core.plugins import Registry, registry
 from openset_core.training.options import TrainingOptions
 
 

@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 
 import attrs
 
-from openset_core.hookspecs import HOOK_API
-
 Factory = str | Callable[..., Any]
+
+HOOK_API = 1
+"""Version of the contracts below; it rises only when a plugin must change to keep working."""
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 

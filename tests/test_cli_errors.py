@@ -15,7 +15,7 @@ from openset_core.cli import main
 from openset_core.errors import ConfigError, PluginError
 from openset_core.experiment import resolve
 from openset_core.plugins import BrokenPlugin, Part, registry
-from openset_core.runs import claim_folder
+from openset_core.run_folder import claim_folder
 
 SOFTMAX = ("run", "--quiet", "-p", "softmax,vgg13")
 

@@ -87,7 +87,7 @@ def test_loaded_model_gives_the_features_of_its_run(finished):
     from openset_core.data.images import data_root
     from openset_core.data.loading import MemoryLoader
     from openset_core.data.preparation import prepare_data
-    from openset_core.runs import open_folder
+    from openset_core.run_folder import open_folder
 
     model, description = load_model(finished / "model")
     _folder, resolved = open_folder(finished)

@@ -22,18 +22,12 @@ from openset_core import (
     hookimpl,
     hookspecs,
     option,
+    specs,
 )
+from openset_core.compose import Defaults, select
 from openset_core.errors import CompositionError, PluginError, did_you_mean
 from openset_core.experiment import resolve
-from openset_core.plugins import (
-    DISABLE_VARIABLE,
-    GROUP,
-    HOOK_KINDS,
-    Defaults,
-    Registry,
-    registry,
-    select,
-)
+from openset_core.plugins import DISABLE_VARIABLE, GROUP, HOOK_KINDS, Registry, registry
 
 
 @attrs.frozen
@@ -269,9 +263,8 @@ BROKEN = {
         "ValueError: part name 'Big Net' must be lower case letters",
     ),
     "other api": (
-        losses("bad", loss("x", api=hookspecs.HOOK_API + 1), dist="bad-dist"),
-        f"x was written for hook API {hookspecs.HOOK_API + 1}, this openset has "
-        f"{hookspecs.HOOK_API}",
+        losses("bad", loss("x", api=specs.HOOK_API + 1), dist="bad-dist"),
+        f"x was written for hook API {specs.HOOK_API + 1}, this openset has {specs.HOOK_API}",
     ),
 }
 

@@ -21,7 +21,7 @@ from openset_core.errors import Interrupted, ModelError, TrainingError
 from openset_core.features import FeatureStore
 from openset_core.files import sha256
 from openset_core.observers import Observer, TrainingStarted
-from openset_core.runs import Runtime
+from openset_core.run_folder import Runtime
 from openset_core.training.checkpoint import FORMAT
 
 EPOCHS = 3

@@ -512,10 +512,10 @@ def test_store_of_other_weights_is_rebuilt_and_said_so(finished, recorder):
 
 
 def test_store_of_another_version_is_rebuilt_and_said_so(finished, recorder, monkeypatch):
-    from openset_core import model, runs
+    from openset_core import model, stages
 
     versions = {**model.library_versions(), "torch": "99.0"}
-    monkeypatch.setattr(runs, "library_versions", lambda: versions)
+    monkeypatch.setattr(stages, "library_versions", lambda: versions)
     before = arrays_of(finished / "features.h5")
     api.run(**SOFTMAX, out=finished, observers=[recorder])
     assert "the feature store was stale (torch changed)" in recorder.stages()["extract"]
@@ -540,7 +540,8 @@ def test_damaged_store_is_refused_and_rebuilt_when_asked(finished, recorder, ope
 
 
 def test_stale_store_is_not_scored(finished):
-    from openset_core.runs import Runtime, Stages, open_folder
+    from openset_core.run_folder import Runtime, open_folder
+    from openset_core.stages import Stages
 
     retrained_otherwise(finished)
     folder, resolved = open_folder(finished)

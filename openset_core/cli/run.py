@@ -70,7 +70,7 @@ def run(
     from openset_core import api, config
     from openset_core.errors import ConfigError, RunFolderError
     from openset_core.experiment import resolve
-    from openset_core.runs import Runtime
+    from openset_core.run_folder import Runtime
 
     if devices < 1:
         raise ConfigError(f"--devices {devices} must be at least 1")

@@ -12,7 +12,7 @@ import click
 from openset_core.cli.common import interruptible, progress, runtime_options
 
 if TYPE_CHECKING:
-    from openset_core.runs import Stages
+    from openset_core.stages import Stages
 
 RUN_ARGUMENT = click.argument("run", type=click.Path(path_type=Path))
 
@@ -28,9 +28,11 @@ def _stages(
 ) -> Iterator[Stages]:
     """The stages of a run folder; its observers are closed in the end."""
     from openset_core import config
+    from openset_core.compose import split_names
     from openset_core.experiment import resolve
-    from openset_core.plugins import registry, split_names
-    from openset_core.runs import Runtime, Stages, claim_folder, open_folder
+    from openset_core.plugins import registry
+    from openset_core.run_folder import Runtime, claim_folder, open_folder
+    from openset_core.stages import Stages
 
     folder, experiment = open_folder(run)
     if plugins or assignments:

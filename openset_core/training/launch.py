@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 
 from openset_core.errors import Interrupted, TrainingError
-from openset_core.runs import Runtime, open_folder
+from openset_core.run_folder import Runtime, open_folder
 
 FAILURE_NAME = ".failure.txt"
 """File in the run folder by which a worker says what its user should mend."""

@@ -17,7 +17,7 @@ from openset_core.errors import CompositionError, DataError
 from openset_core.experiment import Experiment
 from openset_core.model import build_model, save_model
 from openset_core.observers import Observers
-from openset_core.runs import RunFolder, Runtime, append_metrics
+from openset_core.run_folder import RunFolder, Runtime, append_metrics
 from openset_core.training import checkpoint
 from openset_core.training.loop import Trainer
 from openset_core.training.options import TrainingOptions

@@ -1,0 +1,226 @@
+"""One run is one folder: its files, and to which experiment it belongs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from openset_core import config
+from openset_core.errors import RunFolderError
+from openset_core.experiment import Experiment, resolve
+from openset_core.files import explained, write_text
+from openset_core.model import library_versions
+from openset_core.observers import Observer
+
+
+@attrs.frozen(kw_only=True)
+class Runtime:
+    """Where and how a run is carried out; none of it changes what is computed.
+
+    Attributes:
+        data_root: folder of data sets; $OPENSET_DATA or `./data` when None.
+        download: whether missing data may be fetched.
+        device: `"auto"`, or `"cpu"` to leave a GPU alone.
+        devices: number of processes, one a device; more than one trains data-parallel.
+        observers: told of what happens, beside those named as plugins.
+        should_stop: asked between steps; raises to stop.
+    """
+
+    data_root: Path | None = None
+    download: bool = False
+    device: str = attrs.field(default="auto", validator=attrs.validators.in_(("auto", "cpu")))
+    devices: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+    observers: tuple[Observer, ...] = ()
+    should_stop: Callable[[], None] = lambda: None
+
+
+@attrs.frozen
+class RunFolder:
+    """Paths of a run folder."""
+
+    path: Path
+
+    @property
+    def experiment(self) -> Path:
+        """The resolved experiment, and what was recorded about it."""
+        return self.path / "experiment.toml"
+
+    @property
+    def metrics(self) -> Path:
+        """One line an epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Resume state."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The trained artefact."""
+        return self.path / "model"
+
+    @property
+    def features(self) -> Path:
+        """The feature store."""
+        return self.path / "features.h5"
+
+    @property
+    def scores(self) -> Path:
+        """Scores of every scorer."""
+        return self.path / "scores.h5"
+
+    @property
+    def results(self) -> Path:
+        """Every metric of every scorer."""
+        return self.path / "results.json"
+
+    def read(self) -> dict[str, Any]:
+        """The recorded experiment.
+
+        Raises:
+            RunFolderError: not a run folder, or damaged.
+        """
+        if not self.experiment.exists():
+            raise RunFolderError(f"{self.path} is not a run folder: it has no experiment.toml")
+        return config.read_toml(self.experiment, "experiment", RunFolderError)
+
+    def write(self, values: dict[str, Any]) -> None:
+        """Write experiment.toml."""
+        import tomli_w
+
+        write_text(self.experiment, tomli_w.dumps(values))
+
+
+def open_folder(path: Path) -> tuple[RunFolder, Experiment]:
+    """An existing run folder and its experiment.
+
+    Raises:
+        RunFolderError: not a run folder.
+    """
+    folder = RunFolder(path)
+    folder.read()
+    return folder, resolve(file=folder.experiment)
+
+
+def claim_folder(path: Path, experiment: Experiment) -> RunFolder:
+    """A folder for an experiment: a new one, or the one it already has.
+
+    Raises:
+        RunFolderError: the folder holds another experiment or foreign files, or cannot be
+            written.
+    """
+    folder = RunFolder(path)
+    with explained(path):
+        is_file = path.exists() and not path.is_dir()
+        claimed = folder.experiment.exists()
+    if is_file:
+        raise RunFolderError(f"{path} is a file, not a folder; choose another with --out")
+    if claimed:
+        recorded = folder.read()
+        same = recorded.get("record", {}).get("digest") == experiment.digest
+        if same:
+            _add_parts(folder, recorded, experiment)
+            return folder
+        if any(item.exists() for item in (folder.metrics, folder.checkpoints, folder.model)):
+            _refuse_other(experiment, recorded, path)
+        # A start that failed before it produced anything gives way to a corrected one.
+        folder.write({**experiment.to_toml(), "record": _record(experiment)})
+        return folder
+    with explained(path):
+        # A first write cut off may have left its partial file; anything else is foreign.
+        foreign = path.is_dir() and any(
+            not item.name.endswith(".partial") for item in path.iterdir()
+        )
+    if foreign:
+        raise RunFolderError(
+            f"{path} is not empty and no run folder; choose another folder with --out"
+        )
+    folder.write({**experiment.to_toml(), "record": _record(experiment)})
+    return folder
+
+
+def _refuse_other(experiment: Experiment, recorded: dict[str, Any], path: Path) -> None:
+    differing = experiment.differences(recorded)
+    parts = sorted(
+        {part.reference for part in experiment.selection.parts if part.kind != "scorer"}
+        - set(recorded.get("plugins", []))
+    )
+    differing += [f"part {name}" for name in parts if name not in differing]
+    what = ", ".join(differing) or "the protocol's file"
+    raise RunFolderError(
+        f"{path} holds another experiment (different: {what}); choose another folder with --out"
+    )
+
+
+def _add_parts(folder: RunFolder, recorded: dict[str, Any], experiment: Experiment) -> None:
+    """Note the scorers and observers of this call beside those that were there."""
+    names = list(recorded["plugins"])
+    updated = dict(recorded)
+    for part in (*experiment.selection.scorers, *experiment.selection.observers):
+        if part.reference not in names:
+            names.append(part.reference)
+        updated[part.name] = config.unstructure(experiment.options[part.name])
+    updated["plugins"] = names
+    if updated != recorded:
+        updated["record"] = updated.pop("record")  # stays last in the file
+        folder.write(updated)
+
+
+def _record(experiment: Experiment) -> dict[str, Any]:
+    return {
+        "digest": experiment.digest,
+        "versions": library_versions(),
+        "plugins": {
+            part.name: f"{part.distribution} {part.version}" for part in experiment.selection.parts
+        },
+        "hardware": _hardware(),
+        **_git_commit(),
+    }
+
+
+def _hardware() -> dict[str, Any]:
+    import platform
+
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "processors": os.cpu_count() or 0,
+    }
+
+
+def _git_commit() -> dict[str, str]:
+    """The commit of the working copy that runs, where there is one."""
+    import subprocess
+
+    here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists():
+        return {}
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"git_commit": done.stdout.strip()}
+
+
+def append_metrics(folder: RunFolder, record: dict[str, Any]) -> None:
+    """Add an epoch's line; a line of the same epoch from before an interruption goes."""
+    kept = [line for line in read_metrics(folder) if line["epoch"] < record["epoch"]]
+    text = "".join(json.dumps(line) + "\n" for line in [*kept, record])
+    write_text(folder.metrics, text)
+
+
+def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl."""
+    if not folder.metrics.exists():
+        return []
+    try:
+        return [json.loads(line) for line in folder.metrics.read_text("utf-8").splitlines()]
+    except ValueError as error:
+        raise RunFolderError(f"{folder.metrics} is damaged; delete it") from error
