@@ -48,7 +48,7 @@ class StepsDone(RunEvent):
         epoch: epoch from 0.
         step: finished steps of this epoch.
         terms: running mean of each loss term in this epoch.
-        rate: learning rate of the first phase.
+        rate: learning rate of the last phase, which is the classifier's.
         seconds_left: estimate until training ends.
     """
 

@@ -168,7 +168,7 @@ class Trainer:
             record = {
                 "epoch": epoch + 1,
                 "terms": terms,
-                "rate": self.optimizers[0].rate,
+                "rate": self.optimizers[-1].rate,
                 "validation_accuracy": self.accuracy(),
                 "seconds": round(time.perf_counter() - begun, 3),
                 "images_per_second": round(images_per_second, 1),
@@ -211,7 +211,7 @@ class Trainer:
                         epoch=epoch,
                         step=step + 1,
                         terms=meter.means(),
-                        rate=active[0][1].rate,
+                        rate=active[-1][1].rate,
                         seconds_left=seconds_left(epoch + (step + 1) / steps),
                     )
                 )
