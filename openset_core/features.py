@@ -218,6 +218,10 @@ class FeatureStore:
         """Close the file."""
         self._file.close()
 
+    def arrays(self, part: str) -> list[str]:
+        """Names of a part's arrays."""
+        return sorted(self._file["parts"][part])
+
     def rows(self, part: str) -> int:
         """Number of samples of a part."""
         return int(self._file["parts"][part]["label"].shape[0])

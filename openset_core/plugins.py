@@ -264,7 +264,7 @@ def _ambiguous(name: str, matches: list[Part]) -> str:
 
 def _check_spec(spec: Any, hook: str) -> None:
     expected = HOOK_KINDS[hook]
-    if type(spec) not in expected and not issubclass(type(spec), expected):
+    if not issubclass(type(spec), expected):
         names = " or ".join(cls.__name__ for cls in expected)
         raise PluginError(f"{hook} must return {names} objects, not {spec!r}")
     _check_contents(spec)

@@ -127,9 +127,10 @@ def claim_folder(path: Path, experiment: Experiment) -> RunFolder:
         if same:
             _add_parts(folder, recorded, experiment)
             return folder
-        if any(item.exists() for item in (folder.metrics, folder.checkpoints, folder.model)):
+        produced = (folder.metrics, folder.checkpoints, folder.model)
+        if "data" in recorded.get("record", {}) or any(item.exists() for item in produced):
             _refuse_other(experiment, recorded, path)
-        # A start that failed before it produced anything gives way to a corrected one.
+        # A start that failed before training began gives way to a corrected one.
         folder.write({**experiment.to_toml(), "record": _record(experiment)})
         return folder
     with explained(path):

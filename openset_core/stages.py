@@ -208,14 +208,14 @@ class Stages:
 
 def check_reads(experiment: Experiment, store: Any) -> None:
     """Every scorer must find the arrays it reads."""
-    have = set(store._file["parts"]["train"])
+    have = store.arrays("train")
     for part in experiment.selection.scorers:
         reads = getattr(part.load(), "reads", ())
         missing = [name for name in reads if name not in have]
         if missing:
             raise CompositionError(
                 f"scorer {part.name} reads {', '.join(missing)}, which the feature store does not "
-                f"hold; it has {', '.join(sorted(have))}"
+                f"hold; it has {', '.join(have)}"
             )
 
 

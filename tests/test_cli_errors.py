@@ -12,7 +12,7 @@ import pytest
 
 from openset_core import BackboneSpec, RepresentationLossSpec, UnknownScorerSpec, api
 from openset_core.cli import main
-from openset_core.errors import ConfigError, PluginError
+from openset_core.errors import ConfigError, PluginError, RunFolderError
 from openset_core.experiment import resolve
 from openset_core.plugins import BrokenPlugin, Part, registry
 from openset_core.run_folder import claim_folder
@@ -462,3 +462,13 @@ def test_a_start_that_produced_nothing_gives_way_to_a_corrected_one(tmp_path):
     folder = claim_folder(tmp_path / "run", resolve("softmax,vgg13"))
     claim_folder(folder.path, resolve("softmax,vgg13", seed=3))
     assert folder.read()["seed"] == 3
+
+
+def test_a_run_whose_first_epoch_is_under_way_is_not_overwritten(tmp_path):
+    folder = claim_folder(tmp_path / "run", resolve("softmax,vgg13"))
+    recorded = folder.read()
+    recorded["record"]["data"] = {}  # written down once the model is built and training begins
+    folder.write(recorded)
+    with pytest.raises(RunFolderError, match="different: seed"):
+        claim_folder(folder.path, resolve("softmax,vgg13", seed=3))
+    assert folder.read()["seed"] == 0

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from openset_core import config
+from openset_core.errors import CompositionError
 from openset_core.experiment import resolve
 from openset_core.features import FeatureStore, FeatureWriter, as_float
 from openset_core.model import build_model
@@ -159,7 +160,7 @@ def test_every_kind_of_part_is_mixed():
 def test_a_map_that_is_not_there_is_refused_before_training(plugins, overrides, pieces):
     experiment = resolve(plugins, "digits", overrides=overrides)
     selection = experiment.selection
-    with pytest.raises(Exception, match="does not provide") as caught:
+    with pytest.raises(CompositionError, match="does not provide") as caught:
         build_model(
             (selection.backbone, experiment.options[selection.backbone.name]),
             (selection.loss, experiment.options[selection.loss.name]),

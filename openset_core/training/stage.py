@@ -46,8 +46,6 @@ def train_here(
         data = prepare_data(
             experiment.protocol, experiment.trial, data_root(runtime.data_root), runtime.download
         )
-    if accelerator.is_main_process:
-        _record(folder, data, accelerator)
     image = experiment.protocol.content.image
     options = experiment.training
     _check_batches(len(data.parts["train"]), options, accelerator.num_processes)
@@ -72,6 +70,8 @@ def train_here(
         image,
         (generator, experiment.options[generator.name]) if generator else None,
     ).to(device)
+    if accelerator.is_main_process:  # from here on the folder belongs to this experiment
+        _record(folder, data, accelerator)
     if device.type == "cuda":  # on a CPU only the images gain from this layout
         model = model.to(memory_format=torch.channels_last)
     # Under data parallelism each process needs random draws of its own after a common start.
