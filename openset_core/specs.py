@@ -156,11 +156,14 @@ class DatasetSpec(ComponentSpec):
         parts: the parts the set comes in; `("all",)` where it has no official test set,
             so that the protocol must say how it is split.
         classes: class names in label order; empty where only the data knows them.
+        files: patterns below the data root, each of which must match something when the set
+            is there; `{option}` stands for an option's value. Empty for a set that needs none.
     """
 
     kind: ClassVar[str] = "dataset"
     parts: tuple[str, ...] = ("train", "test")
     classes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

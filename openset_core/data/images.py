@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,22 @@ def _shape(array: npt.NDArray[Any]) -> str:
 
 
 def load_images(
-    name: str, part: str, root: Path, download: bool = False, plugins: Registry | None = None
+    name: str,
+    part: str,
+    root: Path,
+    download: bool = False,
+    plugins: Registry | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> ImageSet:
     """Load one part of a data set by name.
+
+    Args:
+        name: the data set.
+        part: one of its parts.
+        root: folder that holds data sets.
+        download: whether missing data may be fetched.
+        plugins: where data sets are looked up.
+        options: the data set's own options.
 
     Raises:
         DataError: the data is missing or damaged.
@@ -89,13 +103,29 @@ def load_images(
     if part not in found.spec.parts:
         raise DataError(f"data set {name} has parts {', '.join(found.spec.parts)}, not {part!r}")
     factory = found.load()
-    options = config.structure({}, found.spec.config, name)
-    image_set = factory(options, DataRequest(part=part, root=root, download=download))
+    chosen = config.structure(dict(options or {}), found.spec.config, name)
+    image_set = factory(chosen, DataRequest(part=part, root=root, download=download))
     if not isinstance(image_set, ImageSet):
         raise DataError(f"data set {name} must return an ImageSet, not {type(image_set).__name__}")
     if not len(image_set):
         raise DataError(f"data set {name} has no images in part {part!r}")
     return image_set
+
+
+def is_present(
+    name: str,
+    root: Path,
+    options: Mapping[str, Any] | None = None,
+    plugins: Registry | None = None,
+) -> bool:
+    """Whether a data set's files are below `root`, as its spec lists them; nothing is read.
+
+    Raises:
+        PluginError: no such data set.
+    """
+    spec = (plugins or registry()).find(name, ("dataset",)).spec
+    chosen = config.unstructure(config.structure(dict(options or {}), spec.config, name))
+    return all(any(root.glob(pattern.format(**chosen))) for pattern in spec.files)
 
 
 def missing_data(name: str, folder: Path, can_download: bool) -> DataError:

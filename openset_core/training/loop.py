@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from openset_core.auxiliary_batchnorm import AuxiliaryBatchNorm
 from openset_core.components import Batch, OpenSetModel, Phase, Terms
-from openset_core.data.loading import Augmentation, MemoryLoader
+from openset_core.data.augmentation import Augmentation
+from openset_core.data.loading import MemoryLoader
 from openset_core.errors import TrainingError
 from openset_core.observers import EpochDone, Observers, StepsDone, TrainingStarted
 from openset_core.training import checkpoint

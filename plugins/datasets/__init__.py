@@ -24,6 +24,7 @@ def openset_datasets() -> list[DatasetSpec]:
             summary="70,000 handwritten digits of 28x28 pixels",
             factory="openset_plugins.datasets.torchvision_sets:load_mnist",
             classes=_DIGITS,
+            files=("MNIST/raw/train-images-idx3-ubyte*", "MNIST/raw/t10k-images-idx3-ubyte*"),
             reference="LeCun, Cortes and Burges, The MNIST database of handwritten digits",
         ),
     ]
