@@ -161,8 +161,9 @@ def resolve(
     """Resolve a user's wishes into an experiment.
 
     Options come, from weak to strong, from: the part's and the core's defaults, the
-    protocol's general training recipe, the method's own recipe, the protocol's recipe and
-    options for the method, the experiment file, the user's overrides.
+    protocol's general training recipe, the method's own recipe, the protocol's recipes and
+    options for the chosen parts (a recipe for more parts counts more), the experiment file,
+    the user's overrides.
 
     Args:
         plugins: part names; those of the file when empty.
@@ -191,13 +192,11 @@ def resolve(
     )
     _check_sections(user, selection)
     loss, generator = selection.loss, selection.generator
-    method = loss.name + (f"+{generator.name}" if generator else "")
     recipe = config.merge(
         {TRAINING_SECTION: content.training},
         {TRAINING_SECTION: dict(loss.spec.recipe)},
         {TRAINING_SECTION: dict(generator.spec.recipe) if generator else {}},
-        {TRAINING_SECTION: content.recipes.get(loss.name, {})},
-        {TRAINING_SECTION: content.recipes.get(method, {})},
+        *({TRAINING_SECTION: values} for values in _recipes(content.recipes, selection)),
         user,
     )[TRAINING_SECTION]
     options = {
@@ -217,6 +216,18 @@ def resolve(
         options=options,
         changes=user,
     )
+
+
+def _recipes(
+    recipes: Mapping[str, Mapping[str, Any]], selection: Selection
+) -> list[dict[str, Any]]:
+    """A protocol's recipes for the chosen parts, the more particular one last."""
+    chosen = {part.name for part in (selection.loss, selection.backbone)}
+    if selection.generator:
+        chosen.add(selection.generator.name)
+    named = [(frozenset(key.split("+")), dict(values)) for key, values in recipes.items()]
+    fitting = [(names, values) for names, values in named if names <= chosen]
+    return [values for _names, values in sorted(fitting, key=lambda item: len(item[0]))]
 
 
 def _read_file(path: Path | None) -> tuple[ExperimentFile, config.Overrides]:
