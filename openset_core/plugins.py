@@ -193,20 +193,32 @@ class Registry:
             and not isinstance(part.spec, specs.FamilySpec)
             and distribution in (None, part.distribution)
         ]
-        matches += [
-            self._resolve_family(part, bare.partition(":")[2])
-            for part in self.parts
-            if isinstance(part.spec, specs.FamilySpec)
-            and part.kind in wanted
-            and bare.partition(":")[0] == part.spec.prefix
-            and ":" in bare
-            and distribution in (None, part.distribution)
-        ]
+        refusals: list[PluginError] = []
+        for part in self._families(bare, wanted):
+            if distribution in (None, part.distribution):
+                try:
+                    matches.append(self._resolve_family(part, bare.partition(":")[2]))
+                except PluginError as error:
+                    refusals.append(error)
         if len(matches) == 1:
             return attrs.evolve(matches[0], asked="" if bare == name else name)
+        if refusals and not matches:
+            raise PluginError("; ".join(dict.fromkeys(map(str, refusals)))) from refusals[0]
         if not matches:
             raise PluginError(self._unknown(name, bare, wanted))
         raise PluginError(_ambiguous(name, matches))
+
+    def _families(self, name: str, kinds: Sequence[str]) -> list[Part]:
+        """Families that may have a name; several may share a prefix, such as one of each kind."""
+        prefix, colon, _member = name.partition(":")
+        return [
+            part
+            for part in self.parts
+            if isinstance(part.spec, specs.FamilySpec)
+            and colon
+            and part.kind in kinds
+            and part.spec.prefix == prefix
+        ]
 
     def _resolve_family(self, family: Part, member: str) -> Part:
         try:

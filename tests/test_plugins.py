@@ -544,6 +544,50 @@ def test_a_family_that_answers_nonsense_is_told(answer, reason):
     assert reason in refusal(PluginError, zoo(lambda _member: answer).find, "zoo:x")
 
 
+def shop(**members):
+    """Two families that share the prefix `zoo`, one of backbones and one of losses."""
+
+    def resolver(kind, make):
+        def resolve(member):
+            if member not in members.get(kind, ()):
+                raise PluginError(f"no {kind} is called {member}")
+            return make(f"zoo:{member}")
+
+        return resolve
+
+    return Registry(
+        [
+            backbones("b", family(resolver("backbone", backbone))),
+            losses("l", family(resolver("loss", loss), of="loss")),
+        ]
+    )
+
+
+def test_families_of_two_kinds_may_share_a_prefix():
+    found = shop(backbone=["net", "both"], loss=["margin", "both"])
+    assert (found.find("zoo:net").kind, found.find("zoo:margin").kind) == ("backbone", "loss")
+    assert refusal(PluginError, found.find, "zoo:both") == (
+        "'zoo:both' names several parts; write backbone:zoo:both or loss:zoo:both"
+    )
+    assert found.find("loss:zoo:both").kind == "loss"
+    assert refusal(PluginError, found.find, "backbone:zoo:margin") == (
+        "no backbone is called margin"
+    )
+
+
+def test_families_that_refuse_a_member_alike_speak_once():
+    found = shop()
+    assert refusal(PluginError, found.find, "zoo:x") == (
+        "no backbone is called x; no loss is called x"
+    )
+
+    def refuse(member):
+        raise PluginError(f"the zoo is closed to {member}")
+
+    alike = Registry([backbones("b", family(refuse)), losses("l", family(refuse, of="loss"))])
+    assert refusal(PluginError, alike.find, "zoo:x") == "the zoo is closed to x"
+
+
 def test_a_family_is_listed_after_the_parts_of_its_kind():
     plugin = backbones("a", family(lambda m: backbone(m), prefix="aaa"), backbone("zzz"))
     assert [part.name for part in Registry([plugin]).of_kind("backbone")] == ["zzz", "aaa:NAME"]
