@@ -1,0 +1,239 @@
+"""Checks of what every part announces: its spec and its options."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+import pickle
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import attrs
+import tomli_w
+
+from openset_core import config
+from openset_core.errors import OpensetError
+from openset_core.plugins import registry
+from openset_core.specs import HOOK_API
+from openset_core.testing.report import Checks, fail, not_applicable
+from openset_core.testing.subject import Subject
+
+SPEC_CHECKS = Checks()
+
+HEAVY = ("torch", "numpy", "scipy", "sklearn", "h5py", "timm", "torchvision", "PIL")
+
+
+@SPEC_CHECKS
+def spec_is_described(subject: Subject) -> None:
+    """The spec has a summary of one line."""
+    summary = subject.spec.summary
+    if not summary.strip() or "\n" in summary:
+        fail(f"summary is {summary!r}")
+
+
+@SPEC_CHECKS
+def spec_names_the_hook_api(subject: Subject) -> None:
+    """The spec was written for the hook API of this openset."""
+    if subject.spec.api != HOOK_API:
+        fail(f"api={subject.spec.api}, this openset has {HOOK_API}")
+
+
+@SPEC_CHECKS
+def factory_is_lazy(subject: Subject) -> None:
+    """The factory is named by a string, and importing the spec and its options loads no heavy
+    library, so that listing plugins stays fast."""
+    if ":" in subject.part.name:
+        not_applicable("a member of a family is resolved only when it is asked for")
+    if not isinstance(subject.spec.factory, str):
+        fail(f"factory is {subject.spec.factory!r}; write 'package.module:attribute'")
+    module = subject.spec.config.__module__
+    if module.partition(".")[0] in ("openset_core", "__main__", "builtins"):
+        return
+    spec = sys.modules.get(module)
+    if not getattr(getattr(spec, "__spec__", None), "origin", None):
+        return  # made while running, as in a notebook or a test
+    loaded = _heavy_libraries(module, tuple(sys.path))
+    if loaded:
+        fail(f"import {module} loads {', '.join(loaded)}")
+
+
+@cache
+def _heavy_libraries(module: str, path: tuple[str, ...]) -> tuple[str, ...]:
+    """Heavy libraries that a fresh interpreter has loaded after importing a module."""
+    code = (
+        f"import sys; sys.path[:] = {list(path)!r}\n"
+        f"import {module}\n"
+        f"print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return tuple(done.stdout.split()) if done.returncode == 0 else ()
+
+
+@SPEC_CHECKS
+def factory_loads(subject: Subject) -> None:
+    """The factory can be imported and called with the arguments of its kind."""
+    factory = subject.part.load()
+    wanted = {"scorer": 1}.get(subject.part.kind, 2)
+    try:
+        inspect.signature(factory).bind(*range(wanted))
+    except TypeError as error:
+        fail(f"{subject.spec.factory} cannot be called with {wanted} arguments: {error}")
+
+
+@SPEC_CHECKS
+def needs_can_be_met(subject: Subject) -> None:
+    """Every word in `needs` is provided by the framework or by some installed part."""
+    from openset_core.compose import FRAMEWORK_PROVIDES
+
+    provided = set(FRAMEWORK_PROVIDES) | {"feature vector", "feature maps", "batchnorm"}
+    for part in registry().parts:
+        provided.update(getattr(part.spec, "provides", ()))
+    for word in subject.spec.needs:
+        if word not in provided:
+            fail(f"it needs {word!r}; words in use are {', '.join(sorted(provided))}")
+
+
+@SPEC_CHECKS
+def defaults_are_installed(subject: Subject) -> None:
+    """Default scorers, default backbone and recipe name things that exist."""
+    from openset_core.training.options import TrainingOptions
+
+    for name in getattr(subject.spec, "default_scorers", ()):
+        registry().find(name, ("scorer",))
+    if getattr(subject.spec, "default_backbone", None):
+        registry().find(subject.spec.default_backbone, ("backbone",))
+    recipe = getattr(subject.spec, "recipe", {})
+    config.structure(dict(recipe), TrainingOptions, f"recipe of {subject.part.name}")
+
+
+# --- options ------------------------------------------------------------------------------
+
+
+@SPEC_CHECKS
+def options_have_defaults(subject: Subject) -> None:
+    """The config is an attrs class in which every option has a default that its own validator
+    accepts."""
+    cls = subject.spec.config
+    if not attrs.has(cls):
+        fail(f"config is {cls!r}")
+    required = [field.name for field in attrs.fields(cls) if field.default is attrs.NOTHING]
+    if required:
+        fail(f"no default for {', '.join(required)}")
+    try:
+        config.structure({}, cls, subject.part.name)
+        config.structure(config.unstructure(cls()), cls, subject.part.name)
+    except (OpensetError, ValueError, TypeError) as error:
+        fail(f"the defaults are refused: {error}")
+
+
+@SPEC_CHECKS
+def options_are_frozen(subject: Subject) -> None:
+    """Options cannot be changed once made, so that what a run records is what it used."""
+    names = [field.name for field in attrs.fields(subject.spec.config)]
+    made = subject.spec.config()
+    try:
+        hash(made)
+    except TypeError as error:
+        fail(f"options cannot be hashed: {error}; use attrs.frozen and tuples")
+    if names:
+        try:
+            setattr(made, names[0], getattr(made, names[0]))
+        except attrs.exceptions.FrozenInstanceError:
+            return
+        fail(f"{names[0]} can be assigned to; use attrs.frozen")
+
+
+@SPEC_CHECKS
+def options_have_help(subject: Subject) -> None:
+    """Every option says what it does, with unit or range, in `option(default, help)`."""
+    silent = [info.name for info in config.describe(subject.spec.config) if not info.help.strip()]
+    if silent:
+        fail(f"no help text for {', '.join(silent)}")
+
+
+@SPEC_CHECKS
+def options_survive_toml(subject: Subject) -> None:
+    """Options written to TOML and read back are equal."""
+    for options in {subject.spec.config(), subject.options}:
+        text = tomli_w.dumps(config.unstructure(options))
+        back = config.structure(tomllib.loads(text), type(options), subject.part.name)
+        if back != options:
+            fail(f"{options} came back as {back}")
+
+
+@SPEC_CHECKS
+def options_survive_pickling(subject: Subject) -> None:
+    """Options pickled and unpickled are equal, so that other processes can be given them."""
+    for options in (subject.spec.config(), subject.options):
+        back = pickle.loads(pickle.dumps(options))
+        if back != options:
+            fail(f"{options} came back as {back}")
+
+
+@SPEC_CHECKS
+def options_hold_what_they_allow(subject: Subject) -> None:
+    """Every value that an option's choices and inclusive bounds allow can be built with, or is
+    refused in one sentence."""
+    values = list(variations(subject))
+    if not values:
+        not_applicable("no option has choices or inclusive bounds")
+    for name, value in values:
+        try:
+            options = attrs.evolve(subject.options, **{name: value})
+        except (ValueError, TypeError):
+            continue  # excluded together with another option
+        try:
+            build_for_options(subject, options)
+        except OpensetError:
+            continue
+        except Exception as error:
+            fail(
+                f"{name}={value!r} is allowed, but building fails: {type(error).__name__}: {error}"
+            )
+
+
+def variations(subject: Subject) -> Iterator[tuple[str, Any]]:
+    """(option, value) of every choice, truth value and inclusive numeric bound."""
+    for field in attrs.fields(attrs.resolve_types(subject.spec.config)):
+        values: list[Any] = list(field.metadata.get("choices", ()))
+        if field.type is bool:
+            values += [False, True]
+        if field.type in (int, float, int | None, float | None):
+            values += [_as(field.type, bound) for bound in _bounds(field.validator)]
+        current = getattr(subject.options, field.name)
+        yield from ((field.name, value) for value in values if value != current)
+
+
+def _as(kind: Any, bound: float) -> int | float:
+    return int(bound) if kind in (int, int | None) else float(bound)
+
+
+def _bounds(validator: Any) -> Iterator[float]:
+    """Inclusive bounds of an attrs validator."""
+    inner = getattr(validator, "validator", None)
+    if inner is not None:
+        yield from _bounds(inner)
+    for member in getattr(validator, "_validators", ()):
+        yield from _bounds(member)
+    bound = getattr(validator, "bound", None)
+    inclusive = getattr(validator, "compare_func", None) in (operator.ge, operator.le)
+    if inclusive and isinstance(bound, int | float) and math.isfinite(bound):
+        yield bound
+
+
+def build_for_options(subject: Subject, options: Any) -> Any:
+    """Build the part with options; nothing is fetched to start from."""
+    from openset_core.testing import partners
+
+    contexts: dict[str, tuple[Any, ...]] = {
+        "backbone": (partners.backbone_context(initial_weights=False),),
+        "loss": (partners.loss_context(maps=True, batchnorm=True),),
+        "generator": (partners.generator_context(),),
+        "scorer": (),
+    }
+    return subject.part.load()(options, *contexts[subject.part.kind])

@@ -1,0 +1,140 @@
+"""Checks of data sets, protocols and observers."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openset_core import observers
+from openset_core.compose import FRAMEWORK_PROVIDES
+from openset_core.data.images import DataRequest, ImageSet, data_root
+from openset_core.errors import DataError
+from openset_core.observers import Observer
+from openset_core.testing.report import Checks, fail, not_applicable
+from openset_core.testing.subject import Subject
+
+DATASET_CHECKS, PROTOCOL_CHECKS, OBSERVER_CHECKS = Checks(), Checks(), Checks()
+
+
+# --- data sets ----------------------------------------------------------------------------
+
+
+@DATASET_CHECKS
+def missing_data_is_named(subject: Subject) -> None:
+    """From an empty data root, and without being allowed to download, the factory either has the
+    images at hand or raises a DataError of one sentence."""
+    for part in subject.spec.parts:
+        with tempfile.TemporaryDirectory() as empty:
+            request = DataRequest(part=part, root=Path(empty), download=False)
+            try:
+                subject.make(ImageSet, request)
+            except DataError as error:
+                if not str(error) or "\n" in str(error):
+                    fail(f"part {part}: {error!r} is not one sentence")
+
+
+@DATASET_CHECKS
+def parts_hold_images(subject: Subject) -> None:
+    """Every part in `parts` gives an ImageSet with images, labels that index its class names, and
+    the class names that the spec announces."""
+    for part in subject.spec.parts:
+        try:
+            found = subject.make(ImageSet, DataRequest(part=part, root=data_root()))
+        except DataError as error:
+            not_applicable(str(error))
+        if not len(found):
+            fail(f"part {part} is empty")
+        low, high = int(found.labels.min()), int(found.labels.max())
+        if low < 0 or high >= len(found.classes):
+            fail(f"labels of part {part} reach from {low} to {high}, classes are {found.classes}")
+        if subject.spec.classes and tuple(found.classes) != tuple(subject.spec.classes):
+            fail(f"part {part} has classes {found.classes}, the spec {subject.spec.classes}")
+        again = subject.make(ImageSet, DataRequest(part=part, root=data_root()))
+        if not np.array_equal(found.images, again.images):
+            fail(f"part {part} read twice gives different images")
+
+
+# --- protocols ------------------------------------------------------------------------------
+
+
+@PROTOCOL_CHECKS
+def protocol_is_valid(subject: Subject) -> None:
+    """The TOML file is there and is a valid protocol."""
+    from openset_core.protocols import load_protocol
+
+    load_protocol(str(subject.spec.path))
+
+
+@PROTOCOL_CHECKS
+def protocol_names_what_exists(subject: Subject) -> None:
+    """The data sets and default parts that the protocol names are installed, and its trials
+    resolve into experiments."""
+    from openset_core.experiment import resolve
+
+    resolve(protocol=str(subject.spec.path))
+
+
+# --- observers --------------------------------------------------------------------------------
+
+
+def _events(folder: Path) -> list[Any]:
+    record = {
+        "epoch": 1,
+        "terms": {"classification/fit": 0.5},
+        "rate": 0.1,
+        "validation_accuracy": 0.5,
+        "seconds": 1.0,
+        "images_per_second": 10.0,
+    }
+    return [
+        observers.RunStarted(folder=folder, experiment={"plugins": ["a", "b"]}),
+        observers.TrainingStarted(
+            first_epoch=0,
+            epochs=1,
+            steps_per_epoch=2,
+            parameters=10,
+            training_parameters=10,
+            device="cpu",
+            precision="fp32",
+        ),
+        observers.StepsDone(
+            epoch=0, step=1, terms={"classification/fit": 0.5}, rate=0.1, seconds_left=1.0
+        ),
+        observers.EpochDone(epoch=0, record=record),
+        observers.StageDone(stage="train", seconds=1.0, detail="1 epoch"),
+        observers.RunDone(folder=folder, results={"scorers": {}}),
+    ]
+
+
+@OBSERVER_CHECKS
+def observer_takes_every_event(subject: Subject) -> None:
+    """The observer takes every event, events it does not know, and close, without an error; twice
+    over for the same folder, as when a run goes on."""
+
+    class Unheard(observers.RunEvent):
+        """An event that a later version may send."""
+
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(2):
+            observer = subject.make(Observer, Path(folder))
+            for event in [*_events(Path(folder)), Unheard()]:
+                observer.receive(event)
+            observer.close()
+
+
+@OBSERVER_CHECKS
+def observer_can_be_closed_at_once(subject: Subject) -> None:
+    """An observer that saw nothing can be closed, as when a run fails early."""
+    with tempfile.TemporaryDirectory() as folder:
+        subject.make(Observer, Path(folder)).close()
+
+
+@OBSERVER_CHECKS
+def observer_needs_no_partner(subject: Subject) -> None:
+    """needs is empty: an observer watches any run."""
+    asked = set(subject.spec.needs) - FRAMEWORK_PROVIDES
+    if asked:
+        fail(f"it needs {', '.join(sorted(asked))}")

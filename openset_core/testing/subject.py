@@ -1,0 +1,104 @@
+"""The part under test with its options, and how it is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from openset_core import config as options_module
+from openset_core.errors import OpensetError, PluginError
+from openset_core.plugins import Part, registry
+from openset_core.testing.report import fail
+
+UNINSTALLED = "not-installed"
+
+
+@attrs.frozen
+class Subject:
+    """A part under test.
+
+    Attributes:
+        part: the part.
+        options: its options.
+    """
+
+    part: Part
+    options: Any
+
+    @property
+    def spec(self) -> Any:
+        """What the part announces."""
+        return self.part.spec
+
+    @property
+    def title(self) -> str:
+        """Kind and name."""
+        return f"{self.part.kind} {self.part.name}"
+
+    def make(self, expected: type, *context: Any, options: Any = None) -> Any:
+        """Call the factory.
+
+        Args:
+            expected: the base class of what it must build.
+            *context: what the factory is told after the options.
+            options: other options than the subject's.
+        """
+        made = self.part.load()(self.options if options is None else options, *context)
+        if not isinstance(made, expected):
+            fail(f"the factory built a {type(made).__name__}, not a {expected.__name__}")
+        return made
+
+
+def subject_of(part: Any, config: Any = None, kinds: tuple[str, ...] = ()) -> Subject:
+    """Resolve what the author named.
+
+    Args:
+        part: name as in `--plugins`, a spec, or a `Part`.
+        config: options by name, an object of the spec's config class, or None for defaults.
+        kinds: kinds to look in.
+
+    Raises:
+        PluginError: no such part, or one of another kind.
+        ConfigError: an unknown option or a value out of range.
+    """
+    if isinstance(part, str):
+        found = registry().find(part, kinds)
+    elif isinstance(part, Part):
+        found = part
+    else:
+        found = Part(spec=part, distribution=UNINSTALLED, version="0")
+    if found.kind not in kinds:
+        raise PluginError(
+            f"{found.name} is a {found.kind}, not a {' or '.join(kinds)}; use check_plugin"
+        )
+    return Subject(found, _options(found, config))
+
+
+def _options(part: Part, config: Any) -> Any:
+    expected = getattr(part.spec, "config", None)
+    if expected is None:  # a protocol has no options
+        return None
+    if config is None:
+        config = {}
+    if isinstance(config, expected):
+        return config
+    if not isinstance(config, Mapping):
+        raise PluginError(
+            f"config of {part.name} must be a mapping or a {expected.__name__}, not {config!r}"
+        )
+    return options_module.structure(dict(config), expected, part.name)
+
+
+def refusal(error: BaseException) -> str:
+    """The sentence of a refusal.
+
+    Only an `OpensetError` of one line is one; everything else goes on as the crash it is.
+    """
+    if not isinstance(error, OpensetError):
+        raise error
+    text = str(error)
+    if not text or "\n" in text:
+        fail(f"it refused with {text!r}, which is not one sentence")
+    return text
