@@ -152,10 +152,8 @@ def test_missing_empty_and_foreign_files(tmp_path):
         assert "permission denied" in refused(text)
 
 
-@pytest.mark.parametrize(
-    "name", ["cut.png", "cut.jpg", "cut.gif", "cut.tif", "cut.bmp", "cut.webp"]
-)
-def test_truncated_files_are_damaged(saved, name):
+@pytest.mark.parametrize("ending", ["png", "jpg", "gif", "tif", "bmp", "webp"])
+def test_truncated_files_are_damaged(saved, ending):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
     path = saved(Image.fromarray(noise), f"cut.{ending}")
     content = path.read_bytes()

@@ -26,10 +26,8 @@ MAX_PIXELS = 89_478_485
 than the memory holds."""
 
 SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        "jpg jpeg jpe jfif png webp bmp gif tif tiff ppm pgm pbm pnm jp2 avif tga ico"
-    ).split()
+    {".avif", ".bmp", ".gif", ".ico", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm"}
+    | {".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 )
 """Endings, in lower case, by which a file in a folder counts as an image."""
 
