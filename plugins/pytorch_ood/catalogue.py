@@ -1,0 +1,118 @@
+"""Names of pytorch-ood to specs, or to the reason why there is none."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from openset_core import RepresentationLossSpec, UnknownScorerSpec
+from openset_core.errors import PluginError, did_you_mean
+from openset_plugins.pytorch_ood import library, options, tables
+from openset_plugins.pytorch_ood.detectors import DetectorFactory, inputs_of
+from openset_plugins.pytorch_ood.factories import LossFactory
+
+PREFIX = "pytorch-ood"
+
+
+@cache
+def scorer_names() -> tuple[str, ...]:
+    """Detectors that serve as scorers, in the library's order and spelling."""
+    return tuple(name for name in library.classes("detector") if name in tables.DETECTORS)
+
+
+@cache
+def loss_names() -> tuple[str, ...]:
+    """Losses that serve, in the library's order and spelling."""
+    return tuple(name for name in library.classes("loss") if name in tables.LOSSES)
+
+
+@cache
+def resolve_scorer(name: str) -> UnknownScorerSpec:
+    """The spec of the scorer `pytorch-ood:NAME`.
+
+    Args:
+        name: a detector's class name, upper and lower case alike.
+
+    Raises:
+        PluginError: the library is missing, has no such detector, or it cannot serve here.
+    """
+    name = _canonical(name)
+    if name not in tables.DETECTORS:
+        raise PluginError(f"{PREFIX}:{name} is a loss, not a scorer")
+    cls = library.classes("detector")[name]
+    inputs = inputs_of(cls)
+    return UnknownScorerSpec(
+        name=f"{PREFIX}:{name}",
+        summary=_summary(name, cls),
+        factory=DetectorFactory(name, inputs.reads),
+        config=options.of(name),
+        needs=inputs.needs,
+        reference=_reference(cls),
+    )
+
+
+@cache
+def resolve_loss(name: str) -> RepresentationLossSpec:
+    """The spec of the loss `pytorch-ood:NAME`.
+
+    Args:
+        name: a loss's class name, upper and lower case alike.
+
+    Raises:
+        PluginError: the library is missing, has no such loss, or it cannot serve here.
+    """
+    name = _canonical(name)
+    if name not in tables.LOSSES:
+        raise PluginError(f"{PREFIX}:{name} is a scorer, not a loss")
+    cls, loss = library.classes("loss")[name], tables.LOSSES[name]
+    outliers = ("generated samples",) if loss.outliers else ()
+    return RepresentationLossSpec(
+        name=f"{PREFIX}:{name}",
+        summary=_summary(name, cls),
+        factory=LossFactory(name),
+        config=options.of(name),
+        needs=("feature vector", *outliers),
+        default_scorers=loss.scorers,
+        reference=_reference(cls, loss.note),
+    )
+
+
+def _canonical(asked: str) -> str:
+    """The library's spelling of a name that serves here, as a detector or a loss.
+
+    Both families answer alike for what neither can serve, so that the user reads it once.
+    """
+    installed = {**library.classes("detector"), **library.classes("loss")}
+    served = [*tables.DETECTORS, *tables.LOSSES]
+    refused = {**tables.NO_DETECTORS, **tables.NO_LOSSES}
+    spelt = {name.lower(): name for name in [*served, *refused, *installed]}
+    name = spelt.get(asked.lower())
+    if name is None:
+        raise PluginError(
+            f"pytorch-ood {library.version()} has no detector or loss {asked!r}"
+            f"{did_you_mean(asked, served)}; here serve: {', '.join(sorted(served, key=str.lower))}"
+        )
+    if name in refused:
+        raise PluginError(f"{PREFIX}:{name} cannot be used here: {refused[name]}")
+    if name not in installed:
+        raise PluginError(
+            f"pytorch-ood {library.version()} has no {name}; other releases do: {library.INSTALL}"
+        )
+    if name not in served:
+        raise PluginError(
+            f"{PREFIX}:{name} is newer than this openset, which does not know how it scores; "
+            "a later openset may"
+        )
+    return name
+
+
+def _summary(name: str, cls: Any) -> str:
+    paper = cls.info.paper
+    title = paper.title if paper else name
+    return f"{title}, as in pytorch-ood {library.version()}"
+
+
+def _reference(cls: Any, note: str = "") -> str:
+    paper = cls.info.paper
+    text = f"{paper.title}, {paper.venue} {paper.year}, {paper.url}" if paper else ""
+    return "; ".join(part for part in (text, note) if part)

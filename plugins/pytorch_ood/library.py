@@ -1,0 +1,44 @@
+"""The library itself: imported late, and explained where it is missing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from types import ModuleType
+from typing import Any
+
+from openset_core.errors import PluginError
+
+INSTALL = "pip install 'openset[pytorch-ood]'"
+
+
+def module(name: str) -> ModuleType:
+    """A module of the library, `"detector"`, `"loss"` or `"api"`.
+
+    Raises:
+        PluginError: not installed, or too old.
+    """
+    try:
+        found = importlib.import_module(f"pytorch_ood.{name}")
+        api = importlib.import_module("pytorch_ood.api")
+    except ModuleNotFoundError as error:
+        if error.name not in ("pytorch_ood", f"pytorch_ood.{name}", "pytorch_ood.api"):
+            raise
+        raise PluginError(
+            f"pytorch-ood:NAME needs the library pytorch-ood, which is not installed: {INSTALL}"
+        ) from error
+    if not hasattr(api, "LogitsDetector"):
+        raise PluginError(f"pytorch-ood {version()} is too old: {INSTALL} --upgrade")
+    return found
+
+
+def version() -> str:
+    """Version of the installed library."""
+    return importlib.metadata.version("pytorch-ood")
+
+
+def classes(name: str) -> dict[str, Any]:
+    """Public classes of `"detector"` or `"loss"`, by name, in the library's order."""
+    found = module(name)
+    public = getattr(found, "__all__", None) or [key for key in vars(found) if key[0] != "_"]
+    return {key: getattr(found, key) for key in public if isinstance(getattr(found, key), type)}

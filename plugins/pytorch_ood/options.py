@@ -1,0 +1,149 @@
+"""Options made from a constructor's signature and docstring.
+
+The classes are attributes of this module, made when they are asked for, so that a configuration
+can be pickled like any other: `options.KNN` are the options of `pytorch-ood:KNN`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from attrs import frozen
+
+from openset_core import option
+from openset_plugins.pytorch_ood import library, tables
+
+SIMPLE = (bool, int, float, str)
+GIVEN = frozenset(
+    {"encoder", "model", "backbone", "head", "detector", "w", "b"}  # detectors
+    | {"n_classes", "n_dim", "n_embedding", "reduction", "center"}  # losses
+)
+"""Arguments that are ours to give, or that take no plain value."""
+
+WITH_LATENT = ("WithCrossEntropy", "OnCentres", "OnEmbedding")
+"""Heads with a latent layer of a length of one's choice."""
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_"):
+        raise AttributeError(name)
+    return of(name)
+
+
+@cache
+def of(name: str) -> type:
+    """The options of a class of the library.
+
+    Args:
+        name: a detector or a loss that serves here.
+
+    Raises:
+        AttributeError: there is no such class.
+    """
+    if name in tables.DETECTORS:
+        made = dict(_arguments(name, library.classes("detector")[name]))
+    elif name in tables.LOSSES:
+        loss = tables.LOSSES[name]
+        made = dict(_arguments(name, library.classes("loss")[name]))
+        made = {key: value for key, value in made.items() if key not in loss.without}
+        made.update(_extra(loss))
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    body: dict[str, Any] = {key: field for key, (_type, field) in made.items()}
+    body["__annotations__"] = {key: annotation for key, (annotation, _field) in made.items()}
+    body["__doc__"] = f"Options of `pytorch-ood:{name}`, from the library's signature."
+    body["__module__"] = __name__
+    return frozen(kw_only=True)(type(name, (), body))
+
+
+def _extra(loss: tables.Loss) -> Mapping[str, tuple[Any, Any]]:
+    """Options of our own head around a loss."""
+    fields: dict[str, tuple[Any, Any]] = {}
+    if loss.head in WITH_LATENT:
+        help_text = (
+            "length of a linear latent layer, the embedding; nothing for none"
+            if loss.head != "OnEmbedding"
+            else "length of the embedding, a linear layer with normalised dimensions"
+        )
+        default = 32 if loss.head == "OnEmbedding" else None
+        fields["latent_dim"] = (
+            (int, option(default, help_text, validator=_positive))
+            if default
+            else (int | None, option(default, help_text, validator=_positive))
+        )
+    if loss.head == "WithCrossEntropy":
+        fields["weight"] = (
+            float,
+            option(1.0, "weight of the loss beside the cross entropy of a linear classifier"),
+        )
+    return fields
+
+
+def _positive(_instance: Any, attribute: Any, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ValueError(f"{attribute.name} must be at least 1: {value}")
+
+
+def _arguments(name: str, cls: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Name, type and field of every constructor argument that takes a plain value.
+
+    Raises:
+        TypeError: an argument that is neither plain nor ours; the class needs another look.
+    """
+    helps = docstring_parameters(cls)
+    hints = typing.get_type_hints(cls.__init__)
+    for key, parameter in inspect.signature(cls).parameters.items():
+        variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        if key in GIVEN or parameter.kind in variable:
+            continue
+        default, text = parameter.default, helps.get(key, "see pytorch-ood")
+        if (name, key) in tables.DEFAULTS:
+            default, text = tables.DEFAULTS[name, key]
+        annotation = plain_type(hints.get(key), default)
+        if annotation is None or default is inspect.Parameter.empty:
+            raise TypeError(f"argument {key} of pytorch-ood's {name} takes no plain value")
+        if annotation is float:
+            default = float(default)
+        yield key, (annotation, option(default, text))
+
+
+def plain_type(annotation: Any, default: Any) -> Any:
+    """The option's type, or None for an argument that takes no plain value.
+
+    >>> plain_type(float, 1), plain_type(None, 0.5), plain_type(int | None, None)
+    (<class 'float'>, <class 'float'>, int | None)
+    """
+    members = set(typing.get_args(annotation)) or {annotation}
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    if annotation is None:
+        return type(default) if type(default) in SIMPLE else None
+    if not is_union:
+        return annotation if annotation in SIMPLE else None
+    plain = [member for member in members if member in SIMPLE]
+    if len(plain) != 1 or members - {plain[0], types.NoneType}:
+        return None
+    return plain[0] if default is not None else plain[0] | None
+
+
+def docstring_parameters(cls: Any) -> dict[str, str]:
+    """What a constructor's docstring says about each argument, in one line of plain text."""
+    text = inspect.getdoc(cls.__init__) or ""
+    found = re.findall(r"^:param (\w+):(.*?)(?=^:|\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    return {name: plain_text(description) for name, description in found}
+
+
+def plain_text(text: str) -> str:
+    r"""reStructuredText as one plain line.
+
+    >>> plain_text("exponent :math:`\\gamma`,\n  see :class:`KNN <pytorch_ood.detector.KNN>`.")
+    'exponent gamma, see KNN'
+    """
+    text = re.sub(r":\w+:`~?([^`<]*?)(?:\s*<[^`>]*>)?`", r"\1", text)
+    text = text.replace("``", "").replace("`", "").replace("\\", "")
+    return " ".join(text.split()).rstrip(".")
