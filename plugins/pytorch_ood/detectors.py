@@ -7,6 +7,7 @@ training samples at once. Its scores are higher for outliers, as ours are, and a
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = npt.NDArray[Any]
+logger = logging.getLogger(__name__)
 
 # Elements of the largest array that a detector makes for a block: rows x classes x dimensions.
 _BLOCK_ELEMENTS = 2**25
@@ -153,7 +155,13 @@ class Detector(UnknownScorer):
         return detector
 
     def score(self, table: FeatureTable) -> npt.NDArray[np.float64]:
-        """The library's scores, float64 [n]; infinite ones become the largest float32."""
+        """The library's scores, float64 [n]; infinite ones become the largest float32.
+
+        A sample that the library gives no score (NaN) counts as the most unknown, with a warning.
+
+        Raises:
+            ValueError: it cannot score these features; says why.
+        """
         import torch
 
         values = _floats(table, self._inputs.array)
@@ -169,6 +177,16 @@ class Detector(UnknownScorer):
             with torch.no_grad(), _explained(self.name, "score"):
                 pieces.append(predict(self._tensor(block)).double().numpy()[:rows])
         scores = np.concatenate(pieces) if pieces else np.zeros(0)
+        missing = np.isnan(scores)
+        if missing.any():
+            # ASH, LTS and SCALE divide by a sample's activation, which may be none at all.
+            logger.warning(
+                "pytorch-ood:%s gives %d of %d samples no score; they count as the most unknown",
+                self.name,
+                missing.sum(),
+                len(scores),
+            )
+            scores[missing] = np.inf
         # A divergence from what never happens is infinite; as a score it is the greatest there is.
         limit = float(np.finfo(np.float32).max)
         bounded: npt.NDArray[np.float64] = np.clip(scores, -limit, limit)
@@ -284,6 +302,8 @@ def affine_map(embedding: Array, logits: Array, name: str) -> tuple[Array, Array
     x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
     x -= x_mean
     y -= y_mean
+    if not x.any():
+        raise ValueError(f"pytorch-ood's {name} needs training embeddings that are not all equal")
     inverse = np.linalg.pinv(x.T @ x, rcond=_LEAST_VARIANCE, hermitian=True)
     weight = (inverse @ (x.T @ y)).T
     spread = float(np.sqrt(np.square(y).mean()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import logging
 from types import ModuleType
 from typing import Any
 
@@ -29,6 +30,9 @@ def module(name: str) -> ModuleType:
         ) from error
     if not hasattr(api, "LogitsDetector"):
         raise PluginError(f"pytorch-ood {version()} is too old: {INSTALL} --upgrade")
+    logger = logging.getLogger("pytorch_ood")
+    if logger.level == logging.NOTSET:  # its hints are for its own callers
+        logger.setLevel(logging.ERROR)
     return found
 
 

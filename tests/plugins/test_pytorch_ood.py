@@ -427,6 +427,25 @@ def test_scores_stay_finite_where_the_library_divides_by_nothing(world):
 
 
 @needs_library
+def test_a_sample_without_activation_counts_as_the_most_unknown(world, caplog):
+    table = copy.deepcopy(world.test)
+    table["embedding"][3] = 0.0
+    for name in ("ASH", "LTS", "SCALE"):
+        scores = fitted(name, world).score(table)
+        assert np.isfinite(scores).all()
+        assert scores.argmax() == 3
+        assert f"pytorch-ood:{name} gives 1 of {TEST} samples no score" in caplog.text
+
+
+@needs_library
+def test_training_embeddings_that_are_all_equal_are_refused(world):
+    table = {key: np.repeat(values[:1], 20, axis=0) for key, values in world.train.items()}
+    table["label"] = np.arange(20) % CLASSES
+    with pytest.raises(ValueError, match="fDBD needs training embeddings that are not all equal"):
+        scorer_of("fDBD").fit(Rows(table, 20))
+
+
+@needs_library
 def test_score_and_run_by_the_command_line(finished, openset):
     names = "pytorch-ood:KNN,pytorch-ood:mahalanobis,pytorch-ood:EnergyBased,pytorch-ood:fDBD"
     code, out, err = openset("score", finished, "-p", names, "--set", "pytorch-ood:KNN.k=5")
