@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import textwrap
+import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -21,7 +23,7 @@ KINDS = (
 @click.group(invoke_without_command=True)
 @click.pass_context
 def plugins(context: click.Context) -> None:
-    """List every installed part; `openset plugins show NAME` tells more."""
+    """List every installed part; `show` tells more, `check` tests one, `new` begins one."""
     if context.invoked_subcommand is not None:
         return
     from openset_core.plugins import registry
@@ -88,6 +90,79 @@ def show(name: str) -> None:
         text = option.help + (f" [{option.equation}]" if option.equation else "")
         indent = " " * 6
         click.echo(textwrap.fill(text, 98, initial_indent=indent, subsequent_indent=indent))
+
+
+@plugins.command()
+@click.argument("name")
+@click.option(
+    "--config",
+    "assignments",
+    multiple=True,
+    metavar="OPTION=VALUE",
+    help="Check with this option instead of its default; may be repeated.",
+)
+def check(name: str, assignments: tuple[str, ...]) -> int:
+    """Test whether a part keeps the contracts that other parts rely on.
+
+    Every contract is a check of its own. Exit status: 0 when all hold, 1 when one is broken, 2
+    for a mistake on this command line.
+    """
+    from openset_core import config, testing
+    from openset_core.errors import ConfigError
+    from openset_core.testing.report import run_checks
+
+    options: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not (equals and key.strip()):
+            raise ConfigError(f"--config {assignment!r} is not of the form option=value")
+        options[key.strip()] = config.parse_value(text.strip())
+    checks = testing.checks(name, options)
+    part = checks[0].subject.part
+    begun = time.perf_counter()
+    title = f"{part.kind} {part.name} of {part.distribution} {part.version}"
+    click.echo(f"{title}: {len(checks)} checks")
+    report = run_checks(title, checks, raises=False, tell=click.echo)
+    click.echo(f"{report.counts} in {time.perf_counter() - begun:.1f} s")
+    return 0 if report.passed else 1
+
+
+@plugins.command()
+@click.argument("name")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    required=True,
+    type=click.Choice(["backbone", "loss", "scorer", "generator"]),
+    help="What the plugin offers; may be repeated for several parts.",
+)
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="Folder in which the package's folder is made [default: here].",
+)
+@click.option("--author", help="Your name, or 'Name <address>', for licence and metadata.")
+def new(name: str, kinds: tuple[str, ...], into: Path, author: str | None) -> None:
+    """Write a complete package for a plugin of your own, with working code and tests.
+
+    NAME is what users will write after --plugins, for example my-loss.
+    """
+    from openset_core.scaffold import new_package
+
+    made = new_package(name, kinds, into, author)
+    click.echo(f"{made.folder}:")
+    for path in made.files:
+        click.echo(f"  {path}")
+    first = made.parts[0]
+    click.echo(
+        "\nnext:\n"
+        f'  python -m pip install -e "{made.folder}[test]"\n'
+        f"  python -m pytest {made.folder}\n"
+        f"  openset plugins check {first.kind}:{first.name}\n"
+        f"  openset run --plugins {','.join(part.name for part in made.parts)}"
+    )
 
 
 def _toml(value: Any) -> str:

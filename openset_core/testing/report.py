@@ -183,6 +183,14 @@ class CheckResult:
     reason: str = ""
     error: ConformanceError | None = attrs.field(default=None, repr=False)
 
+    def __str__(self) -> str:
+        line = f"  {self.outcome:<7}  {self.name}"
+        if self.outcome == SKIPPED:
+            line += f": {self.reason}"
+        if self.outcome == FAILED:
+            line += f"\n           contract: {self.contract}\n           seen: {self.reason}"
+        return line
+
 
 @attrs.frozen
 class Report:
@@ -210,28 +218,29 @@ class Report:
         """Names of the checks that failed."""
         return [result.name for result in self.of(FAILED)]
 
+    @property
+    def counts(self) -> str:
+        """How many checks went how."""
+        return ", ".join(f"{len(self.of(kind))} {kind}" for kind in (PASSED, FAILED, SKIPPED))
+
     def __str__(self) -> str:
-        lines = [f"{self.part}: {len(self.results)} checks"]
-        width = max((len(result.name) for result in self.results), default=0)
-        for result in self.results:
-            line = f"  {result.outcome:<7}  {result.name:<{width}}"
-            if result.outcome == SKIPPED:
-                line += f"  {result.reason}"
-            lines.append(line.rstrip())
-            if result.outcome == FAILED:
-                lines += [f"           contract: {result.contract}"]
-                lines += [f"           seen: {result.reason}"]
-        counts = [f"{len(self.of(kind))} {kind}" for kind in (PASSED, FAILED, SKIPPED)]
-        return "\n".join([*lines, ", ".join(counts)])
+        lines = [f"{self.part}: {len(self.results)} checks", *map(str, self.results)]
+        return "\n".join([*lines, self.counts])
 
 
-def run_checks(title: str, checks: list[BoundCheck], raises: bool) -> Report:
+def run_checks(
+    title: str,
+    checks: list[BoundCheck],
+    raises: bool,
+    tell: Callable[[CheckResult], None] = lambda _result: None,
+) -> Report:
     """Run checks in order.
 
     Args:
         title: kind and name of the part.
         checks: what to run.
         raises: stop at the first failure and raise it.
+        tell: called with each result.
 
     Raises:
         ConformanceError: a check failed, and `raises`.
@@ -241,12 +250,13 @@ def run_checks(title: str, checks: list[BoundCheck], raises: bool) -> Report:
         name, contract = bound.check.name, bound.check.contract
         try:
             bound()
+            result = CheckResult(name, contract, PASSED)
         except unittest.SkipTest as reason:
-            results.append(CheckResult(name, contract, SKIPPED, str(reason)))
+            result = CheckResult(name, contract, SKIPPED, str(reason))
         except ConformanceError as error:
             if raises:
                 raise
-            results.append(CheckResult(name, contract, FAILED, error.seen, error))
-        else:
-            results.append(CheckResult(name, contract, PASSED))
+            result = CheckResult(name, contract, FAILED, error.seen, error)
+        results.append(result)
+        tell(result)
     return Report(title, tuple(results))
