@@ -1,4 +1,10 @@
-"""Reciprocal point learning: ARPL (Chen et al., TPAMI 2021) and RPL (Chen et al., ECCV 2020)."""
+"""Reciprocal point learning: ARPL (Chen et al., TPAMI 2021) and RPL (Chen et al., ECCV 2020).
+
+ARPL's margin differs between paper and released code; the default preset is what did better on
+validation: Fashion-MNIST training images, 6 known and 4 unknown classes, classifier32, ten epochs,
+three splits, seed 0. Mean AUROC by max-logit (and closed-set accuracy on held-out training images):
+`released` 67.7 (91.2), `paper` 66.6 (89.3).
+"""
 
 from __future__ import annotations
 

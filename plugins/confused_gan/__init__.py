@@ -1,4 +1,11 @@
-"""The confused GAN of ARPL+CS (Chen et al., TPAMI 2021, Sec. 4), and the joint confidence loss."""
+"""The confused GAN of ARPL+CS (Chen et al., TPAMI 2021, Sec. 4), and the joint confidence loss.
+
+Where paper and released code differ, the default is what did better on validation: Fashion-MNIST
+training images, 6 known and 4 unknown classes, classifier32, five epochs, two splits, seed 0.
+Mean OSCR by max-logit (and closed-set accuracy on held-out training images): entropy `paper` with
+focus `iteration` 65.2 (91.7), entropy `released` with focus `iteration` 64.6 (91.4), entropy
+`released` with focus `epoch` 64.3 (90.7). The differences are small beside the spread over splits.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +17,13 @@ from openset_core import SampleGeneratorSpec, hookimpl, option
 
 @frozen(kw_only=True)
 class ConfusedGANOptions:
-    """Options of the generator `confused-gan`; defaults are the released code's unless said."""
+    """Options of the generator `confused-gan`; see the module for how defaults were chosen."""
 
     beta: float = option(
         0.1, "weight of the confusion term", equation="beta, Eq. 18, 19", validator=ge(0.0)
     )
     entropy: str = option(
-        "released",
+        "paper",
         "form of the confusion term, to be minimised. paper: -H with H the mean entropy over N; "
         "released: exp(-mean entropy), whose gradient fades as the entropy rises",
         equation="H(z, P), Eq. 17",

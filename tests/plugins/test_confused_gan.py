@@ -117,7 +117,7 @@ def test_default_options_build_the_released_networks():
     config = ConfusedGANOptions()
     assert (config.noise_dim, config.width, config.squash) == (100, 64, True)
     assert (config.beta, config.lr, config.beta1) == (0.1, 2e-4, 0.5)
-    assert (config.entropy, config.confusion) == ("released", "open-space")
+    assert (config.entropy, config.confusion) == ("paper", "open-space")
     assert (config.auxiliary_bn, config.focus) == ("auto", "iteration")
 
 
