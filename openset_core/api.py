@@ -63,6 +63,7 @@ def run(
     epochs: int | None = None,
     set: Mapping[str, Mapping[str, Any]] | None = None,
     experiment: str | Path | None = None,
+    threshold: str | Sequence[str] = (),
     out: str | Path | None = None,
     data_root: str | Path | None = None,
     download: bool = False,
@@ -80,6 +81,8 @@ def run(
         epochs: passes over the training images; the recipe's by default.
         set: options by part, for example `{"m2iosr": {"gamma": 0.2}}`.
         experiment: an experiment TOML that stands for what is not given here.
+        threshold: how rejection thresholds are set, as after `--threshold`: `"acceptance=0.99"`, or
+            `"openmax:score=1.5"`; the protocol's share of validation images by default.
         out: run folder; a name made from the experiment under `runs/` by default.
         data_root: folder of data sets; $OPENSET_DATA or `./data` by default.
         download: whether missing data may be fetched.
@@ -100,6 +103,7 @@ def run(
         seed,
         overrides=with_epochs(set, epochs),
         file=Path(experiment) if experiment else None,
+        threshold=[threshold] if isinstance(threshold, str) else threshold,
     )
     runtime = Runtime(
         data_root=Path(data_root) if data_root else None,

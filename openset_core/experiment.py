@@ -17,10 +17,12 @@ from openset_core.compose import Selection, select, split_names
 from openset_core.errors import ConfigError, did_you_mean
 from openset_core.plugins import Registry, registry
 from openset_core.protocols import Protocol, load_protocol
+from openset_core.thresholds import ThresholdChoice, Thresholds, rules_for
 from openset_core.training.options import TrainingOptions
 
 DEFAULT_PROTOCOL = "digits"
 TRAINING_SECTION = "training"
+THRESHOLD_SECTION = "threshold"
 
 
 @attrs.frozen(kw_only=True)
@@ -33,6 +35,7 @@ class ExperimentFile:
         trial: number of the trial.
         seed: training seed.
         training: training options that differ from the recipe.
+        threshold: how rejection thresholds are set, where not as the protocol says.
         record: what a finished run wrote down; ignored when read.
     """
 
@@ -41,6 +44,7 @@ class ExperimentFile:
     trial: int = attrs.field(default=0, validator=attrs.validators.ge(0))
     seed: int = attrs.field(default=0, validator=attrs.validators.ge(0))
     training: dict[str, Any] = attrs.field(factory=dict)
+    threshold: Thresholds = attrs.field(factory=Thresholds)
     record: dict[str, Any] = attrs.field(factory=dict)
 
 
@@ -55,6 +59,7 @@ class Experiment:
         seed: training seed.
         training: training options.
         options: each part's options, by name.
+        thresholds: how rejection thresholds are set, where not as the protocol says.
         changes: what the user set himself, for the run's default name.
     """
 
@@ -64,6 +69,7 @@ class Experiment:
     seed: int
     training: TrainingOptions
     options: dict[str, Any]
+    thresholds: Thresholds = attrs.field(factory=Thresholds)
     changes: dict[str, dict[str, Any]] = attrs.field(factory=dict, eq=False)
 
     def to_toml(self) -> dict[str, Any]:
@@ -74,8 +80,13 @@ class Experiment:
             "trial": self.trial,
             "seed": self.seed,
             TRAINING_SECTION: config.unstructure(self.training),
+            **({THRESHOLD_SECTION: config.unstructure(self.thresholds)} if self.thresholds else {}),
             **{name: config.unstructure(options) for name, options in self.options.items()},
         }
+
+    def threshold_for(self, scorer: str) -> ThresholdChoice:
+        """How a scorer's rejection threshold is set."""
+        return self.thresholds.choice(scorer, self.protocol.content.threshold.acceptance)
 
     @cached_property
     def digest(self) -> str:
@@ -135,7 +146,8 @@ class Experiment:
         """Names of what differs between this experiment and a recorded one."""
         ours = self.to_toml()
         scorers = {part.name for part in self.selection.scorers}
-        keys = (ours.keys() | other.keys()) - {"record", "plugins"} - scorers
+        keys = (ours.keys() | other.keys()) - {"record", "plugins", THRESHOLD_SECTION}
+        keys -= scorers
         found = []
         for key in sorted(keys):
             mine, theirs = ours.get(key), other.get(key)
@@ -157,6 +169,7 @@ def resolve(
     overrides: config.Overrides | None = None,
     file: Path | None = None,
     registry_: Registry | None = None,
+    threshold: Sequence[str] = (),
 ) -> Experiment:
     """Resolve a user's wishes into an experiment.
 
@@ -173,6 +186,7 @@ def resolve(
         overrides: options by section, as from `--set`.
         file: an experiment TOML.
         registry_: where parts are looked up.
+        threshold: changes to the file's thresholds, as after `--threshold`.
 
     Raises:
         OpensetError: of the kind that fits, naming the key.
@@ -214,8 +228,20 @@ def resolve(
         seed=base.seed if seed is None else seed,
         training=config.structure(recipe, TrainingOptions, TRAINING_SECTION),
         options=options,
+        thresholds=_thresholds(base.threshold, threshold, selection),
         changes=user,
     )
+
+
+def _thresholds(before: Thresholds, texts: Sequence[str], selection: Selection) -> Thresholds:
+    scorers = [part.name for part in selection.scorers]
+    for name in before.scorers:
+        if name not in scorers:
+            raise ConfigError(
+                f"{THRESHOLD_SECTION}.scorers names {name!r}, which is no scorer of this run"
+                f"{did_you_mean(name, scorers)}; it has {', '.join(scorers)}"
+            )
+    return before.changed(rules_for(texts, scorers))
 
 
 def _recipes(

@@ -4,10 +4,15 @@ model/model.toml              parts, options, classes, preprocessing, hashes, ve
 model/weights.safetensors     backbone and loss, without what only training needs
 model/scorers/NAME.safetensors  what each scorer learnt
 model/scorers/NAME.toml       its options, its threshold, the hash of its arrays
+
+Each TOML file ends with the hash of what it says, so that damage and careless edits are noticed. It
+is no signature: whoever means to deceive can compute it anew.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +32,14 @@ if TYPE_CHECKING:
     from openset_core.components import OpenSetModel
     from openset_core.experiment import Experiment
 
-FORMAT = 1
+FORMAT = 2
+UNSEALED_FORMAT = 1
+"""The format before TOML files carried a hash of themselves; still read."""
+
 TOML_NAME = "model.toml"
+SEAL = "sha256"
+"""Key of the hash that a TOML file carries of the rest of what it says."""
+
 WEIGHTS_NAME = "weights.safetensors"
 
 
@@ -63,6 +74,7 @@ class ModelDescription:
         parameters: number of parameters.
         experiment: digest of the experiment that made the model.
         versions: versions of the libraries that made it.
+        scorer: the scorer that decides unless another is asked for.
     """
 
     format: int
@@ -74,6 +86,7 @@ class ModelDescription:
     parameters: int
     experiment: str
     versions: dict[str, str]
+    scorer: str = ""
 
 
 def build_model(
@@ -159,7 +172,6 @@ def save_model(
     folder: Path, model: OpenSetModel, experiment: Experiment, classes: tuple[str, ...]
 ) -> ModelDescription:
     """Write a trained model, weights first, so that model.toml marks it complete."""
-    import tomli_w
     import torch
     from safetensors.torch import save_file
 
@@ -181,9 +193,42 @@ def save_model(
         parameters=model.parameter_count(),
         experiment=experiment.digest,
         versions=library_versions(),
+        scorer=_deciding_scorer(experiment),
     )
-    write_text(folder / TOML_NAME, tomli_w.dumps(config.unstructure(description)))
+    write_sealed(folder / TOML_NAME, config.unstructure(description))
     return description
+
+
+def _deciding_scorer(experiment: Experiment) -> str:
+    """The method's own score rule if it was chosen, else the first that was."""
+    names = [part.name for part in experiment.selection.scorers]
+    own = experiment.default_scorer
+    return own if own in names or not names else names[0]
+
+
+def seal(values: Mapping[str, Any]) -> str:
+    """Hash of what a TOML file says, its own hash aside; comments and layout do not count."""
+    content = {key: value for key, value in values.items() if key != SEAL}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a TOML file that carries the hash of what it says."""
+    import tomli_w
+
+    # A plain value would be part of the last table if it came after one.
+    tables = {key: value for key, value in values.items() if isinstance(value, dict)}
+    plain = {key: value for key, value in values.items() if key not in tables}
+    write_text(path, tomli_w.dumps({**plain, SEAL: seal(values), **tables}))
+
+
+def check_seal(path: Path, values: Mapping[str, Any], advice: str) -> None:
+    """Refuse a TOML file that was changed after it was written."""
+    if values.get(SEAL) != seal(values):
+        raise ModelError(
+            f"{path} is damaged or was changed by hand: what it says does not fit its {SEAL}; "
+            f"{advice}"
+        )
 
 
 def _record(part: Part, experiment: Experiment) -> PartRecord:
@@ -202,11 +247,16 @@ def read_description(folder: Path) -> ModelDescription:
         ModelError: missing, damaged, or of another format.
     """
     values = config.read_toml(folder / TOML_NAME, "model", ModelError)
-    if values.get("format") != FORMAT:
-        raise ModelError(
-            f"model {folder} has format {values.get('format')!r}, this openset reads {FORMAT}"
-        )
-    return config.structure(values, ModelDescription, f"model {folder / TOML_NAME}", ModelError)
+    found = values.get("format")
+    if found not in (UNSEALED_FORMAT, FORMAT):
+        raise ModelError(f"model {folder} has format {found!r}, this openset reads {FORMAT}")
+    content = {key: value for key, value in values.items() if key != SEAL}
+    description = config.structure(
+        content, ModelDescription, f"model {folder / TOML_NAME}", ModelError
+    )
+    if found == FORMAT:
+        check_seal(folder / TOML_NAME, values, "bring back the file, or train again")
+    return description
 
 
 def check_weights(folder: Path, description: ModelDescription) -> None:
@@ -293,33 +343,37 @@ class ScorerRecord:
         scorer: the part and its options.
         features: key of the features it was fitted on.
         threshold: a score above it means unknown.
-        acceptance: share of validation samples that the threshold accepts.
         state_sha256: hash of the arrays file.
+        acceptance: share of validation samples that the threshold was set to accept; None for a
+            threshold that was given as a score.
     """
 
     scorer: PartRecord
     features: str
     threshold: float
-    acceptance: float
     state_sha256: str
+    acceptance: float | None = None
 
 
 def save_scorer(
     folder: Path, file_name: str, state: Mapping[str, np.ndarray[Any, Any]], record: ScorerRecord
 ) -> None:
     """Write a fitted scorer; the TOML file marks it complete."""
-    import tomli_w
     from safetensors.numpy import save_file
 
     path = folder / "scorers" / f"{file_name}.safetensors"
     with replacing(path) as temporary:
         save_file({name: np.ascontiguousarray(array) for name, array in state.items()}, temporary)
-    record = attrs.evolve(record, state_sha256=sha256(path))
-    write_text(path.with_suffix(".toml"), tomli_w.dumps(config.unstructure(record)))
+    save_record(folder, file_name, attrs.evolve(record, state_sha256=sha256(path)))
+
+
+def save_record(folder: Path, file_name: str, record: ScorerRecord) -> None:
+    """Write a fitted scorer's TOML file alone, beside arrays that stay."""
+    write_sealed(folder / "scorers" / f"{file_name}.toml", config.unstructure(record))
 
 
 def load_scorer(folder: Path, file_name: str) -> tuple[ScorerRecord, dict[str, Any]] | None:
-    """Read a fitted scorer; None when there is none.
+    """Read a fitted scorer; None when there is none, or one from before files were sealed.
 
     Raises:
         ModelError: the files are damaged or altered.
@@ -333,7 +387,16 @@ def load_scorer(folder: Path, file_name: str) -> tuple[ScorerRecord, dict[str, A
     if not (arrays.exists() and description.exists()):
         return None
     values = config.read_toml(description, "scorer", ModelError)
-    record = config.structure(values, ScorerRecord, f"scorer {description}", ModelError)
+    content = {key: value for key, value in values.items() if key != SEAL}
+    record = config.structure(content, ScorerRecord, f"scorer {description}", ModelError)
+    if SEAL not in values:
+        return None
+    check_seal(
+        description,
+        values,
+        "`openset score RUN --threshold` sets another threshold; delete the file to fit the "
+        "scorer again",
+    )
     if sha256(arrays) != record.state_sha256:
         raise ModelError(f"{arrays} is damaged or was changed; delete it to fit the scorer again")
     try:

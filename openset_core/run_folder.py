@@ -16,6 +16,7 @@ from openset_core.experiment import Experiment, resolve
 from openset_core.files import explained, write_text
 from openset_core.model import library_versions
 from openset_core.observers import Observer
+from openset_core.thresholds import Thresholds
 
 
 @attrs.frozen(kw_only=True)
@@ -160,7 +161,7 @@ def _refuse_other(experiment: Experiment, recorded: dict[str, Any], path: Path) 
 
 
 def _add_parts(folder: RunFolder, recorded: dict[str, Any], experiment: Experiment) -> None:
-    """Note the scorers and observers of this call beside those that were there."""
+    """Note the scorers, observers and thresholds of this call beside those that were there."""
     names = list(recorded["plugins"])
     updated = dict(recorded)
     for part in (*experiment.selection.scorers, *experiment.selection.observers):
@@ -168,6 +169,10 @@ def _add_parts(folder: RunFolder, recorded: dict[str, Any], experiment: Experime
             names.append(part.reference)
         updated[part.name] = config.unstructure(experiment.options[part.name])
     updated["plugins"] = names
+    # Without a choice in this call the one of an earlier call stays.
+    if experiment.thresholds:
+        chosen = config.structure(recorded.get("threshold", {}), Thresholds, "threshold")
+        updated["threshold"] = config.unstructure(chosen.joined(experiment.thresholds))
     if updated != recorded:
         updated["record"] = updated.pop("record")  # stays last in the file
         folder.write(updated)

@@ -21,13 +21,14 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from openset_core import config, metrics
+from openset_core import config
 from openset_core.errors import PluginError, StoreError
 from openset_core.features import FeatureStore, PartOfStore
 from openset_core.files import replacing
-from openset_core.model import PartRecord, ScorerRecord, load_scorer, save_scorer
+from openset_core.model import PartRecord, ScorerRecord, load_scorer, save_record, save_scorer
 from openset_core.plugins import Part
-from openset_core.scorer import UnknownScorer
+from openset_core.scorer import FeatureTable, UnknownScorer
+from openset_core.thresholds import ThresholdChoice
 
 FORMAT = "openset-scores-1"
 Scores = dict[str, npt.NDArray[np.float64]]
@@ -35,11 +36,19 @@ Scores = dict[str, npt.NDArray[np.float64]]
 
 @attrs.frozen
 class ScoredRun:
-    """Scores of one scorer for every part of a store, and the rejection threshold."""
+    """Scores of one scorer for every part of a store, and the rejection threshold.
+
+    Attributes:
+        scores: by part.
+        threshold: a score above it means unknown.
+        reused: whether the scores were there already.
+        rethresholded: whether only the threshold was set anew.
+    """
 
     scores: Scores
     threshold: float
     reused: bool
+    rethresholded: bool = False
 
 
 def build_scorer(part: Part, options: Any) -> UnknownScorer:
@@ -74,7 +83,7 @@ def score_run(
     scores_path: Path,
     part: Part,
     options: Any,
-    acceptance: float,
+    threshold: ThresholdChoice,
 ) -> ScoredRun:
     """Scores of one scorer; fitted and computed only if they are not there yet.
 
@@ -84,33 +93,60 @@ def score_run(
         scores_path: the scores file.
         part: the scorer.
         options: its options.
-        acceptance: share of validation samples that the threshold accepts.
+        threshold: how the rejection threshold is set; another choice than before needs no more
+            than the stored scores of the validation samples.
     """
     key = score_key(store, part, options)
     found = _read(scores_path, part.name, key, store)
-    kept = load_scorer(model_folder, file_name(part.name)) if found else None
-    if found and kept and kept[0].acceptance == acceptance and kept[0].features == store.key:
-        return ScoredRun(found, kept[0].threshold, reused=True)
+    name = file_name(part.name)
+    kept = load_scorer(model_folder, name) if found else None
+    if found and kept and _same_scorer(kept[0], part, options, store):
+        record = _with_threshold(kept[0], threshold, found)
+        if record != kept[0]:
+            save_record(model_folder, name, record)
+        return ScoredRun(found, record.threshold, True, rethresholded=record != kept[0])
     scorer = build_scorer(part, options)
     with blamed(part, "cannot be fitted"):
         scorer.fit(PartOfStore(store, "train", scorer.reads))
     scores = {name: apply_scorer(scorer, store, name, part) for name in store.parts}
-    threshold = metrics.threshold_at_acceptance(scores["validation"], acceptance)
     record = ScorerRecord(
-        scorer=PartRecord(
-            name=part.name,
-            distribution=part.distribution,
-            version=part.version,
-            options=config.unstructure(options),
-        ),
+        scorer=_scorer_record(part, options),
         features=store.key,
-        threshold=threshold,
-        acceptance=acceptance,
+        threshold=0.0,
         state_sha256="",
     )
-    save_scorer(model_folder, file_name(part.name), scorer.state(), record)
+    record = _with_threshold(record, threshold, scores)
+    save_scorer(model_folder, name, scorer.state(), record)
     _write(scores_path, part.name, key, scores)
-    return ScoredRun(scores, threshold, reused=False)
+    return ScoredRun(scores, record.threshold, reused=False)
+
+
+def _same_scorer(record: ScorerRecord, part: Part, options: Any, store: FeatureStore) -> bool:
+    """Whether a saved scorer is the one asked for, fitted on this store."""
+    return record.features == store.key and record.scorer == _scorer_record(part, options)
+
+
+def _scorer_record(part: Part, options: Any) -> PartRecord:
+    return PartRecord(
+        name=part.name,
+        distribution=part.distribution,
+        version=part.version,
+        options=config.unstructure(options),
+    )
+
+
+def _with_threshold(record: ScorerRecord, choice: ThresholdChoice, scores: Scores) -> ScorerRecord:
+    return attrs.evolve(
+        record, threshold=choice.value(scores["validation"]), acceptance=choice.acceptance
+    )
+
+
+def stored_scores(path: Path, scorer: str, part: str) -> npt.NDArray[np.float64] | None:
+    """Scores of one part that a scores file holds, whatever they were made from; None without."""
+    with contextlib.suppress(OSError, KeyError, RuntimeError), h5py.File(path, "r") as file:
+        if file.attrs.get("format") == FORMAT:
+            return np.asarray(file[file_name(scorer)][part]["score"][:], dtype=np.float64)
+    return None
 
 
 @contextlib.contextmanager
@@ -132,20 +168,39 @@ def apply_scorer(
     Raises:
         PluginError: the scorer returned scores that are not finite, or too few or many.
     """
-    pieces = []
-    for chunk in store.chunks(name, *scorer.reads):
-        with blamed(part, f"cannot score part {name}"):
-            scores = np.asarray(scorer.score(chunk), dtype=np.float64)
-        rows = len(next(iter(chunk.values())))
-        if scores.shape != (rows,) or not np.isfinite(scores).all():
-            same = scores.shape == (rows,)
-            problem = "infinite or NaN scores" if same else f"scores of shape {list(scores.shape)}"
-            raise PluginError(
-                f"scorer {part.name} of {part.distribution} {part.version} returned {problem} for "
-                f"{rows} samples of part {name}"
-            )
-        pieces.append(scores)
-    return np.concatenate(pieces)
+    return np.concatenate(
+        [
+            checked_scores(scorer, chunk, part, f"part {name}")
+            for chunk in store.chunks(name, *scorer.reads)
+        ]
+    )
+
+
+def checked_scores(
+    scorer: UnknownScorer, table: FeatureTable, part: Part, where: str
+) -> npt.NDArray[np.float64]:
+    """Scores of some rows.
+
+    Args:
+        scorer: fitted.
+        table: arrays by name, all with as many rows.
+        part: the scorer's part, for messages.
+        where: what the rows are, for messages.
+
+    Raises:
+        PluginError: the scorer returned scores that are not finite, or too few or many.
+    """
+    with blamed(part, f"cannot score {where}"):
+        scores = np.asarray(scorer.score(table), dtype=np.float64)
+    rows = len(next(iter(table.values())))
+    if scores.shape != (rows,) or not np.isfinite(scores).all():
+        same = scores.shape == (rows,)
+        problem = "infinite or NaN scores" if same else f"scores of shape {list(scores.shape)}"
+        raise PluginError(
+            f"scorer {part.name} of {part.distribution} {part.version} returned {problem} for "
+            f"{rows} samples of {where}"
+        )
+    return scores
 
 
 def _read(path: Path, scorer: str, key: str, store: FeatureStore) -> Scores | None:

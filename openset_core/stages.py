@@ -82,7 +82,7 @@ class Stages:
         from openset_core.training.stage import train_here
 
         if self.runtime.devices > 1:
-            train_in_processes(self.folder.path, self.runtime)
+            train_in_processes(self.folder.path, self.runtime, self.observers)
         else:
             train_here(self.folder, self.experiment, self.runtime, self.observers)
         self._done("train", begun, f"{self.experiment.training.epochs} epochs")
@@ -193,15 +193,17 @@ class Stages:
                     self.folder.scores,
                     part,
                     self.experiment.options[part.name],
-                    self.experiment.protocol.content.threshold.acceptance,
+                    self.experiment.threshold_for(part.name),
                 )
                 for part in self.experiment.selection.scorers
             }
             results = evaluate_run(self.experiment, store, scored)
         results.save(self.folder.results)
         fresh = [name for name, run in scored.items() if not run.reused]
-        detail = f"fitted {', '.join(fresh)}" if fresh else "all scores were there"
-        self._done("score", begun, detail, skipped=not fresh)
+        moved = [name for name, run in scored.items() if run.rethresholded]
+        did = [f"fitted {', '.join(fresh)}"] if fresh else []
+        did += [f"set the threshold of {', '.join(moved)}"] if moved else []
+        self._done("score", begun, "; ".join(did) or "all scores were there", skipped=not did)
         self.observers.send(RunDone(folder=self.folder.path, results=config.unstructure(results)))
         return results
 

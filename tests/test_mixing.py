@@ -17,6 +17,7 @@ from openset_core.features import FeatureStore, FeatureWriter, as_float
 from openset_core.model import build_model
 from openset_core.plugins import registry
 from openset_core.scoring import score_run
+from openset_core.thresholds import ThresholdChoice
 from openset_core.training.loop import PhaseRunner
 from openset_core.training.optimisation import build_optimizers
 
@@ -131,7 +132,7 @@ def test_parts_mix(loss, backbone, generator, tmp_path):
                 tmp_path / "scores.h5",
                 part,
                 experiment.options[part.name],
-                acceptance=0.95,
+                threshold=ThresholdChoice(acceptance=0.95),
             )
             assert np.isfinite(scored.scores["unknown/rest"]).all(), part.name
 

@@ -16,7 +16,7 @@ from openset_core.components import OpenSetModel
 from openset_core.errors import ModelError
 from openset_core.features import FeatureStore
 from openset_core.files import sha256
-from openset_core.model import build_model, load_model, read_description, save_model
+from openset_core.model import build_model, load_model, read_description, save_model, seal
 from openset_core.plugins import Registry
 
 CLASSES = ("zero", "one", "two")
@@ -121,10 +121,13 @@ def test_training_state_is_not_in_the_weights(tmp_path, resolve):
 # --- damaged and altered --------------------------------------------------------------------------
 
 
-def edit(folder, change):
+def edit(folder, change, sealed=True):
+    """Change model.toml as a forger would, or carelessly."""
     path = folder / "model.toml"
     values = tomllib.loads(path.read_text(encoding="utf-8"))
     change(values)
+    if sealed:
+        values["sha256"] = seal(values)
     path.write_text(tomli_w.dumps(values), encoding="utf-8")
 
 
@@ -175,7 +178,19 @@ DAMAGE = {
         lambda folder: (folder / "model.toml").write_bytes(b"\xff\xfe\x00"),
         "cannot be read",
     ),
-    "format to come": (lambda f: edit(f, lambda v: v.update(format=2)), "has format 2"),
+    "edited carelessly": (
+        lambda f: edit(f, lambda v: v["image"].update(mean=[0.4]), sealed=False),
+        "model.toml is damaged or was changed by hand",
+    ),
+    "seal lost": (
+        lambda f: edit(f, lambda v: v.pop("sha256"), sealed=False),
+        "model.toml is damaged or was changed by hand",
+    ),
+    "classes renamed": (
+        lambda f: edit(f, lambda v: v["classes"].reverse(), sealed=False),
+        "model.toml is damaged or was changed by hand",
+    ),
+    "format to come": (lambda f: edit(f, lambda v: v.update(format=3)), "has format 3"),
     "format missing": (lambda f: edit(f, lambda v: v.pop("format")), "has format None"),
     "key lost": (lambda f: edit(f, lambda v: v.pop("classes")), "lacks classes"),
     "key of a part lost": (lambda f: edit(f, lambda v: v["loss"].pop("name")), "loss lacks name"),

@@ -17,6 +17,7 @@ from openset_core.features import READ_ROWS, FeatureStore, FeatureWriter
 from openset_core.model import load_scorer
 from openset_core.plugins import Part, registry
 from openset_core.scoring import apply_scorer, build_scorer, score_run
+from openset_core.thresholds import ThresholdChoice
 
 CLASSES = 4
 
@@ -67,8 +68,9 @@ def run(tmp_path):
     def call(part, options=None, acceptance=0.95):
         options = part.spec.config() if options is None else options
         with FeatureStore(tmp_path / "features.h5") as store:
+            choice = ThresholdChoice(acceptance=acceptance)
             return score_run(
-                store, tmp_path / "model", tmp_path / "scores.h5", part, options, acceptance
+                store, tmp_path / "model", tmp_path / "scores.h5", part, options, choice
             )
 
     return call
@@ -128,24 +130,22 @@ def test_scores_are_right_and_of_double_precision(store, run, probe):
             np.testing.assert_allclose(scored.scores[name], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("change", ["options", "features", "version", "acceptance"])
+@pytest.mark.parametrize("change", ["options", "features", "version"])
 def test_scores_are_computed_again_when_something_changes(tmp_path, store, run, probe, change):
     before = run(probe)
-    options, acceptance, part = ProbeOptions(), 0.95, probe
+    options, part = ProbeOptions(), probe
     if change == "options":
         options = ProbeOptions(factor=3.0)
     elif change == "features":
         write_store(tmp_path, seed=1)
-    elif change == "version":
-        part = part_of(Probe, ProbeOptions, version="2.2")
     else:
-        acceptance = 0.5
-    after = run(part, options, acceptance)
+        part = part_of(Probe, ProbeOptions, version="2.2")
+    after = run(part, options)
     assert not after.reused
     assert len(Probe.fits) == 2
-    expected_change = {"options": True, "features": True, "version": False, "acceptance": True}
+    expected_change = {"options": True, "features": True, "version": False}
     assert (after.threshold != before.threshold) is expected_change[change]
-    assert run(part, options, acceptance).reused
+    assert run(part, options).reused
 
 
 def test_scores_of_other_scorers_are_kept(store, run, probe):
@@ -167,6 +167,38 @@ def test_threshold_is_the_quantile_of_the_validation_scores(store, run, probe, a
     assert (record.threshold, record.acceptance) == (scored.threshold, acceptance)
 
 
+def test_another_threshold_reads_the_stored_scores_only(store, run, probe):
+    before = run(probe)
+    seen = list(Probe.seen)
+    after = run(probe, acceptance=0.5)
+    assert (Probe.fits, Probe.seen) == ([120], seen)
+    assert (after.reused, after.rethresholded) == (True, True)
+    assert after.threshold < before.threshold
+    assert_same_scores(before.scores, after.scores)
+    record, state = load_scorer(store.parent / "model", "probe")
+    assert (record.threshold, record.acceptance) == (after.threshold, 0.5)
+    assert state.keys() == {"mean"}
+    assert not run(probe, acceptance=0.5).rethresholded
+
+
+def test_threshold_may_be_a_score(tmp_path, store, probe):
+    with FeatureStore(store) as opened:
+        place = (opened, tmp_path / "model", tmp_path / "scores.h5")
+        scored = score_run(*place, probe, ProbeOptions(), ThresholdChoice(score=1.25))
+    assert scored.threshold == 1.25
+    record, _state = load_scorer(tmp_path / "model", "probe")
+    assert (record.threshold, record.acceptance) == (1.25, None)
+
+
+def test_scorer_saved_with_other_options_does_not_stand_in(tmp_path, store, run, probe):
+    run(probe)
+    old = (tmp_path / "scores.h5").read_bytes()
+    run(probe, ProbeOptions(factor=2.0))
+    (tmp_path / "scores.h5").write_bytes(old)  # as after a kill between the two files
+    assert not run(probe).reused
+    assert load_scorer(tmp_path / "model", "probe")[0].scorer.options == {"factor": 1.0}
+
+
 # --- chunks -------------------------------------------------------------------------------------
 
 
@@ -178,7 +210,12 @@ def test_chunked_scores_equal_scores_of_the_whole(tmp_path, name):
     with FeatureStore(tmp_path / "features.h5") as store:
         options = part.spec.config()
         scored = score_run(
-            store, tmp_path / "model", tmp_path / "scores.h5", part, options, acceptance=0.95
+            store,
+            tmp_path / "model",
+            tmp_path / "scores.h5",
+            part,
+            options,
+            ThresholdChoice(acceptance=0.95),
         )
         whole = build_scorer(part, options)
         state = load_scorer(tmp_path / "model", name)[1]
@@ -308,6 +345,39 @@ def test_tampered_state_is_refused(store, run, probe):
     path.unlink()  # what the message advises
     assert load_scorer(store.parent / "model", "probe") is None
     assert not run(probe).reused
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [("threshold = ", "threshold = 1"), ("acceptance = 0.95", "acceptance = 0.5"), ("2.1", "2.2")],
+)
+def test_description_of_a_scorer_that_was_edited_is_refused(store, run, probe, edit):
+    run(probe)
+    path = store.parent / "model" / "scorers" / "probe.toml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(*edit), encoding="utf-8")
+    assert path.read_text(encoding="utf-8") != text
+    with pytest.raises(ModelError, match=r"probe\.toml is damaged or was changed by hand"):
+        load_scorer(store.parent / "model", "probe")
+    path.unlink()  # what the message advises
+    assert not run(probe).reused
+
+
+def test_comments_in_a_description_are_no_harm(store, run, probe):
+    run(probe)
+    path = store.parent / "model" / "scorers" / "probe.toml"
+    path.write_text("# mine\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    assert run(probe).reused
+
+
+def test_scorer_from_before_descriptions_were_sealed_is_fitted_again(store, run, probe):
+    run(probe)
+    path = store.parent / "model" / "scorers" / "probe.toml"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join(line for line in lines if not line.startswith("sha256")))
+    assert load_scorer(store.parent / "model", "probe") is None
+    assert not run(probe).reused
+    assert run(probe).reused
 
 
 @pytest.mark.parametrize("text", ["", "threshold =", "threshold = 'high'"])

@@ -38,6 +38,16 @@ def runtime_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+threshold_option = click.option(
+    "--threshold",
+    "thresholds",
+    multiple=True,
+    metavar="[SCORER:]RULE",
+    help="What to accept: acceptance=0.99, or 0.99 for short, a share of validation images; or "
+    "score=VALUE. May be repeated for single scorers [default: the protocol's share].",
+)
+
+
 @contextlib.contextmanager
 def interruptible(folder: Callable[[], Path | None]) -> Iterator[Callable[[], None]]:
     """Let Ctrl-C stop between two steps, so that what is being written is finished first.

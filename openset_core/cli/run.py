@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openset_core.cli.common import interruptible, print_files, progress, runtime_options
+from openset_core.cli.common import (
+    interruptible,
+    print_files,
+    progress,
+    runtime_options,
+    threshold_option,
+)
 
 if TYPE_CHECKING:
     from openset_core.api import Run
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "fp32", "bf16"]),
     help="Number format while training [default: auto].",
 )
+@threshold_option
 @click.option("--devices", type=int, default=1, show_default=True, help="Train on so many devices.")
 @click.option(
     "--out",
@@ -55,6 +62,7 @@ def run(
     epochs: int | None,
     assignments: tuple[str, ...],
     precision: str | None,
+    thresholds: tuple[str, ...],
     devices: int,
     out: Path | None,
     data_root: Path | None,
@@ -101,7 +109,10 @@ def run(
         )
         numbers = _trial_numbers(trial, trials, partial(_count, plugins, protocol, file))
         # All are resolved first: a mistake in the last must not cost the training of the others.
-        planned = [resolve(plugins, protocol, n, seed, overrides, file) for n in numbers]
+        planned = [
+            resolve(plugins, protocol, n, seed, overrides, file, threshold=thresholds)
+            for n in numbers
+        ]
         finished = []
         for resolved in planned:
             folder = out or api.DEFAULT_RUNS / resolved.default_folder_name()

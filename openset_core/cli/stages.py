@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openset_core.cli.common import interruptible, progress, runtime_options
+from openset_core.cli.common import (
+    interruptible,
+    progress,
+    runtime_options,
+    threshold_option,
+)
 
 if TYPE_CHECKING:
     from openset_core.stages import Stages
@@ -24,6 +29,7 @@ def _stages(
     quiet: bool,
     plugins: str = "",
     assignments: tuple[str, ...] = (),
+    thresholds: tuple[str, ...] = (),
     **runtime: Any,
 ) -> Iterator[Stages]:
     """The stages of a run folder; its observers are closed in the end."""
@@ -35,7 +41,7 @@ def _stages(
     from openset_core.stages import Stages
 
     folder, experiment = open_folder(run)
-    if plugins or assignments:
+    if plugins or assignments or thresholds:
         from openset_core.errors import CompositionError
 
         parts = [registry().find(name) for name in split_names(plugins)]
@@ -46,7 +52,8 @@ def _stages(
                 )
         names = [*experiment.selection.names, *(part.reference for part in parts)]
         overrides = config.parse_assignments(assignments)
-        claim_folder(run, resolve(names, overrides=overrides, file=folder.experiment))
+        changed = resolve(names, overrides=overrides, file=folder.experiment, threshold=thresholds)
+        claim_folder(run, changed)
         folder, experiment = open_folder(run)
     observers = progress(quiet)
     stages = Stages.begin(
@@ -88,14 +95,20 @@ def extract(run: Path, rebuild: bool, quiet: bool, **runtime: Any) -> None:
     metavar="SCORER.OPTION=VALUE",
     help="Set a scorer's option, for example openmax.tail_size=10; may be repeated.",
 )
+@threshold_option
 @runtime_options
 def score(
-    run: Path, plugins: str, assignments: tuple[str, ...], quiet: bool, **runtime: Any
+    run: Path,
+    plugins: str,
+    assignments: tuple[str, ...],
+    thresholds: tuple[str, ...],
+    quiet: bool,
+    **runtime: Any,
 ) -> None:
     """Score stored features, with more scorers if wanted; the network is not used."""
     with (
         interruptible(lambda: run) as stop,
-        _stages(run, stop, quiet, plugins, assignments, **runtime) as stages,
+        _stages(run, stop, quiet, plugins, assignments, thresholds, **runtime) as stages,
     ):
         stages.extract()
         results = stages.score()
