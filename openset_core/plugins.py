@@ -284,9 +284,14 @@ def _check_spec(spec: Any, hook: str) -> None:
 
 def _check_contents(spec: Any) -> None:
     if spec.api != specs.HOOK_API:
+        advice = (
+            "upgrade openset, or install an older version of the plugin"
+            if spec.api > specs.HOOK_API
+            else "install a newer version of the plugin, or an older openset"
+        )
         raise PluginError(
             f"{spec.name} was written for hook API {spec.api}, this openset has "
-            f"{specs.HOOK_API}; install matching versions"
+            f"{specs.HOOK_API}; {advice}"
         )
     if isinstance(spec, specs.ComponentSpec):
         _check_config(spec)

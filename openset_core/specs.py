@@ -19,6 +19,10 @@ Factory = str | Callable[..., Any]
 HOOK_API = 1
 """Version of the contracts below; it rises only when a plugin must change to keep working."""
 
+UNSTATED_HOOK_API = 1
+"""What a spec that says nothing was written for. It never rises: the installed version would
+otherwise pass for the one that the plugin's author had before him."""
+
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 
 
@@ -85,7 +89,7 @@ class ComponentSpec:
         needs: what partners must provide, in the words of `provides`, for example
             `"feature maps"`. Checked before anything is built.
         provides: what this part offers to its partners beyond its kind's contract.
-        api: version of the hook contracts the plugin was written for.
+        api: version of the hook contracts the plugin was written for, 1 where it does not say.
     """
 
     kind: ClassVar[str]
@@ -97,7 +101,7 @@ class ComponentSpec:
     reference: str = ""
     needs: tuple[str, ...] = ()
     provides: tuple[str, ...] = ()
-    api: int = HOOK_API
+    api: int = UNSTATED_HOOK_API
 
 
 @attrs.frozen(kw_only=True)
@@ -179,7 +183,7 @@ class ProtocolSpec:
 
     name: str = attrs.field(validator=_check_name)
     path: Path = attrs.field(converter=Path)
-    api: int = HOOK_API
+    api: int = UNSTATED_HOOK_API
 
 
 @attrs.frozen(kw_only=True)
@@ -205,7 +209,7 @@ class FamilySpec:
     resolve: Factory
     names: Factory
     reference: str = ""
-    api: int = HOOK_API
+    api: int = UNSTATED_HOOK_API
 
     @property
     def name(self) -> str:

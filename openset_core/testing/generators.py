@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import attrs
 import torch
 
 from openset_core.components import OpenSetModel, Phase, RepresentationLoss, SampleGenerator
@@ -16,6 +17,9 @@ GENERATOR_CHECKS = Checks()
 SIZES = (28, 32, 64)
 MARGIN = 1e-3
 """How far pixels may leave [0, 1] by rounding."""
+
+DIFFERENT = 0.2
+"""How far the range of pixels may move with the preprocessing."""
 
 LOSSES: tuple[Callable[[], RepresentationLoss], ...] = (
     partners.PartnerLoss,
@@ -69,7 +73,7 @@ def samples_have_the_right_form(subject: Subject) -> None:
 @GENERATOR_CHECKS
 def samples_lie_in_the_input_space(subject: Subject) -> None:
     """Samples are images as preprocessing makes them: times pixel_std plus pixel_mean, channel by
-    channel, their pixels lie in [0, 1]."""
+    channel, their pixels lie in [0, 1], and they are the same pixels under any preprocessing."""
     for channels in (1, 3):
         try:
             generator = build(subject, channels)
@@ -81,6 +85,21 @@ def samples_lie_in_the_input_space(subject: Subject) -> None:
         low, high = float(pixels.min()), float(pixels.max())
         if low < -MARGIN or high > 1 + MARGIN:
             fail(f"with {channels} channels pixels reach from {low:.3g} to {high:.3g}")
+        torch.manual_seed(0)
+        context = attrs.evolve(
+            partners.generator_context(channels),
+            pixel_mean=(0.0,) * channels,
+            pixel_std=(1.0,) * channels,
+        )
+        with torch.no_grad():
+            plain = subject.make(SampleGenerator, context).train().sample(8)
+        moved = max(abs(float(plain.min()) - low), abs(float(plain.max()) - high))
+        if moved > DIFFERENT:
+            fail(
+                f"with {channels} channels pixels reach from {low:.3g} to {high:.3g} under one "
+                f"preprocessing, from {plain.min():.3g} to {plain.max():.3g} under another; "
+                "subtract pixel_mean and divide by pixel_std"
+            )
 
 
 @GENERATOR_CHECKS
@@ -152,8 +171,7 @@ def every_phase_runs(subject: Subject) -> None:
     gives finite scalar terms, and some steps keep them finite."""
     for what, model in models(subject):
         try:
-            for _ in range(3):
-                losses.one_step(model)
+            losses.one_step(model, repeat=3)
         except Seen as error:
             fail(f"with {what}: {error}")
 

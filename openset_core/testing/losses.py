@@ -152,12 +152,13 @@ def one_step(
     batch: Batch | None = None,
     precision: str = "fp32",
     update: bool = True,
+    repeat: int = 1,
 ) -> list[dict[str, Tensor]]:
-    """A step in each of the epochs that it takes to see all phases."""
+    """Some steps in each of the epochs that it takes to see all phases."""
     model.train()
     items = steps.optimizers_of(model.phases())
     found = []
-    for epoch in steps.active_in(items):
+    for epoch in steps.active_in(items) * repeat:
         own = batch or partners.batch_of(model.backbone)
         own.epoch, own.epochs = epoch, 4
         found += steps.step(model, items, own, after=after, precision=precision, update=update)

@@ -159,7 +159,7 @@ def options_have_help(subject: Subject) -> None:
 @SPEC_CHECKS
 def options_survive_toml(subject: Subject) -> None:
     """Options written to TOML and read back are equal."""
-    for options in {subject.spec.config(), subject.options}:
+    for options in (subject.spec.config(), subject.options):
         text = tomli_w.dumps(config.unstructure(options))
         back = config.structure(tomllib.loads(text), type(options), subject.part.name)
         if back != options:

@@ -81,7 +81,10 @@ def _options(part: Part, config: Any) -> Any:
     if expected is None:  # a protocol has no options
         return None
     if config is None:
-        config = {}
+        try:
+            return expected()
+        except Exception:
+            return None  # the checks say what is wrong with the defaults
     if isinstance(config, expected):
         return config
     if not isinstance(config, Mapping):
