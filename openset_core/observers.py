@@ -67,6 +67,21 @@ class EpochDone(RunEvent):
     record: Mapping[str, Any]
 
 
+@attrs.frozen(kw_only=True, eq=False)
+class SamplesDrawn(RunEvent):
+    """What the sample generator makes after an epoch, from the same noise each time.
+
+    Drawn and sent only where an observer `wants` it, before the epoch's `EpochDone`.
+
+    Attributes:
+        epoch: epoch from 0.
+        images: uint8 [N, H, W, C].
+    """
+
+    epoch: int
+    images: Any
+
+
 @attrs.frozen(kw_only=True)
 class StageDone(RunEvent):
     """A stage (`train`, `extract`, `score`) is done, or was found done."""
@@ -86,7 +101,13 @@ class RunDone(RunEvent):
 
 
 class Observer:
-    """Base of every observer; it must not change the run."""
+    """Base of every observer; it must not change the run.
+
+    Attributes:
+        wants: events that cost work and are sent only to observers that name them here.
+    """
+
+    wants: tuple[type[RunEvent], ...] = ()
 
     def receive(self, event: RunEvent) -> None:
         """Take notice of an event."""
@@ -105,6 +126,10 @@ class Observers:
         """Tell every observer."""
         for observer in self.members:
             observer.receive(event)
+
+    def want(self, kind: type[RunEvent]) -> bool:
+        """Whether some observer wants an event that costs work."""
+        return any(kind in observer.wants for observer in self.members)
 
     def close(self) -> None:
         """Close every observer."""

@@ -25,7 +25,8 @@ def test_two_processes_train_one_model(tiny, tmp_path, start):
     folder, traces = tmp_path / "run", tmp_path / "traces"
     traces.mkdir()
     process = start(
-        "run", "-p", "m2iosr,tiny", "--protocol", "tiny-digits", "--out", folder, "--epochs", "2",
+        "run", "-p", "m2iosr,tiny,event-log", "--protocol", "tiny-digits",
+        "--out", folder, "--epochs", "2",
         "--set", "m2iosr.hidden=16", "--set", "m2iosr.global_channels=[8,8]",
         "--set", "training.batch_size=64", "--precision", "fp32",
         "--devices", "2", "--device", "cpu",
@@ -39,6 +40,11 @@ def test_two_processes_train_one_model(tiny, tmp_path, start):
         assert len(re.findall(rf"^epoch {number}/2: ", err, flags=re.MULTILINE)) == 1
     finished = api.load_run(folder)
     assert [line["epoch"] for line in finished.history] == [1, 2]
+    told = [line for line in (folder / "events.log").read_text().split() if line != "StepsDone"]
+    assert told == [
+        *("RunStarted", "TrainingStarted", "EpochDone", "EpochDone"),
+        *("StageDone", "StageDone", "StageDone", "RunDone", "closed"),
+    ]
 
     model, description = load_model(folder / "model")
     digest = hashlib.sha256()

@@ -16,14 +16,21 @@ from typing import Any
 import attrs
 
 from openset_core.errors import Interrupted, TrainingError
+from openset_core.observers import Observers
 from openset_core.run_folder import Runtime, open_folder
+from openset_core.training.relay import Relay, RelayObserver, relayed
 
 FAILURE_NAME = ".failure.txt"
 """File in the run folder by which a worker says what its user should mend."""
 
 
-def train_in_processes(folder: Path, runtime: Runtime) -> None:
+def train_in_processes(folder: Path, runtime: Runtime, observers: Observers) -> None:
     """Train a run folder's experiment with `runtime.devices` processes.
+
+    Args:
+        folder: the run folder.
+        runtime: where and how.
+        observers: told in this process of what happens in the first worker.
 
     Raises:
         TrainingError: fewer devices than asked for, or a process failed; its reason is named.
@@ -57,8 +64,8 @@ def train_in_processes(folder: Path, runtime: Runtime) -> None:
     muted = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # the launcher logs a user's mistake with long tracebacks
     try:
-        with _signal_handlers_kept():
-            elastic_launch(launch, _worker)(str(folder), plain, bool(runtime.observers))
+        with relayed(observers) as relay, _signal_handlers_kept():
+            elastic_launch(launch, _worker)(str(folder), plain, relay)
     except SignalException as error:
         raise Interrupted(
             f"interrupted; what was finished is kept, go on with: openset run {folder} "
@@ -105,21 +112,16 @@ def _never() -> None:
     """Workers are stopped by the launcher."""
 
 
-def _worker(folder: str, runtime: Runtime, show_progress: bool) -> None:
+def _worker(folder: str, runtime: Runtime, relay: Relay) -> None:
     from openset_core.errors import OpensetError
-    from openset_core.observers import Observer, Observers
     from openset_core.training.stage import train_here
 
     # Ctrl-C reaches a worker from the terminal and from the launcher, which tells the user; a
     # worker just ends, since its files appear whole or not at all.
     signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(1))
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-    members: list[Observer] = []
-    if show_progress and os.environ.get("RANK") == "0":
-        from openset_core.cli.progress import Progress
-
-        members.append(Progress())
-    observers = Observers(members)
+    first = os.environ.get("RANK") == "0"
+    observers = Observers([RelayObserver(relay)] if first else [])
     try:
         opened, experiment = open_folder(Path(folder))
         train_here(opened, experiment, runtime, observers)
@@ -127,4 +129,4 @@ def _worker(folder: str, runtime: Runtime, show_progress: bool) -> None:
         (Path(folder) / FAILURE_NAME).write_text(str(error), encoding="utf-8")
         raise
     finally:
-        observers.close()
+        relay.connection.close()

@@ -16,10 +16,17 @@ from openset_core.components import Batch, OpenSetModel, Phase, Terms
 from openset_core.data.augmentation import Augmentation
 from openset_core.data.loading import MemoryLoader
 from openset_core.errors import TrainingError
-from openset_core.observers import EpochDone, Observers, StepsDone, TrainingStarted
+from openset_core.observers import (
+    EpochDone,
+    Observers,
+    SamplesDrawn,
+    StepsDone,
+    TrainingStarted,
+)
 from openset_core.training import checkpoint
 from openset_core.training.optimisation import PhaseOptimizer, build_optimizers
 from openset_core.training.options import TrainingOptions
+from openset_core.training.samples import draw_samples
 
 REPORT_SECONDS = 1.0
 """Time between two looks at the running losses; each look waits for the device."""
@@ -178,6 +185,9 @@ class Trainer:
                 metrics(record)
                 checkpoint.save(self.checkpoints, self._state(epoch + 1))
             self.accelerator.wait_for_everyone()
+            if self.model.generator is not None and self.observers.want(SamplesDrawn):
+                images = draw_samples(self.model, self.loader.scale, self.accelerator.autocast())
+                self.observers.send(SamplesDrawn(epoch=epoch, images=images))
             self.observers.send(EpochDone(epoch=epoch, record=record))
             if epoch + 1 < epochs:
                 self.should_stop()
