@@ -82,7 +82,7 @@ class M2IOSR(RepresentationLoss):
         self.coarse_discriminator = PairDiscriminator(coarse.channels, latent, hidden)
         self.map_discriminator = PairDiscriminator(coarse.channels, coarse.channels, hidden)
         # mu^(k): a linear map of the one-hot label, with bias, learnt jointly.
-        self.class_mean = nn.Linear(context.num_classes, latent)
+        self.class_mean = nn.Linear(context.num_classes, latent) if config.prior == "kl" else None
         self.prior_discriminator = (
             PriorDiscriminator(latent) if config.prior == "adversarial" else None
         )
@@ -123,6 +123,7 @@ class M2IOSR(RepresentationLoss):
         }
         if config.prior == "kl" and config.gamma > 0:
             assert variance is not None
+            assert self.class_mean is not None
             one_hot = F.one_hot(labels, self.num_classes).to(mean.dtype)
             terms["kl"] = config.gamma * kl_to_class_prior(mean, variance, self.class_mean(one_hot))
         if self.prior_discriminator is not None and config.gamma > 0:
@@ -207,7 +208,9 @@ class M2IOSR(RepresentationLoss):
             ]
         )
         discriminators.rate = self.config.discriminator_rate  # type: ignore[assignment]
-        learners = [*encoder, discriminators, self.class_mean]
+        learners = [*encoder, discriminators]
+        if self.class_mean is not None:
+            learners.append(self.class_mean)
 
         def max_min(batch: Batch) -> Terms:
             return self.max_min_terms(batch.features(), batch.labels)
