@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         SampleGenerator,
     )
     from openset_core.data.images import DataRequest, ImageSet
+    from openset_core.inference import load
     from openset_core.observers import Observer, RunEvent
     from openset_core.scorer import FeatureSource, FeatureTable, UnknownScorer
 
@@ -69,6 +70,7 @@ _LAZY = {
     "RunEvent": "observers",
     "SampleGenerator": "components",
     "UnknownScorer": "scorer",
+    "load": "inference",
     "load_run": "api",
     "run": "api",
     "run_trials": "api",
@@ -106,6 +108,7 @@ __all__ = [
     "UnknownScorerSpec",
     "__version__",
     "hookimpl",
+    "load",
     "load_run",
     "option",
     "run",

@@ -372,6 +372,31 @@ def save_record(folder: Path, file_name: str, record: ScorerRecord) -> None:
     write_sealed(folder / "scorers" / f"{file_name}.toml", config.unstructure(record))
 
 
+def fitted_scorers(folder: Path) -> tuple[str, ...]:
+    """Names of the scorers that were fitted for a model, in alphabetical order.
+
+    Raises:
+        ModelError: a scorer's description is damaged.
+    """
+    names = []
+    for path in sorted((folder / "scorers").glob("*.toml")):
+        if path.with_suffix(".safetensors").exists():
+            scorer = config.read_toml(path, "scorer", ModelError).get("scorer")
+            if not isinstance(scorer, dict) or not isinstance(scorer.get("name"), str):
+                raise ModelError(f"scorer {path} is damaged; delete it to fit the scorer again")
+            names.append(scorer["name"])
+    return tuple(sorted(names))
+
+
+def scorer_part(record: ScorerRecord, folder: Path, plugins: Registry) -> tuple[Part, Any]:
+    """The part and options of a fitted scorer.
+
+    Raises:
+        ModelError: its plugin is not installed, or has other options.
+    """
+    return _find("scorer", record.scorer, folder, plugins)
+
+
 def load_scorer(folder: Path, file_name: str) -> tuple[ScorerRecord, dict[str, Any]] | None:
     """Read a fitted scorer; None when there is none, or one from before files were sealed.
 
