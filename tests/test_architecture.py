@@ -22,6 +22,8 @@ PUBLIC_MODULES = (
     "openset_core.auxiliary_batchnorm",
     "openset_core.data.images",
     "openset_core.errors",
+    "openset_core.files",
+    "openset_core.observers",
 )
 """Modules that plugins may import beside the names of `openset_core` itself."""
 

@@ -1,0 +1,35 @@
+"""Observers that keep a run's course: a CSV file, and TensorBoard."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from openset_core import ObserverSpec, hookimpl, option
+
+
+@frozen(kw_only=True)
+class TensorBoardOptions:
+    """Options of the observer `tensorboard`."""
+
+    samples: bool = option(
+        True, "images of the sample generator after each epoch, from the same noise each time"
+    )
+
+
+@hookimpl
+def openset_observers() -> list[ObserverSpec]:
+    """The observers `csv` and `tensorboard`."""
+    return [
+        ObserverSpec(
+            name="csv",
+            summary="log.csv in the run folder: losses, rate and accuracy, a row an epoch",
+            factory="openset_plugins.trackers.csv_log:CsvLog",
+        ),
+        ObserverSpec(
+            name="tensorboard",
+            summary="tensorboard/ in the run folder; extra openset[tensorboard]",
+            factory="openset_plugins.trackers.tensorboard:build",
+            config=TensorBoardOptions,
+            reference="https://www.tensorflow.org/tensorboard",
+        ),
+    ]
