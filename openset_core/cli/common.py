@@ -101,6 +101,8 @@ def print_files(folder: Path) -> None:
         ("features.h5", "embeddings and logits of every sample"),
         ("scores.h5", "scores of every sample"),
         ("metrics.jsonl", "losses and validation accuracy by epoch"),
+        ("log.csv", "the same as a table"),
+        ("tensorboard/", "the same for `tensorboard --logdir`"),
         ("experiment.toml", "everything needed to repeat the run"),
     ):
         if (folder / name).exists():

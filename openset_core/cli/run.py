@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     help="Number format while training [default: auto].",
 )
 @threshold_option
+@click.option(
+    "--tensorboard", is_flag=True, help="Keep TensorBoard files; short for the part tensorboard."
+)
 @click.option("--devices", type=int, default=1, show_default=True, help="Train on so many devices.")
 @click.option(
     "--out",
@@ -63,6 +66,7 @@ def run(
     assignments: tuple[str, ...],
     precision: str | None,
     thresholds: tuple[str, ...],
+    tensorboard: bool,
     devices: int,
     out: Path | None,
     data_root: Path | None,
@@ -96,6 +100,8 @@ def run(
         out, file = experiment, experiment / "experiment.toml"
         if not file.exists():
             raise RunFolderError(f"{experiment} is not a run folder: it has no experiment.toml")
+    if tensorboard:
+        plugins = ",".join([*_names(plugins, file), "tensorboard"])
 
     current: list[Path] = []
     with interruptible(lambda: current[-1] if current else None) as should_stop:
@@ -124,6 +130,18 @@ def run(
                 click.echo(_headline(resolved, folder), err=True)
             finished.append(api.carry_out(resolved, folder, runtime))
     _print(finished, trials is not None)
+
+
+def _names(plugins: str, file: Path | None) -> list[str]:
+    """Parts as `resolve` takes them: those of the file where none are named."""
+    from openset_core import config
+    from openset_core.compose import split_names
+
+    named = split_names(plugins)
+    if named or file is None:
+        return named
+    recorded = config.read_toml(file, "experiment").get("plugins", [])
+    return [str(name) for name in recorded] if isinstance(recorded, list) else []
 
 
 def _count(plugins: str, protocol: str | None, file: Path | None) -> int:

@@ -178,6 +178,22 @@ def test_going_on_takes_back_what_was_written_after_the_last_checkpoint(tmp_path
     ]  # fmt: skip
 
 
+@needs_tensorboard
+def test_the_flag_names_the_observer_beside_what_was_chosen(tiny, finished, tmp_path, openset):
+    run = ("--protocol", "tiny-digits", "--epochs", "1", "--device", "cpu")
+    code, out, err = openset(
+        "run", "-p", "gcpl,tiny", *run, "--out", tmp_path / "new", "--tensorboard"
+    )
+    assert code == 0, err
+    assert "tensorboard/ " in out
+    assert "loss/classification/cross_entropy" in events_of(tmp_path / "new").Tags()["scalars"]
+    code, _out, err = openset("run", finished, "--device", "cpu", "--tensorboard")
+    assert code == 0, err  # a finished run keeps its parts and gets its metrics
+    assert events_of(finished).Tags()["scalars"][0].startswith("test/msp/")
+    code, _out, err = openset("run", finished, "--device", "cpu", "--tensorboard")
+    assert code == 0, err
+
+
 class Recorder:
     """Stands for SummaryWriter."""
 
