@@ -449,9 +449,16 @@ def auxiliary_batchnorm_works(subject: Subject) -> None:
     steps.expect_tensor(outside, "open_space of generated images", (count,))
     total = torch.stack([*(t.float() for t in terms.values()), outside.float().mean()]).sum()
     total.backward()  # type: ignore[no-untyped-call]
-    for name, parameter in model.backbone.named_parameters():
-        if parameter.grad is None or not parameter.grad.isfinite().all():
-            fail(f"the gradient of the backbone's {name} is missing or not finite")
+    for side in ("known", "generated"):
+        reached = [
+            parameter.grad
+            for name, parameter in model.backbone.named_parameters()
+            if f".{side}." in name and parameter.grad is not None
+        ]
+        if not all(gradient.isfinite().all() for gradient in reached):
+            fail(f"a gradient of the {side} side is not finite")
+        if not any(gradient.any() for gradient in reached):
+            fail(f"no gradient reaches the {side} side of the backbone's BatchNorm")
 
 
 @LOSS_CHECKS

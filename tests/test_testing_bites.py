@@ -1,0 +1,1076 @@
+"""The conformance kit bites: one broken plugin for each contract, caught by the right check."""
+
+from __future__ import annotations
+
+import os
+import socket
+import unittest
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from attrs import define, evolve, frozen
+from torch import nn
+
+import openset_plugins.gcpl.loss
+from openset_core import (
+    Backbone,
+    BackboneSpec,
+    DatasetSpec,
+    FeatureMap,
+    Features,
+    ImageSet,
+    NoOptions,
+    Observer,
+    ObserverSpec,
+    Phase,
+    ProtocolSpec,
+    RepresentationLoss,
+    RepresentationLossSpec,
+    SampleGenerator,
+    SampleGeneratorSpec,
+    UnknownScorer,
+    UnknownScorerSpec,
+    option,
+    testing,
+)
+from openset_core.errors import CompositionError, DataError
+
+# ---- sound parts, which the broken ones derive from
+
+
+class Net(Backbone):
+    def __init__(self, context):
+        super().__init__()
+        self.vector_dim = 8
+        self.feature_info = (
+            FeatureMap(name="half", channels=4, reduction=2),
+            FeatureMap(name="quarter", channels=8, reduction=4),
+        )
+        self.first = nn.Conv2d(context.channels, 4, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.second = nn.Conv2d(4, 8, 3, stride=2, padding=1)
+
+    def forward(self, images):
+        half = F.leaky_relu(self.norm(self.first(images)))
+        quarter = F.leaky_relu(self.second(half))
+        return Features(quarter.mean(dim=(2, 3)), {"half": half, "quarter": quarter})
+
+
+class Linear(RepresentationLoss):
+    def __init__(self, context):
+        super().__init__()
+        self.num_classes = context.num_classes
+        self.classifier = nn.Linear(context.vector_dim, context.num_classes)
+
+    def logits(self, features):
+        return self.classifier(features.vector)
+
+    def loss(self, features, labels):
+        return {"fit": F.cross_entropy(self.logits(features), labels)}
+
+
+class Means(UnknownScorer):
+    reads = ("embedding", "label")
+
+    def __init__(self, _config):
+        pass
+
+    def fit(self, source):
+        sums, counts = 0.0, np.zeros(source.num_classes)
+        for table in source.chunks("embedding", "label"):
+            member = np.eye(source.num_classes)[table["label"]]
+            sums = sums + member.T @ table["embedding"].astype(np.float64)
+            counts += member.sum(axis=0)
+        self.means = sums[counts > 0] / counts[counts > 0, None]
+
+    def score(self, table):
+        rows = table["embedding"].astype(np.float64)
+        return np.linalg.norm(rows[:, None] - self.means, axis=2).min(axis=1)
+
+    def state(self):
+        return {"means": self.means}
+
+    def restore(self, state):
+        self.means = state["means"]
+
+
+class Noise(SampleGenerator):
+    def __init__(self, context):
+        super().__init__()
+        self.shape = (context.channels, context.image_size, context.image_size)
+        self.register_buffer("mean", torch.tensor(context.pixel_mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(context.pixel_std).view(-1, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(self.shape))
+
+    def sample(self, count):
+        noise = torch.randn(count, *self.shape, device=self.mean.device)
+        return ((noise + self.bias).sigmoid() - self.mean) / self.std
+
+    def outside(self, batch, backbone, loss):
+        return {"outside": loss.open_space(backbone(self.sample(len(batch.images)))).mean()}
+
+    def phases(self, backbone, loss, phases):
+        own = Phase(
+            name="noise", loss=lambda batch: self.outside(batch, backbone, loss), updates=(self,)
+        )
+        return [own, *phases]
+
+
+@frozen
+class Options:
+    size: int = option(3, "how many")
+
+
+def spec_of(kind, made, **changes):
+    """A spec whose factory calls `made` with the context, or for a scorer with the options."""
+    known = {
+        "backbone": (BackboneSpec, {"provides": ("feature vector", "feature maps", "batchnorm")}),
+        "loss": (RepresentationLossSpec, {}),
+        "scorer": (UnknownScorerSpec, {"needs": ("embedding",)}),
+        "generator": (SampleGeneratorSpec, {}),
+        "observer": (ObserverSpec, {}),
+        "dataset": (DatasetSpec, {"parts": ("all",)}),
+    }
+    cls, usual = known[kind]
+
+    def factory(options, context):
+        return made(context)
+
+    announced = {"name": "broken", "summary": "broken", "config": NoOptions, **usual, **changes}
+    return cls(**{"factory": made if kind == "scorer" else factory, **announced})
+
+
+def outcome(spec, check, config=None):
+    """The error of one check, None where it passes."""
+    (bound,) = (item for item in testing.checks(spec, config) if str(item) == check)
+    try:
+        bound()
+    except testing.ConformanceError as error:
+        return error
+    except unittest.SkipTest as reason:
+        pytest.fail(f"skipped: {reason}")
+    return None
+
+
+SOUND = {
+    "backbone": spec_of("backbone", Net),
+    "loss": spec_of("loss", Linear),
+    "scorer": spec_of("scorer", Means),
+    "generator": spec_of("generator", Noise),
+}
+
+CASES = []
+
+
+def breaks(check, kind, seen, **changes):
+    """Register a broken class for a check; `seen` is part of the message."""
+
+    def register(made):
+        label = f"{kind}:{check}:{getattr(made, '__name__', 'spec')}"
+        CASES.append(pytest.param(kind, check, spec_of(kind, made, **changes), seen, id=label))
+        return made
+
+    return register
+
+
+def breaks_spec(check, seen, kind="scorer", **changes):
+    made = {"backbone": Net, "loss": Linear, "scorer": Means}[kind]
+    CASES.append(
+        pytest.param(kind, check, spec_of(kind, made, **changes), seen, id=f"{kind}:{check}")
+    )
+
+
+# ---- specs and options
+
+
+@define
+class Changeable:
+    size: int = option(3, "how many")
+
+
+@frozen
+class Silent:
+    size: int = option(3, " ")
+
+
+@frozen
+class Contradictory:
+    size: int = option(3, "how many", choices=(1, 2))
+
+
+@frozen
+class NotEqualToItself:
+    size: float = option(float("nan"), "how much")
+
+
+@frozen
+class Choices:
+    way: str = option("near", "which way", choices=("near", "far"))
+
+
+class Heavy(NoOptions):
+    __module__ = openset_plugins.gcpl.loss.__name__  # a module that imports torch
+
+
+def far_is_missing(options, *context):
+    return {"near": Means}[options.way](options)
+
+
+def local_options():
+    @frozen
+    class Local:
+        size: int = option(3, "how many")
+
+    return Local
+
+
+breaks_spec("spec-is-described", "summary is ' '", summary=" ")
+breaks_spec("spec-names-the-hook-api", "api=99, this openset has", api=99)
+breaks_spec("factory-is-lazy", "factory is <class")
+breaks_spec("factory-is-lazy", "loads torch", factory="openset_core:option", config=Heavy)
+breaks_spec("factory-loads", "No module named 'nowhere'", factory="nowhere:build")
+breaks_spec("factory-loads", "cannot be called with 1 arguments", factory=lambda: Means(None))
+breaks_spec("needs-can-be-met", "needs 'moonlight'", needs=("moonlight",))
+breaks_spec("defaults-are-installed", "no-such", kind="loss", default_scorers=("no-such",))
+breaks_spec("defaults-are-installed", "no option 'rate'", kind="loss", recipe={"rate": 0.1})
+breaks_spec("options-have-defaults", "the defaults are refused", config=Contradictory)
+breaks_spec("options-are-frozen", "cannot be hashed", config=Changeable)
+breaks_spec("options-have-help", "no help text for size", config=Silent)
+breaks_spec("options-survive-toml", "came back as", config=NotEqualToItself)
+breaks_spec("options-survive-pickling", "local_options", config=local_options())
+breaks_spec(
+    "options-hold-what-they-allow",
+    "way='far' is allowed, but building fails: KeyError",
+    config=Choices,
+    factory=far_is_missing,
+)
+
+# ---- backbones
+
+
+@breaks("backbone-builds", "backbone", "built a Linear, not a Backbone")
+def plain_module(context):
+    return nn.Linear(2, 2)
+
+
+@breaks("backbone-builds", "backbone", "two maps share a name")
+class TwoMapsOfOneName(Net):
+    def __init__(self, context):
+        super().__init__(context)
+        self.feature_info = (*self.feature_info, self.feature_info[0])
+
+
+@breaks("vector-has-the-declared-shape", "backbone", "not [4, 16]")
+class WrongDimension(Net):
+    def __init__(self, context):
+        super().__init__(context)
+        self.vector_dim = 16
+
+
+@breaks("vector-has-the-declared-shape", "backbone", "torch.float64")
+class DoublePrecision(Net):
+    def forward(self, images):
+        vector, maps = super().forward(images)
+        return Features(vector.double(), maps)
+
+
+@breaks("maps-are-as-declared", "backbone", "map quarter (channels=8, reduction=8)")
+class WrongReduction(Net):
+    def __init__(self, context):
+        super().__init__(context)
+        self.feature_info = (
+            self.feature_info[0],
+            FeatureMap(name="quarter", channels=8, reduction=8),
+        )
+
+
+@breaks("maps-are-as-declared", "backbone", "returned ['half']")
+class MissingMap(Net):
+    def forward(self, images):
+        vector, maps = super().forward(images)
+        return Features(vector, {"half": maps["half"]})
+
+
+breaks_spec(
+    "provides-is-true",
+    "has feature maps, but provides does not say so",
+    kind="backbone",
+    provides=("feature vector", "batchnorm"),
+)
+
+
+@breaks("provides-is-true", "backbone", "says 'batchnorm', but the backbone has none")
+class NoBatchNorm(Net):
+    def __init__(self, context):
+        super().__init__(context)
+        self.norm = nn.Identity()
+
+
+@breaks("other-images-work-or-are-refused", "backbone", "RuntimeError")
+class OneSizeOnly(Net):
+    def __init__(self, context):
+        super().__init__(context)
+        self.last = nn.Linear(8 * 8 * 8, 8)
+
+    def forward(self, images):
+        _vector, maps = super().forward(images)
+        return Features(self.last(maps["quarter"].flatten(1)), maps)
+
+
+@breaks("other-images-work-or-are-refused", "backbone", "every size was refused")
+def refuses_all(context):
+    raise CompositionError("no image is good enough; give better ones")
+
+
+@breaks("building-leaves-the-seed-alone", "backbone", "the next random numbers are the same")
+class OwnSeed(Net):
+    def __init__(self, context):
+        torch.manual_seed(7)
+        super().__init__(context)
+
+
+@breaks("building-leaves-the-seed-alone", "backbone", "two builds from one seed differ in shift")
+class TrulyRandom(Net):
+    def __init__(self, context):
+        super().__init__(context)
+        self.shift = nn.Parameter(torch.tensor(float(int.from_bytes(os.urandom(3)))))
+
+
+@breaks("initial-weights-can-be-left-out", "backbone", "building connected to ('127.0.0.1', 9)")
+class AlwaysDownloads(Net):
+    def __init__(self, context):
+        super().__init__(context)
+        try:
+            socket.create_connection(("127.0.0.1", 9))
+        except OSError:
+            return  # as a library that tries again later
+
+
+@breaks("evaluation-is-deterministic", "backbone", "of the same images twice")
+class DropoutAlways(Net):
+    def forward(self, images):
+        return super().forward(F.dropout(images, 0.5, training=True))
+
+
+@breaks("evaluation-is-deterministic", "backbone", "evaluation changed norm.num_batches_tracked")
+class BatchNormAlwaysTrains(Net):
+    def train(self, mode=True):
+        super().train(mode)
+        self.norm.train()
+        return self
+
+
+@breaks("training-passes-change-no-parameter", "backbone", "the images were changed in place")
+class ChangesImages(Net):
+    def forward(self, images):
+        return super().forward(images.mul_(0.5))
+
+
+@breaks("training-passes-change-no-parameter", "backbone", "it changed second.bias")
+class ChangesItself(Net):
+    def forward(self, images):
+        with torch.no_grad():
+            self.second.bias.add_(1.0)
+        return super().forward(images)
+
+
+@breaks("gradients-reach-all-parameters", "backbone", "no gradient reaches unused.weight")
+class Unused(Net):
+    def __init__(self, context):
+        super().__init__(context)
+        self.unused = nn.Linear(2, 2)
+
+
+@breaks("gradients-reach-all-parameters", "backbone", "no gradient reaches the images")
+class CutsTheImagesOff(Net):
+    def forward(self, images):
+        return super().forward(images.detach())
+
+
+@breaks("extreme-images-give-finite-features", "backbone", "NaN or infinite")
+class DividesByDeviation(Net):
+    def forward(self, images):
+        deviation = images.std(dim=(1, 2, 3), keepdim=True)
+        return super().forward(images / deviation)
+
+
+@breaks("state-dict-round-trip", "backbone", "before saving and after loading")
+class UnsavedState(Net):
+    def __init__(self, context):
+        super().__init__(context)
+        self.shift = 0.0
+
+    def forward(self, images):
+        if self.training:
+            self.shift += 1.0
+        return super().forward(images + self.shift)
+
+
+@breaks("devices-are-not-mixed", "backbone", "it mixes devices")
+class ConstantStaysBehind(Net):
+    def __init__(self, context):
+        super().__init__(context)
+        self.constant = torch.ones(context.channels, 1, 1)
+
+    def forward(self, images):
+        return super().forward(images * self.constant)
+
+
+@breaks("channels-last-works", "backbone", "view size is not compatible")
+class Views(Net):
+    def forward(self, images):
+        _vector, maps = super().forward(images)
+        return Features(maps["quarter"].view(len(images), -1)[:, :8], maps)
+
+
+@breaks("bf16-works", "backbone", "RuntimeError")
+class AssumesFloat32(Net):
+    def forward(self, images):
+        vector, maps = super().forward(images)
+        rows = torch.arange(len(images), device=images.device)
+        total = torch.zeros(len(images), 8, device=images.device)
+        return Features(total.index_add(0, rows, (vector * 1).to(maps["half"].dtype)), maps)
+
+
+@breaks("auxiliary-batchnorm-works", "backbone", "generated samples moved norm.known")
+class CallsBatchNormItself(Net):
+    def forward(self, images):
+        norm, hidden = self.norm, self.first(images)
+        half = F.batch_norm(
+            hidden, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.training
+        )
+        quarter = F.leaky_relu(self.second(half))
+        return Features(quarter.mean(dim=(2, 3)), {"half": half, "quarter": quarter})
+
+
+# ---- representation losses
+
+
+@breaks("loss-builds", "loss", "built a Linear, not a RepresentationLoss")
+def plain_head(context):
+    return nn.Linear(context.vector_dim, context.num_classes)
+
+
+@breaks("needs-is-true", "loss", "on a backbone that provides nothing but a vector: KeyError")
+class SecretMaps(Linear):
+    def logits(self, features):
+        return super().logits(features) + features.maps["m2"].mean()
+
+
+@breaks("needs-is-true", "loss", "trains on a backbone without any", needs=("feature maps",))
+class MapsForNothing(Linear):
+    pass
+
+
+breaks_spec("provides-is-true", "lacks 'embedding'", kind="loss", provides=("logits",))
+
+
+@breaks("logits-have-the-right-form", "loss", "has shape [6, 3], not [6, 2]")
+class OneLogitMore(Linear):
+    def logits(self, features):
+        return F.pad(super().logits(features), (0, 1))
+
+
+@breaks("embedding-has-the-right-form", "loss", "not [6,")
+class FlatEmbedding(Linear):
+    def embedding(self, features):
+        return features.vector.flatten()
+
+
+@breaks("open-space-has-the-right-form", "loss", "has shape [], not [6]")
+class OneOpenSpaceForAll(Linear):
+    def open_space(self, features):
+        return super().open_space(features).mean()
+
+
+@breaks("open-space-has-the-right-form", "loss", "carries no gradient")
+class OpenSpaceWithoutGradient(Linear):
+    def open_space(self, features):
+        return super().open_space(features).detach()
+
+
+@breaks("phases-give-scalar-terms", "loss", "term 'fit' of phase classification is a tensor")
+class TermPerSample(Linear):
+    def loss(self, features, labels):
+        return {"fit": F.cross_entropy(self.logits(features), labels, reduction="none")}
+
+
+@breaks("phases-give-scalar-terms", "loss", "active in none of")
+class NeverActive(Linear):
+    def phases(self, backbone):
+        return [evolve(super().phases(backbone)[0], active=lambda epoch, epochs: False)]
+
+
+@breaks("gradients-reach-what-phases-update", "loss", "updates backbone, but no gradient reaches")
+class CutsTheBackboneOff(Linear):
+    def logits(self, features):
+        return self.classifier(features.vector.detach())
+
+
+@breaks("every-parameter-is-trained", "loss", "no phase trains spare.weight")
+class SpareLayer(Linear):
+    def __init__(self, context):
+        super().__init__(context)
+        self.spare = nn.Linear(2, 1, bias=False)
+
+
+@breaks("nothing-else-changes", "loss", "phase classification changed loss.other")
+class ChangesAnother(Linear):
+    def __init__(self, context):
+        super().__init__(context)
+        self.other = nn.Parameter(torch.zeros(3))
+
+    def phases(self, backbone):
+        own = super().phases(backbone)[0]
+
+        def loss(batch):
+            with torch.no_grad():
+                self.other.add_(1.0)
+            return own.loss(batch)
+
+        return [evolve(own, loss=loss, updates=(backbone, self.classifier))]
+
+
+@breaks("phases-use-the-features-given", "loss", "do not depend on the features given")
+class AsksTheBackboneItself(Linear):
+    def phases(self, backbone):
+        return [
+            Phase(
+                name="own",
+                loss=lambda batch: self.loss(backbone(batch.images), batch.labels),
+                updates=(backbone, self),
+            )
+        ]
+
+
+@breaks("evaluation-is-deterministic", "loss", "embedding of the same images twice")
+class RandomEmbedding(Linear):
+    def embedding(self, features):
+        return features.vector + torch.randn_like(features.vector)
+
+
+@breaks("evaluation-is-deterministic", "loss", "logits of an image alone and in a batch")
+class CentresTheBatch(Linear):
+    def logits(self, features):
+        return self.classifier(features.vector - features.vector.mean(dim=0))
+
+
+@breaks("training-repeats-under-a-seed", "loss", "two trainings from one seed differ in")
+class RandomLoss(Linear):
+    def loss(self, features, labels):
+        return {"fit": super().loss(features, labels)["fit"] * (1 + os.urandom(1)[0])}
+
+
+@breaks("training-repeats-under-a-seed", "loss", "the next random numbers are the same")
+class SeedsTraining(Linear):
+    def loss(self, features, labels):
+        torch.manual_seed(0)
+        return super().loss(features, labels)
+
+
+@breaks("state-dict-round-trip", "loss", "logits before and loaded")
+class UnsavedScale(Linear):
+    scale = 1.0
+
+    def logits(self, features):
+        return self.scale * super().logits(features)
+
+    def loss(self, features, labels):
+        self.scale += 1.0
+        return super().loss(features, labels)
+
+
+@breaks("state-dict-round-trip", "loss", "ask for what was left out")
+class NeedsWhatIsLeftOut(Linear):
+    training_only = ("classifier",)
+
+
+@breaks("state-dict-round-trip", "loss", "training_only=('discriminator',) names what is not there")
+class LeavesOutWhatIsNotThere(Linear):
+    training_only = ("discriminator",)
+
+
+@breaks("devices-are-not-mixed", "loss", "it mixes devices")
+class ClassWeightsStayBehind(Linear):
+    def loss(self, features, labels):
+        weights = torch.ones(self.num_classes)
+        return {"fit": F.cross_entropy(self.logits(features), labels, weight=weights)}
+
+
+@breaks("extreme-features-give-finite-answers", "loss", "for features that are all zero")
+class DividesByLength(Linear):
+    def loss(self, features, labels):
+        vector = features.vector / features.vector.norm(dim=1, keepdim=True)
+        return {"fit": F.cross_entropy(self.classifier(vector), labels)}
+
+
+@breaks("extreme-features-give-finite-answers", "loss", "logits of features times 1000")
+class Exponential(Linear):
+    def logits(self, features):
+        return super().logits(features).exp()
+
+
+@breaks("bf16-works", "loss", "RuntimeError")
+class FillsFloat32(Linear):
+    def loss(self, features, labels):
+        sums = torch.zeros(self.num_classes, features.vector.shape[1])
+        centre = sums.index_add(0, labels, features.vector)
+        return {**super().loss(features, labels), "centre": centre.square().mean()}
+
+
+@breaks("auxiliary-batchnorm-works", "loss", "no gradient reaches the generated side")
+class OpenSpaceOfItsOwn(Linear):
+    def open_space(self, features):
+        return self.logits(Features(features.vector.detach(), {})).square().sum(dim=1)
+
+
+@breaks("it-learns-and-logits-say-so", "loss", "on its own training images")
+class TurnedSign(Linear):
+    def logits(self, features):
+        return -super().logits(features)
+
+    def loss(self, features, labels):
+        return {"fit": F.cross_entropy(-self.logits(features), labels)}
+
+
+@breaks("probabilities-follow-from-logits", "loss", "already a probability distribution")
+class SoftmaxTwice(Linear):
+    def logits(self, features):
+        return super().logits(features).softmax(dim=1)
+
+
+# ---- unknown scorers
+
+
+@breaks("scorer-builds", "scorer", "built a object, not a UnknownScorer")
+def no_scorer(_options):
+    return object()
+
+
+@breaks("scorer-builds", "scorer", "reads is ['embedding', 'label']")
+class ReadsIsAList(Means):
+    reads = ["embedding", "label"]  # noqa: RUF012
+
+
+breaks_spec("needs-and-reads-agree", "reads says 'embedding'", needs=())
+breaks_spec("needs-and-reads-agree", "needs says 'logits'", needs=("embedding", "logits"))
+
+
+@breaks("reads-is-true", "scorer", "score asks for 'logits'")
+class ReadsInSecret(Means):
+    def score(self, table):
+        return super().score(table) - table["logits"].max(axis=1)
+
+
+@breaks("reads-is-true", "scorer", "fit asks for 'label'")
+class FitsInSecret(Means):
+    reads = ("embedding",)
+
+
+@breaks("scores-have-the-right-form", "scorer", "are float32 [1]")
+class SinglePrecision(Means):
+    def score(self, table):
+        return super().score(table).astype(np.float32)
+
+
+@breaks("scores-have-the-right-form", "scorer", "changed the array 'embedding' in place")
+class ChangesTheTable(Means):
+    def score(self, table):
+        table["embedding"] *= 2
+        return super().score(table)
+
+
+@breaks("unknown-scores-higher", "scorer", "AUROC 0.00 where 0.75 is easy; the sign is turned")
+class Confidence(Means):
+    def score(self, table):
+        return -super().score(table)
+
+
+@breaks("chunks-give-what-the-whole-gives", "scorer", "scored as a whole and in chunks")
+class StandardisesChunks(Means):
+    def score(self, table):
+        scores = super().score(table)
+        return scores - scores.mean()
+
+
+@breaks("chunks-give-what-the-whole-gives", "scorer", "fitted on the whole and in chunks")
+class LastChunkOnly(Means):
+    def fit(self, source):
+        for table in source.chunks("embedding", "label"):
+            self.means = table["embedding"][:4].astype(np.float64)
+
+
+@breaks("rows-are-independent", "scorer", "in another order")
+class LooksAtPlaces(Means):
+    def score(self, table):
+        return super().score(table) + 0.01 * np.arange(len(table["embedding"]))
+
+
+@breaks("fitting-is-deterministic", "scorer", "NumPy's global random state")
+class GlobalDraw(Means):
+    def fit(self, source):
+        super().fit(source)
+        self.means = self.means + np.random.rand(*self.means.shape)
+
+
+@breaks("fitting-is-deterministic", "scorer", "fitted twice")
+class FreshDraw(Means):
+    def fit(self, source):
+        super().fit(source)
+        self.means = self.means + np.random.default_rng().random(self.means.shape)
+
+
+@breaks("state-restores-what-was-fitted", "scorer", "after restore, score raised AttributeError")
+class Forgets(Means):
+    def state(self):
+        return {}
+
+    def restore(self, state):
+        pass
+
+
+@breaks("state-restores-what-was-fitted", "scorer", "state() returned {'means': 'list'}")
+class StateOfLists(Means):
+    def state(self):
+        return {"means": self.means.tolist()}
+
+
+@breaks("extreme-features-give-finite-scores", "scorer", "NaN or infinite", needs=("logits",))
+class NaiveEnergy(UnknownScorer):
+    def __init__(self, _options):
+        pass
+
+    def score(self, table):
+        with np.errstate(all="ignore"):
+            return -np.log(np.exp(table["logits"].astype(np.float64)).sum(axis=1))
+
+
+@breaks("odd-training-features-work-or-are-refused", "scorer", "fitted on one sample a class")
+class TwoSamplesAClass(Means):
+    def fit(self, source):
+        super().fit(source)
+        rows = np.concatenate([table["label"] for table in source.chunks("label")])
+        for label in range(source.num_classes):
+            np.flatnonzero(rows == label)[1]
+
+
+@breaks("odd-training-features-work-or-are-refused", "scorer", "NaN or infinite")
+class EmptyClasses(Means):
+    def fit(self, source):
+        (table,) = source.chunks("embedding", "label")
+        with np.errstate(invalid="ignore"):
+            member = np.eye(source.num_classes)[table["label"]]
+            sums = member.T @ table["embedding"].astype(np.float64)
+            self.means = sums / member.sum(axis=0)[:, None]
+
+
+@breaks("any-number-of-classes-works", "scorer", "IndexError")
+class ThirdClass(Means):
+    def score(self, table):
+        return super().score(table) + 0.0 * self.means[2, 0]
+
+
+@breaks("probabilities-are-probabilities", "scorer", "they are float64 [20, 4] for 4 classes")
+class NoUnknownClass(Means):
+    def probabilities(self, table):
+        return np.full((len(table["embedding"]), 4), 0.25)
+
+
+# ---- sample generators
+
+
+@breaks("generator-builds", "generator", "built a Identity, not a SampleGenerator")
+def plain_layer(context):
+    return nn.Identity()
+
+
+@breaks("samples-have-the-right-form", "generator", "not [4, 3, 32, 32]")
+class FlatSamples(Noise):
+    def sample(self, count):
+        return super().sample(count).flatten(1)
+
+
+@breaks("samples-lie-in-the-input-space", "generator", "pixels reach from")
+class NotNormalised(Noise):
+    def sample(self, count):
+        noise = torch.randn(count, *self.shape, device=self.mean.device)
+        return 3.0 * (noise + self.bias)
+
+
+@breaks("samples-lie-in-the-input-space", "generator", "subtract pixel_mean and divide by")
+class PixelsAsTheyAre(Noise):
+    def sample(self, count):
+        noise = torch.randn(count, *self.shape, device=self.mean.device)
+        return (noise + self.bias).sigmoid()
+
+
+@breaks("other-images-work-or-are-refused", "generator", "a sample for")
+class AlwaysTheSameSize(Noise):
+    def __init__(self, context):
+        super().__init__(evolve(context, image_size=32))
+
+
+@breaks("samples-repeat-under-a-seed", "generator", "two calls in a row give the same samples")
+class Frozen(Noise):
+    def sample(self, count):
+        torch.manual_seed(0)
+        return super().sample(count)
+
+
+@breaks("samples-repeat-under-a-seed", "generator", "two draws from one seed differ")
+class NumpyDraws(Noise):
+    def sample(self, count):
+        drawn = np.random.default_rng().random((count, *self.shape), dtype=np.float32)
+        return (torch.from_numpy(drawn) + 0 * self.bias - self.mean) / self.std
+
+
+@breaks("devices-are-not-mixed", "generator", "it mixes devices")
+class DrawsOnTheProcessor(Noise):
+    def sample(self, count):
+        pixels = (torch.randn(count, *self.shape) + self.bias).sigmoid()
+        return (pixels - self.mean) / self.std
+
+
+@breaks("phases-keep-those-of-the-loss", "generator", "no phase updates what the loss's phase")
+class DropsPhases(Noise):
+    def phases(self, backbone, loss, phases):
+        return [super().phases(backbone, loss, phases)[0], phases[-1]]
+
+
+@breaks("every-phase-runs", "generator", "term outside of phase noise is nan")
+class TurnsNaN(Noise):
+    def outside(self, batch, backbone, loss):
+        return {"outside": super().outside(batch, backbone, loss)["outside"].abs().neg().log()}
+
+
+@breaks("gradients-reach-what-phases-update", "generator", "no gradient reaches it")
+class SamplesWithoutGradient(Noise):
+    def outside(self, batch, backbone, loss):
+        term = super().outside(batch, backbone, loss)["outside"].detach()
+        return {"outside": term * self.anchor.sum()}
+
+    def __init__(self, context):
+        super().__init__(context)
+        self.anchor = nn.Parameter(torch.ones(1))
+        self.inner = nn.ParameterList([self.bias])
+
+    def phases(self, backbone, loss, phases):
+        own, *rest = super().phases(backbone, loss, phases)
+        return [evolve(own, updates=(self.inner, self.anchor)), *rest]
+
+
+@breaks("every-parameter-is-trained", "generator", "no phase trains bias")
+class ForgetsItself(Noise):
+    def phases(self, backbone, loss, phases):
+        return phases
+
+
+@breaks("nothing-else-changes", "generator", "phase noise changed loss.classifier.bias")
+class ChangesTheLoss(Noise):
+    def outside(self, batch, backbone, loss):
+        with torch.no_grad():
+            loss.classifier.bias.add_(1.0)
+        return super().outside(batch, backbone, loss)
+
+
+@breaks("bf16-works", "generator", "RuntimeError")
+class MixesNumberFormats(Noise):
+    def outside(self, batch, backbone, loss):
+        found = backbone(self.sample(len(batch.images)))
+        rows = torch.arange(len(batch.images))
+        copied = torch.zeros(found.vector.shape).index_add(0, rows, found.vector)
+        return {"outside": loss.open_space(Features(copied, found.maps)).mean()}
+
+
+@breaks("state-dict-round-trip", "generator", "samples before saving and after loading")
+class CountsInSecret(Noise):
+    calls = 0
+
+    def sample(self, count):
+        self.calls += self.training
+        shift = 0.3 * self.calls
+        noise = torch.randn(count, *self.shape, device=self.mean.device)
+        return ((noise + self.bias - shift).sigmoid() - self.mean) / self.std
+
+
+@breaks("the-finished-model-is-without-it", "generator", "differs in backbone.leftover")
+class LeavesSomething(Noise):
+    def phases(self, backbone, loss, phases):
+        backbone.leftover = nn.Linear(2, 2)
+        return super().phases(backbone, loss, phases)
+
+
+# ---- data sets, protocols, observers
+
+
+def digits(count=4, top=2, classes=("a", "b")):
+    labels = np.arange(count, dtype=np.int64) % top
+    return ImageSet(images=np.zeros((count, 8, 8, 1), np.uint8), labels=labels, classes=classes)
+
+
+@breaks("missing-data-is-named", "dataset", "FileNotFoundError")
+def reads_blindly(request):
+    return digits() if (request.root / "there.npy").read_bytes() else None
+
+
+@breaks("missing-data-is-named", "dataset", "is not one sentence")
+def says_much(request):
+    raise DataError("there is nothing\nthere really is nothing")
+
+
+@breaks("parts-hold-images", "dataset", "labels of part all reach from 0 to 2")
+def labels_beyond(_request):
+    return digits(top=3)
+
+
+@breaks("parts-hold-images", "dataset", "the spec ('x', 'y')", classes=("x", "y"))
+def other_classes(_request):
+    return digits()
+
+
+class Refuses(Observer):
+    def __init__(self, folder=None):
+        pass
+
+    def receive(self, event):
+        if type(event).__name__ == "Unheard":
+            raise KeyError(type(event).__name__)
+
+
+class ClosesWhatItNeverOpened(Observer):
+    def __init__(self, folder=None):
+        self.file = None
+
+    def receive(self, event):
+        self.file = self.file or open(os.devnull)  # noqa: SIM115
+
+    def close(self):
+        self.file.close()
+
+
+breaks("observer-takes-every-event", "observer", "KeyError: 'Unheard'")(Refuses)
+breaks("observer-can-be-closed-at-once", "observer", "'NoneType'")(ClosesWhatItNeverOpened)
+breaks("observer-needs-no-partner", "observer", "it needs logits", needs=("logits",))(Refuses)
+
+
+# ---- tests
+
+
+@pytest.mark.parametrize(("kind", "check", "spec", "seen"), CASES)
+def test_broken_part_is_caught_by_its_check(kind, check, spec, seen):
+    error = outcome(spec, check)
+    assert error is not None, f"{check} let it pass"
+    assert error.check == check
+    assert seen in error.seen
+    assert error.contract
+    assert str(error).startswith(f"{kind} broken fails check {check}: {error.contract} Seen: ")
+
+
+@pytest.mark.parametrize("kind", SOUND)
+def test_sound_part_passes_every_check_but_for_its_local_factory(kind):
+    report = testing.check_plugin(SOUND[kind], raises=False)
+    assert report.failed == ["factory-is-lazy"], str(report)
+
+
+@pytest.mark.parametrize(
+    ("text", "check"),
+    [
+        ("no = 'protocol'", "protocol-is-valid"),
+        (None, "protocol-is-valid"),
+        ("no-such-data", "protocol-names-what-exists"),
+    ],
+)
+def test_broken_protocols(text, check, tmp_path):
+    import openset_protocols
+
+    path = tmp_path / "broken.toml"
+    if text == "no-such-data":
+        sound = (Path(openset_protocols.__file__).parent / "digits.toml").read_text()
+        text = sound.replace('loss = "softmax"', 'loss = "no-such-loss"')
+    if text is not None:
+        path.write_text(text)
+    error = outcome(ProtocolSpec(name="broken", path=path), check)
+    assert error is not None
+    assert error.check == check
+
+
+def test_every_check_of_the_kit_has_a_plugin_that_it_catches():
+    caught = {(case.values[0], case.values[1]) for case in CASES}
+    general = {check for _kind, check in caught}
+    shared = {str(item) for item in testing.checks(SOUND["scorer"])} & {
+        str(item) for item in testing.checks(SOUND["loss"])
+    }
+    for kind in ("backbone", "loss", "scorer", "generator", "observer", "dataset"):
+        spec = SOUND.get(kind) or spec_of(kind, Refuses)
+        for item in testing.checks(spec):
+            name = str(item)
+            assert (kind, name) in caught or (name in shared and name in general), (kind, name)
+
+
+def test_first_failure_is_raised_and_the_list_mode_reports_all():
+    spec = spec_of("scorer", Confidence, summary=" ", factory=Confidence)
+    with pytest.raises(testing.ConformanceError) as raised:
+        testing.check_unknown_scorer(spec)
+    assert raised.value.check == "spec-is-described"
+    report = testing.check_unknown_scorer(spec, raises=False)
+    assert report.failed == ["spec-is-described", "factory-is-lazy", "unknown-scores-higher"]
+    assert not report.passed
+    assert len(report.results) == len(testing.checks(spec))
+    text = str(report)
+    assert "  failed   unknown-scores-higher\n" in text
+    assert "the sign is turned" in text
+    assert "3 failed" in text.splitlines()[-1]
+
+
+def test_options_reach_the_part():
+    @frozen
+    class Turned:
+        turned: bool = option(False, "whether the sign is turned")
+
+    class Maybe(Means):
+        def __init__(self, options):
+            self.sign = -1.0 if options.turned else 1.0
+
+        def score(self, table):
+            return self.sign * super().score(table)
+
+    spec = spec_of("scorer", Maybe, config=Turned)
+    assert outcome(spec, "unknown-scores-higher") is None
+    assert outcome(spec, "unknown-scores-higher", {"turned": True}) is not None
+    assert outcome(spec, "unknown-scores-higher", Turned(turned=True)) is not None
+
+
+def test_broken_defaults_are_the_only_thing_reported():
+    report = testing.check_plugin(spec_of("scorer", Means, config=Contradictory), raises=False)
+    assert [result.name for result in report.results] == report.failed == ["options-have-defaults"]
+
+
+def test_a_kinds_own_function_takes_no_other_kind():
+    from openset_core.errors import PluginError
+
+    with pytest.raises(PluginError, match="broken is a loss, not a backbone; use check_plugin"):
+        testing.check_backbone(SOUND["loss"])
+    assert testing.check_representation_loss("softmax").passed
+    assert testing.check_unknown_scorer("msp").passed
+
+
+def test_checking_leaves_random_numbers_as_they_were():
+    torch.manual_seed(5)
+    np.random.seed(5)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    testing.check_plugin(SOUND["loss"], raises=False)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == np.random.get_state()[1].tolist()
+
+
+def test_scorer_of_unknown_arrays_is_skipped_with_a_reason():
+    class Reconstruction(Means):
+        reads = ("reconstruction",)
+
+    spec = spec_of("scorer", Reconstruction, needs=())
+    report = testing.check_plugin(spec, raises=False)
+    reasons = {result.reason for result in report.of("skipped")}
+    assert "it reads reconstruction, which only some losses provide" in reasons
