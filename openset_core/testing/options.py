@@ -8,9 +8,11 @@ import operator
 import pickle
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -226,14 +228,25 @@ def _bounds(validator: Any) -> Iterator[float]:
         yield bound
 
 
-def build_for_options(subject: Subject, options: Any) -> Any:
+def build_for_options(subject: Subject, options: Any) -> None:
     """Build the part with options; nothing is fetched to start from."""
+    from openset_core.data.images import DataRequest
     from openset_core.testing import partners
 
-    contexts: dict[str, tuple[Any, ...]] = {
-        "backbone": (partners.backbone_context(initial_weights=False),),
-        "loss": (partners.loss_context(maps=True, batchnorm=True),),
-        "generator": (partners.generator_context(),),
-        "scorer": (),
-    }
-    return subject.part.load()(options, *contexts[subject.part.kind])
+    factory = subject.part.load()
+    kind = subject.part.kind
+    if kind == "scorer":
+        factory(options)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        if kind == "backbone":
+            context: Any = partners.backbone_context(initial_weights=False)
+        elif kind == "loss":
+            context = partners.loss_context()
+        elif kind == "generator":
+            context = partners.generator_context()
+        elif kind == "dataset":
+            context = DataRequest(part=subject.spec.parts[0], root=Path(folder))
+        else:
+            context = Path(folder)
+        factory(options, context)

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from openset_core import observers
+from openset_core import config, observers
 from openset_core.compose import FRAMEWORK_PROVIDES
 from openset_core.data.images import DataRequest, ImageSet, data_root
 from openset_core.errors import DataError
 from openset_core.observers import Observer
+from openset_core.results import Results, ScorerResults
 from openset_core.testing.report import Checks, fail, not_applicable
 from openset_core.testing.subject import Subject
 
@@ -80,6 +81,25 @@ def protocol_names_what_exists(subject: Subject) -> None:
 # --- observers --------------------------------------------------------------------------------
 
 
+def _results() -> Results:
+    values = {"accuracy": 0.9, "auroc": 0.8}
+    scorer = ScorerResults(
+        threshold=0.5, metrics=values, arpl=values, unknown={"rest": values}, published={}
+    )
+    return Results(
+        method="my-loss",
+        backbone="my-backbone",
+        protocol="my-protocol",
+        trial=0,
+        seed=0,
+        epochs=1,
+        experiment="0123456789abcdef",
+        samples={"known": 10, "unknown/rest": 5},
+        scorers={"my-scorer": scorer},
+        shown=("accuracy", "auroc"),
+    )
+
+
 def _events(folder: Path) -> list[Any]:
     record = {
         "epoch": 1,
@@ -89,8 +109,16 @@ def _events(folder: Path) -> list[Any]:
         "seconds": 1.0,
         "images_per_second": 10.0,
     }
+    experiment = {
+        "plugins": ["my-loss", "my-backbone"],
+        "protocol": "my-protocol",
+        "trial": 0,
+        "seed": 0,
+        "training": {"epochs": 1, "lr": 0.1, "betas": [0.9, 0.99]},
+        "my-loss": {"weight": 0.1, "way": "near"},
+    }
     return [
-        observers.RunStarted(folder=folder, experiment={"plugins": ["a", "b"]}),
+        observers.RunStarted(folder=folder, experiment=experiment),
         observers.TrainingStarted(
             first_epoch=0,
             epochs=1,
@@ -105,7 +133,7 @@ def _events(folder: Path) -> list[Any]:
         ),
         observers.EpochDone(epoch=0, record=record),
         observers.StageDone(stage="train", seconds=1.0, detail="1 epoch"),
-        observers.RunDone(folder=folder, results={"scorers": {}}),
+        observers.RunDone(folder=folder, results=config.unstructure(_results())),
     ]
 
 
