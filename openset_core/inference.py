@@ -30,9 +30,11 @@ from openset_core.model import (
     scorer_part,
 )
 from openset_core.plugins import Part, Registry, registry
+from openset_core.run_folder import RunFolder
 from openset_core.scorer import UnknownScorer
-from openset_core.scoring import blamed, build_scorer, checked_scores, file_name
+from openset_core.scoring import blamed, build_scorer, checked_scores, file_name, stored_scores
 from openset_core.stages import pick_device
+from openset_core.thresholds import ThresholdChoice
 
 UNKNOWN = "unknown"
 """What `predict` says of an image that it rejects."""
@@ -166,6 +168,24 @@ class TrainedModel:
     def threshold(self) -> float:
         """The stored threshold of the scorer that decides; a score above it means unknown."""
         return self.fitted(None).record.threshold
+
+    def threshold_by(self, choice: ThresholdChoice) -> float:
+        """The threshold that a choice means for the scorer that decides.
+
+        Raises:
+            ModelError: a share of validation images is asked for, and the run's scores of them
+                are not beside the model.
+        """
+        if choice.score is not None:
+            return choice.score
+        path = RunFolder(self.folder.parent).scores
+        scores = stored_scores(path, self.scorer, "validation")
+        if scores is None or not len(scores):
+            raise ModelError(
+                f"{path} holds no validation scores of {self.scorer}, which a share to accept is "
+                "measured on; give the threshold as score=VALUE"
+            )
+        return choice.value(scores)
 
     def _choose(self, wish: str | None) -> str:
         if wish is not None:

@@ -17,6 +17,7 @@ COMMANDS = {
     "extract": "openset_core.cli.stages:extract",
     "score": "openset_core.cli.stages:score",
     "show": "openset_core.cli.stages:show",
+    "predict": "openset_core.cli.predict:predict",
     "plugins": "openset_core.cli.plugins:plugins",
     "protocols": "openset_core.cli.protocols:protocols",
 }

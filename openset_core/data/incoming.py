@@ -130,7 +130,7 @@ def _check_type(right: bool, dtype: str, name: str) -> None:
 
 
 def _chunks(pixels: Tensor, image: ImageOptions) -> Iterator[Tensor]:
-    for chunk in pixels.split(ONE_BY_ONE) if len(pixels) else ():
+    for chunk in torch.split(pixels, ONE_BY_ONE) if len(pixels) else ():
         yield resized(chunk, image)
 
 

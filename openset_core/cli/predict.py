@@ -1,0 +1,217 @@
+"""`openset predict RUN IMAGES...`: a label, or `unknown`, for new images."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from openset_core.batch_prediction import FilePrediction, UnreadableFile
+    from openset_core.inference import TrainedModel
+
+    Write = Callable[[FilePrediction], None]
+    Open = Callable[[TextIO, int, Sequence[str], Sequence[str]], Write]
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "jsonl"]),
+    default="table",
+    show_default=True,
+    help="csv and jsonl are for programs.",
+)
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write to a file.")
+@click.option(
+    "--top", type=click.IntRange(0), default=3, show_default=True, help="Classes to tell."
+)
+@click.option("--scorer", help="Decide by another scorer of the run [default: the method's own].")
+@click.option(
+    "--threshold",
+    metavar="RULE",
+    help="For this call only: acceptance=0.99, or 0.99 for short, a share of the run's validation "
+    "images; or score=VALUE.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images at once."
+)
+@click.option("--device", type=click.Choice(["auto", "cpu"]), default="auto", show_default=True)
+def predict(
+    run: Path,
+    images: tuple[str, ...],
+    form: str,
+    output: Path | None,
+    top: int,
+    scorer: str | None,
+    threshold: str | None,
+    batch_size: int,
+    device: str,
+) -> int:
+    """Tell each image's class, or that it is unknown.
+
+    RUN is a run folder or its model/ folder. IMAGES are files, folders, searched with all below
+    them, or - for a list of files on standard input, one a line.
+
+    \b
+    Exit code: 0; 1 if some images could not be read, which are listed in the end; 2 for a mistake.
+    """
+    from openset_core import inference
+    from openset_core.batch_prediction import UnreadableFile, find_files, predict_files
+    from openset_core.errors import DataError
+
+    model = inference.load(run, device=device, scorer=scorer)
+    limit = chosen_threshold(model, threshold)
+    model.fitted()  # a scorer that cannot be used is said before any image is read
+    files = list(find_files(_named(images)))
+    if not files:
+        raise DataError("no image was named on standard input")
+    begun = time.perf_counter()
+    bad: list[UnreadableFile] = []
+    good = rejected = 0
+    names = [file.path if isinstance(file, UnreadableFile) else file for file in files]
+    with (
+        _writer(form, output, top, names, model.classes) as write,
+        _bar(len(files)) as advance,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # libraries warn of oddities of single files
+        for item in predict_files(model, files, threshold=limit, top=top, batch_size=batch_size):
+            if isinstance(item, UnreadableFile):
+                bad.append(item)
+            else:
+                write(item)
+                good += 1
+                rejected += item.unknown
+            advance()
+    seconds = time.perf_counter() - begun
+    click.echo(
+        f"{good} image{'' if good == 1 else 's'} in {seconds:.1f} s, {rejected} unknown (scorer "
+        f"{model.scorer}, threshold {limit:.6g})",
+        err=True,
+    )
+    if bad:
+        click.echo(f"{len(bad)} could not be read:", err=True)
+        for item in bad:
+            click.echo(f"  {printable(item.reason)}", err=True)
+    return 1 if bad else 0
+
+
+def chosen_threshold(model: TrainedModel, text: str | None) -> float:
+    """The threshold that `--threshold` means for the scorer that decides."""
+    from openset_core.thresholds import rules_for
+
+    if text is None:
+        return model.threshold
+    ((_scorer, choice),) = rules_for([text], [model.scorer])
+    return model.threshold_by(choice)
+
+
+def _named(images: Sequence[str]) -> Iterator[str]:
+    for name in images:
+        if name == "-":
+            lines = (line.rstrip("\r\n") for line in _any_bytes(sys.stdin))
+            yield from (line for line in lines if line.strip())
+        else:
+            yield name
+
+
+def _any_bytes(stream: TextIO) -> TextIO:
+    """Let names of files pass that are not valid text in this place's encoding."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="surrogateescape")
+    return stream
+
+
+def printable(text: str) -> str:
+    """A text without control characters, which a file's name may hold."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+@contextlib.contextmanager
+def _bar(total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on standard error, when that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="image", file=sys.stderr, leave=False, dynamic_ncols=True) as bar:
+        yield lambda: bar.update() and None
+
+
+@contextlib.contextmanager
+def _writer(
+    form: str, output: Path | None, top: int, names: Sequence[str], classes: Sequence[str]
+) -> Iterator[Write]:
+    """Writes predictions to standard output, or to a file that appears whole or not at all."""
+    from openset_core.files import replacing
+
+    forms: dict[str, Open] = {"table": _table, "csv": _csv, "jsonl": _jsonl}
+    made = forms[form]
+    if output is None:
+        yield made(_any_bytes(sys.stdout), top, names, classes)
+        sys.stdout.flush()
+        return
+    with (
+        replacing(output) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+    ):
+        yield made(stream, top, names, classes)
+
+
+def _table(stream: TextIO, top: int, names: Sequence[str], classes: Sequence[str]) -> Write:
+    width = max(len("file"), *(len(printable(name)) for name in names))
+    broad = max(len("unknown"), *map(len, classes))
+    title = "  likeliest known classes" if top else ""
+
+    def line(file: str, label: str, score: str, rest: str) -> None:
+        print(f"{file:<{width}}  {label:<{broad}}  {score:>10}{rest}".rstrip(), file=stream)
+
+    def write(item: FilePrediction) -> None:
+        classes = ", ".join(f"{name} {100 * share:.1f} %" for name, share in item.top)
+        rest = f"  {classes}" if top else ""
+        line(printable(item.path), item.label, f"{item.score:.4g}", rest)
+
+    line("file", "label", "score", title)
+    return write
+
+
+def _csv(stream: TextIO, top: int, _names: Sequence[str], classes: Sequence[str]) -> Write:
+    top = min(top, len(classes))
+    rows = csv.writer(stream, lineterminator="\n")
+    pairs = [(f"class_{n}", f"probability_{n}") for n in range(1, top + 1)]
+    rows.writerow(["file", "label", "unknown", "score", *(name for pair in pairs for name in pair)])
+
+    def write(item: FilePrediction) -> None:
+        cells = [cell for name, share in item.top for cell in (name, repr(share))]
+        unknown = str(item.unknown).lower()
+        rows.writerow([item.path, item.label, unknown, repr(item.score), *cells])
+
+    return write
+
+
+def _jsonl(stream: TextIO, _top: int, _names: Sequence[str], _classes: Sequence[str]) -> Write:
+    def write(item: FilePrediction) -> None:
+        values: dict[str, Any] = {
+            "file": item.path,
+            "label": item.label,
+            "unknown": item.unknown,
+            "score": item.score,
+            "top": [{"class": name, "probability": share} for name, share in item.top],
+        }
+        print(json.dumps(values), file=stream)
+
+    return write
