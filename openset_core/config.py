@@ -238,6 +238,10 @@ def _structure_field(value: Any, annotation: Any, where: str) -> Any:
     if isinstance(annotation, type) and attrs.has(annotation):
         return structure(value, annotation, where)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (types.UnionType, typing.Union) and isinstance(value, Mapping):
+        tables = [option for option in arguments if attrs.has(option)]
+        if len(tables) == 1:
+            return structure(value, tables[0], where)
     member = arguments[-1] if origin is dict else arguments[0] if origin is tuple else None
     if isinstance(member, type) and attrs.has(member):
         if origin is dict and isinstance(value, Mapping):

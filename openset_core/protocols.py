@@ -6,6 +6,7 @@ person's own file works by path.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,16 @@ from attrs.validators import deep_iterable, ge, gt, in_, le, lt
 
 from openset_core import config
 from openset_core.compose import Defaults
+from openset_core.data.classes import (
+    Classes,
+    KnownDraw,
+    Listed,
+    UnknownDraw,
+    drawn,
+    numbered,
+    parse_ranges,
+    selected,
+)
 from openset_core.errors import ProtocolError, did_you_mean
 from openset_core.metrics import METRICS
 from openset_core.plugins import Registry, registry
@@ -41,21 +52,57 @@ class ImageOptions:
 
 @frozen(kw_only=True)
 class KnownPart:
-    """Where the known classes come from.
+    """Where the known classes come from: listed trials, a selection, or a seeded draw.
 
     Attributes:
         dataset: name of the data set.
-        trials: for each trial the known classes; position in the list = label.
+        options: the data set's own options.
+        trials: for each trial the known classes by number or name; position in the list = label.
+        classes: instead, one trial with `"all"` classes or ranges such as `"0-172"`.
+        draw: instead, classes drawn by a seed.
+        samples: train on about so many images, the same share of each class; all when absent.
         test_fraction: share of each class used for testing, for a set without a test part.
         split_seed: seed of that split, the same in every trial.
     """
 
     dataset: str
-    trials: tuple[tuple[int, ...], ...]
+    options: dict[str, Any] | None = None
+    trials: tuple[Listed, ...] = ()
+    classes: str | None = None
+    draw: KnownDraw | None = None
+    samples: int | None = attrs.field(default=None, validator=attrs.validators.optional(ge(2)))
     test_fraction: float | None = attrs.field(
         default=None, validator=attrs.validators.optional([gt(0.0), lt(1.0)])
     )
     split_seed: int = attrs.field(default=0, validator=ge(0))
+
+    @property
+    def count(self) -> int:
+        """Number of trials."""
+        if self.draw:
+            return len(self.draw.counts) * self.draw.trials
+        return len(self.trials) or 1
+
+    def group(self, trial: int) -> str:
+        """What sets a trial apart from trials that may be averaged; empty when nothing does."""
+        if self.draw is None or len(self.draw.counts) == 1:
+            return ""
+        return f"{self.draw.counts[trial // self.draw.trials]} known classes"
+
+    def in_trial(self, trial: int, names: Sequence[str], where: str) -> Classes:
+        """The known classes of a trial, as numbers of a data set with these class names.
+
+        Raises:
+            ProtocolError: a class that does not exist, or more drawn than there are.
+        """
+        if self.draw:
+            pool = selected(self.draw.classes, names, (), f"{where}.draw.classes")
+            group, number = divmod(trial, self.draw.trials)
+            count = self.draw.counts[group]
+            return drawn(pool, count, (self.draw.seed, count, number), f"{where}.draw")
+        if self.classes is not None:
+            return selected(self.classes, names, (), f"{where}.classes")
+        return numbered(self.trials[trial], names, f"{where}.trials[{trial}]")
 
 
 @frozen(kw_only=True)
@@ -64,13 +111,69 @@ class UnknownPart:
 
     Attributes:
         dataset: name of the data set.
-        classes: `"rest"` for all classes that are not known (same data set), or `"all"`.
-        trials: instead, for each trial the unknown classes.
+        options: the data set's own options.
+        part: part of the data set; by default `test`, or `all` where it has no test part.
+        classes: `"rest"` for all classes that are not known (same data set), `"all"`, or ranges.
+        trials: instead, for each trial the unknown classes by number or name.
+        draw: instead, classes drawn by a seed.
+        samples: so many images drawn by a seed, or `"known"` for as many as there are known test
+            images; all when absent, or when there are not more.
     """
 
     dataset: str
-    classes: str = attrs.field(default="rest", validator=in_(("rest", "all")))
-    trials: tuple[tuple[int, ...], ...] = ()
+    options: dict[str, Any] | None = None
+    part: str | None = None
+    classes: str = "rest"
+    trials: tuple[Listed, ...] = ()
+    draw: UnknownDraw | None = None
+    samples: int | str | None = attrs.field(default=None)
+
+    @samples.validator
+    def _check_samples(self, _attribute: Any, value: int | str | None) -> None:
+        if not (value is None or value == "known" or (type(value) is int and value >= 1)):
+            raise ValueError(f'samples must be "known" or at least 1, not {value!r}')
+
+    def in_trial(self, trial: int, names: Sequence[str], known: Classes, where: str) -> Classes:
+        """The unknown classes of a trial.
+
+        Args:
+            trial: number of the trial.
+            names: class names of this data set.
+            known: the known classes where they are of the same data set, else empty.
+            where: the table's place, for errors.
+
+        Raises:
+            ProtocolError: a class that does not exist or is known, or more drawn than there are.
+        """
+        if self.draw:
+            pool = selected(self.draw.classes, names, known, f"{where}.draw.classes")
+            pool = tuple(number for number in pool if number not in known)
+            seed = (self.draw.seed, self.draw.count, trial)
+            return drawn(pool, self.draw.count, seed, f"{where}.draw")
+        if self.trials:
+            where = f"{where}.trials[{trial}]"
+            chosen = numbered(self.trials[trial], names, where)
+        else:
+            where = f"{where}.classes"
+            chosen = selected(self.classes, names, known, where)
+        both = sorted(set(chosen) & set(known))
+        if both:
+            raise ProtocolError(
+                f"{where} names classes that are known in trial {trial}: "
+                f"{', '.join(names[number] for number in both)}"
+            )
+        return chosen
+
+
+@frozen(kw_only=True)
+class IncrementalPart:
+    """Classes that are added after training, see `openset_core.incremental`.
+
+    Attributes:
+        classes: `"rest"` for all that are not known, or ranges.
+    """
+
+    classes: str = "rest"
 
 
 @frozen(kw_only=True)
@@ -82,16 +185,29 @@ class ValidationPart:
 
 @frozen(kw_only=True)
 class ThresholdRule:
-    """How the rejection threshold is set: on validation data, never on test data."""
+    """How the rejection threshold is set: on validation data, never on test data.
+
+    Attributes:
+        acceptance: share of validation samples that the threshold accepts.
+        fixed: thresholds that a paper fixed, by scorer (a score, higher = more unknown); they
+            make a second set of results under the rule `"fixed"`, to compare with its figures.
+    """
 
     acceptance: float = attrs.field(default=0.95, validator=[gt(0.0), le(1.0)])
+    fixed: dict[str, float] = attrs.field(factory=dict)
 
 
 @frozen(kw_only=True)
 class ReportOptions:
-    """Metrics that count in this protocol, in the order of the table."""
+    """What the protocol's table shows.
+
+    Attributes:
+        metrics: metrics that count, in the order of the table.
+        per_unknown: a row for each unknown set instead of one for all of them together.
+    """
 
     metrics: tuple[str, ...] = ("accuracy", "auroc", "oscr", "macro_f1")
+    per_unknown: bool = False
 
 
 @frozen(kw_only=True)
@@ -105,7 +221,9 @@ class Published:
         source: paper and table.
         scorer: score rule of the figure; None when it stands for any.
         deviation: standard deviation over trials, None when not given.
-        compat: evaluation rule of the figure, `"arpl"` or None for the exact one.
+        compat: evaluation rule of the figure, `"arpl"`, `"fixed"` or None for the exact one.
+        unknown: the unknown set it was measured against; None for all of them together.
+        group: the group of trials it belongs to; None for any.
     """
 
     method: str
@@ -114,16 +232,26 @@ class Published:
     source: str
     scorer: str | None = None
     deviation: float | None = None
-    compat: str | None = None
+    compat: str | None = attrs.field(
+        default=None, validator=attrs.validators.optional(in_(("arpl", "fixed")))
+    )
+    unknown: str | None = None
+    group: str | None = None
 
 
 @frozen(kw_only=True)
 class ProtocolFile:
-    """The contents of a protocol's TOML file."""
+    """The contents of a protocol's TOML file.
+
+    `base` names another protocol whose tables hold where this file says nothing; without
+    `unknown` sets only closed-set metrics come out.
+    """
 
     summary: str
     known: KnownPart
-    unknown: dict[str, UnknownPart]
+    base: str = ""
+    unknown: dict[str, UnknownPart] = attrs.field(factory=dict)
+    incremental: IncrementalPart | None = None
     source: str = ""
     image: ImageOptions = ImageOptions()
     validation: ValidationPart = ValidationPart()
@@ -157,8 +285,8 @@ class Protocol:
 
     @property
     def trials(self) -> int:
-        """Number of listed trials."""
-        return len(self.content.known.trials)
+        """Number of trials."""
+        return self.content.known.count
 
     def check_trial(self, trial: int) -> None:
         """Raise `ProtocolError` for a trial that does not exist."""
@@ -174,21 +302,31 @@ class Protocol:
         import json
 
         content = self.content
-        relevant = [
+        relevant: list[Any] = [
             config.unstructure(part) for part in (content.known, content.image, content.validation)
         ] + [{name: config.unstructure(part) for name, part in content.unknown.items()}]
+        if content.incremental:
+            relevant.append(config.unstructure(content.incremental))
         return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
     def published_for(
-        self, method: str, metric: str, scorer: str, default_scorer: str
+        self,
+        method: str,
+        metric: str,
+        scorer: str,
+        default_scorer: str,
+        unknown: str | None = None,
+        group: str = "",
     ) -> Published | None:
         """The published figure that stands beside a result of ours, if there is one.
 
         A figure without a scorer belongs to the method's own score rule.
         """
         for figure in self.content.published:
-            if (figure.method, figure.metric) == (method, metric) and scorer == (
-                figure.scorer or default_scorer
+            if (
+                (figure.method, figure.metric, figure.unknown) == (method, metric, unknown)
+                and scorer == (figure.scorer or default_scorer)
+                and figure.group in (None, group)
             ):
                 return figure
         return None
@@ -217,25 +355,59 @@ def load_protocol(name: str, plugins: Registry | None = None) -> Protocol:
             paths = " or ".join(str(part.spec.path) for part in found)
             raise ProtocolError(f"{owners} both offer protocol {name!r}; name one by path: {paths}")
         path, label = found[0].spec.path, name
-    values = config.read_toml(path, "protocol", ProtocolError)
+    values = _with_base(path, label, plugins, ())
     content = config.structure(values, ProtocolFile, label, ProtocolError)
     _check(content, label)
     return Protocol(name=label, path=path, content=content)
 
 
+def _with_base(
+    path: Path, label: str, plugins: Registry | None, seen: tuple[Path, ...]
+) -> dict[str, Any]:
+    """A protocol's values over those of the protocol that it is based on."""
+    values = config.read_toml(path, "protocol", ProtocolError)
+    base = values.get("base", "")
+    if not base or not isinstance(base, str):
+        return values
+    seen = (*seen, path.resolve())
+    if base.endswith(".toml"):
+        below = path.parent / base
+    else:
+        installed = (plugins or registry()).of_kind("protocol")
+        below = next((part.spec.path for part in installed if part.name == base), Path())
+        if below == Path():
+            raise ProtocolError(
+                f"{label}.base names protocol {base!r}, which is not installed"
+                f"{did_you_mean(base, [part.name for part in installed])}"
+            )
+    if below.resolve() in seen:
+        raise ProtocolError(
+            f"{label}.base leads back to {below.name}; a protocol cannot be its own"
+        )
+    return _overlaid(_with_base(below, label, plugins, seen), values)
+
+
+def _overlaid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Tables are merged key by key; anything else of `above` replaces that of `below`."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        merged[key] = _overlaid(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
 def _check(content: ProtocolFile, label: str) -> None:
     """Contradictions that the types alone do not show."""
-    trials = content.known.trials
-    if not trials:
-        raise ProtocolError(f"{label}.known.trials is empty; list the known classes of one trial")
-    for number, known in enumerate(trials):
-        where = f"{label}.known.trials[{number}]"
-        if len(known) < 1:
-            raise ProtocolError(f"{where} names no class")
-        if len(set(known)) < len(known):
-            raise ProtocolError(f"{where} names a class twice")
+    _check_known(content.known, f"{label}.known")
     for name, part in content.unknown.items():
-        _check_unknown(part, trials, content.known.dataset, f"{label}.unknown.{name}")
+        _check_unknown(part, content.known, f"{label}.unknown.{name}")
+    for number, figure in enumerate(content.published):
+        if figure.unknown is not None and figure.unknown not in content.unknown:
+            raise ProtocolError(
+                f"{label}.published[{number}].unknown names {figure.unknown!r}, which is no "
+                f"unknown set{did_you_mean(figure.unknown, content.unknown)}"
+            )
     for metric in content.report.metrics:
         if metric not in METRICS:
             raise ProtocolError(
@@ -254,29 +426,58 @@ def _check(content: ProtocolFile, label: str) -> None:
         config.structure(recipe, TrainingOptions, f"{label}.recipes.{method}", ProtocolError)
 
 
-def _check_unknown(
-    part: UnknownPart, known: tuple[tuple[int, ...], ...], known_dataset: str, where: str
-) -> None:
-    if part.trials and len(part.trials) != len(known):
+def _check_known(known: KnownPart, where: str) -> None:
+    ways = [name for name in ("trials", "classes", "draw") if getattr(known, name)]
+    if len(ways) != 1:
+        given = " and ".join(ways) if ways else "none of them"
         raise ProtocolError(
-            f"{where}.trials lists {len(part.trials)} trials, known.trials lists {len(known)}"
+            f"{where} needs exactly one of trials, classes and draw, it has {given}; list the "
+            "known classes of at least one trial"
         )
-    if part.dataset != known_dataset:
-        if not part.trials and part.classes == "rest":
+    if known.classes is not None and known.classes != "all":
+        parse_ranges(known.classes, f"{where}.classes")
+    for number, classes in enumerate(known.trials):
+        if len(classes) < 1:
+            raise ProtocolError(f"{where}.trials[{number}] names no class")
+        if len(set(classes)) < len(classes):
+            raise ProtocolError(f"{where}.trials[{number}] names a class twice")
+
+
+def _check_unknown(part: UnknownPart, known: KnownPart, where: str) -> None:
+    if part.trials and part.draw:
+        raise ProtocolError(f"{where} has both trials and draw; keep one")
+    if part.trials and len(part.trials) != known.count:
+        raise ProtocolError(
+            f"{where}.trials lists {len(part.trials)} trials, the known classes have {known.count}"
+        )
+    if part.classes not in ("all", "rest"):
+        parse_ranges(part.classes, f"{where}.classes")
+    if not is_same_set(part, known):
+        if not part.trials and not part.draw and part.classes == "rest":
             raise ProtocolError(
-                f'{where} takes another data set than the known classes; write classes = "all" '
-                "or list trials"
+                f"{where} takes another data set than the known classes; write classes = "
+                '"all" or list trials'
             )
         return
-    if part.classes == "all" and not part.trials:
+    if part.classes == "all" and not part.trials and not part.draw:
         raise ProtocolError(
             f"{where} takes all classes of the known data set; write classes = "
             '"rest" or list trials'
         )
-    for number, (ours, theirs) in enumerate(zip(part.trials, known, strict=False)):
-        both = sorted(set(ours) & set(theirs))
+    for number, (ours, theirs) in enumerate(zip(part.trials, known.trials, strict=False)):
+        both = sorted(set(ours) & set(theirs), key=str)
         if both:
             raise ProtocolError(
                 f"{where}.trials[{number}] names classes that are known in that trial: "
                 f"{', '.join(map(str, both))}"
             )
+
+
+def is_same_set(part: UnknownPart, known: KnownPart) -> bool:
+    """Whether unknown samples come from the same images' collection as the known ones.
+
+    The parts of a set that a user names himself, such as `easy` and `hard`, hold other classes
+    than its training part, and another domain of a set holds other images.
+    """
+    same = (part.dataset, part.options or {}) == (known.dataset, known.options or {})
+    return same and part.part in (None, "test", "train", "all")

@@ -341,7 +341,7 @@ class Outer:
         ),
         (
             {"inner": {"size": 1}, "maybe": {"size": 1, "sise": 2}},
-            "file.toml.maybe expects Inner or nothing, not {'size': 1, 'sise': 2}",
+            "file.toml.maybe has no option 'sise'; did you mean size?",
         ),
         ({}, "file.toml lacks inner"),
         (

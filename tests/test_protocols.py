@@ -236,14 +236,40 @@ CONTRADICTIONS = [
     (known(trials=[[0, 1], []]), "known.trials[1] names no class"),
     (
         known(trials=[]),
-        "known.trials is empty; list the known classes of one trial",
+        "known needs exactly one of trials, classes and draw, it has none of them",
     ),
-    (known(trials=[0, 1]), "known.trials expects list of int, not 0"),
-    (known(trials=[["cat"]]), "known.trials expects int, not 'cat'"),
-    (lambda v: v["known"].pop("trials"), "known lacks trials"),
+    (known(trials=[0, 1]), "known.trials expects list of int or text, not 0"),
+    (known(trials=[[0.5]]), "known.trials expects int or text, not 0.5"),
+    (
+        lambda v: v["known"].pop("trials"),
+        "known needs exactly one of trials, classes and draw, it has none of them",
+    ),
+    (
+        known(classes="all"),
+        "known needs exactly one of trials, classes and draw, it has trials and classes",
+    ),
+    (known(samples=1), "known.samples"),
+    (lambda v: v["known"].update(trials=[], classes="0-x"), "known.classes is '0-x', which is"),
+    (lambda v: v["known"].update(trials=[], draw={"counts": [0]}), "known.draw.counts"),
+    (lambda v: v["known"].update(trials=[], draw={}), "known.draw lacks counts"),
+    (
+        unknown(trials=[[7], [8]], draw={"count": 2}),
+        "unknown.rest has both trials and draw; keep one",
+    ),
+    (unknown(samples=0), 'unknown.rest.samples: samples must be "known" or at least 1, not 0'),
+    (unknown(samples="all"), 'unknown.rest.samples: samples must be "known" or at least 1'),
+    (
+        lambda v: v.update(
+            published=[
+                {"method": "a", "metric": "auroc", "value": 0.5, "source": "b", "unknown": "rst"}
+            ]
+        ),
+        "published[0].unknown names 'rst', which is no unknown set; did you mean rest?",
+    ),
+    (table("incremental", class_="rest"), "incremental has no option 'class_'"),
+    (table("threshold", fixed={"msp": "low"}), "threshold.fixed expects float, not 'low'"),
     (lambda v: v["known"].pop("dataset"), "known lacks dataset"),
     (lambda v: v.pop("known"), " lacks known"),
-    (lambda v: v.pop("unknown"), " lacks unknown"),
     (lambda v: v.pop("summary"), " lacks summary"),
     (known(split_seed=-1), "known.split_seed: 'split_seed' must be >= 0: -1"),
     (known(test_fraction=1.0), "known.test_fraction: 'test_fraction' must be < 1.0"),
@@ -257,10 +283,10 @@ CONTRADICTIONS = [
         " has no option 'validaton'; did you mean validation?",
     ),
     (unknown(clases="all"), "unknown.rest has no option 'clases'; did you mean classe"),
-    (unknown(classes="others"), "unknown.rest.classes: 'classes' must be in ('rest'"),
+    (unknown(classes="others"), "unknown.rest.classes is 'others', which is neither"),
     (
         unknown(trials=[[7]]),
-        "unknown.rest.trials lists 1 trials, known.trials lists 2",
+        "unknown.rest.trials lists 1 trials, the known classes have 2",
     ),
     (
         unknown(classes="all"),

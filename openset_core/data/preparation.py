@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import attrs
 import numpy as np
 
 from openset_core.data import splits
+from openset_core.data.classes import Classes, sample_rows, selected
 from openset_core.data.images import ImageSet, load_images
 from openset_core.errors import ProtocolError
 from openset_core.plugins import Registry
-from openset_core.protocols import Protocol, UnknownPart
+from openset_core.protocols import Protocol, UnknownPart, is_same_set
 
 UNKNOWN_PREFIX = "unknown/"
+LATER_PREFIX = "later/"
 
 
 @attrs.frozen(kw_only=True)
@@ -33,7 +36,8 @@ class ExperimentData:
     """All data of one trial.
 
     Attributes:
-        parts: `train`, `validation`, `known` (test) and `unknown/NAME` for each unknown set.
+        parts: `train`, `validation`, `known` (test), `unknown/NAME` for each unknown set, and
+            `later/train` and `later/test` for classes added after training, labelled from K on.
         class_names: names of the known classes, in label order.
     """
 
@@ -71,11 +75,13 @@ def prepare_data(
     protocol.check_trial(trial)
     loader = _Loader(root, download, plugins, {})
     content = protocol.content
-    known = content.known.trials[trial]
-    where = f"{protocol.name}.known.trials[{trial}]"
     train_set, train_rows, test_set, test_rows = loader.known_sides(protocol)
-    splits.check_classes(known, train_set, where)
+    known = content.known.in_trial(trial, train_set.classes, f"{protocol.name}.known")
     all_train = _restricted(train_set, train_rows, known, relabel=True)
+    if content.known.samples is not None and content.known.samples < len(all_train):
+        share = content.known.samples / len(all_train)
+        _left_out, wanted = splits.stratified(all_train.label, share, seed=trial)
+        all_train = splits.take(all_train, wanted)
     kept, held_out = splits.stratified(all_train.label, content.validation.fraction, seed=trial)
     parts = {
         "train": DataPart(images=train_set, split=splits.take(all_train, kept)),
@@ -86,8 +92,19 @@ def prepare_data(
     }
     for name, unknown in content.unknown.items():
         parts[UNKNOWN_PREFIX + name] = _unknown_part(
-            loader, unknown, protocol, trial, test_set, test_rows, name
+            loader, unknown, protocol, trial, known, (test_set, test_rows, parts["known"]), name
         )
+    if content.incremental:
+        where = f"{protocol.name}.incremental.classes"
+        later = selected(content.incremental.classes, train_set.classes, known, where)
+        later = tuple(number for number in later if number not in known)
+        for side, image_set, rows in (
+            ("train", train_set, train_rows),
+            ("test", test_set, test_rows),
+        ):
+            split = _restricted(image_set, rows, later, relabel=True)
+            split = splits.Split(index=split.index, label=split.label + len(known))
+            parts[LATER_PREFIX + side] = DataPart(images=image_set, split=split)
     for name, part in parts.items():
         if not len(part):
             raise ProtocolError(f"protocol {protocol.name}, trial {trial}: part {name} is empty")
@@ -102,34 +119,39 @@ class _Loader:
     root: Path
     download: bool
     plugins: Registry | None
-    cache: dict[tuple[str, str], ImageSet]
+    cache: dict[tuple[str, str, str], ImageSet]
 
-    def load(self, name: str, part: str) -> ImageSet:
-        key = (name, part)
+    def load(self, name: str, part: str, options: dict[str, Any] | None = None) -> ImageSet:
+        key = (name, part, repr(sorted((options or {}).items())))
         if key not in self.cache:
-            self.cache[key] = load_images(name, part, self.root, self.download, self.plugins)
+            self.cache[key] = load_images(
+                name, part, self.root, self.download, self.plugins, options
+            )
         return self.cache[key]
 
-    def has_test_part(self, name: str) -> bool:
+    def test_part(self, name: str) -> str:
+        """The part of a data set that holds test images."""
         from openset_core.plugins import registry
 
         spec = (self.plugins or registry()).find(name, ("dataset",)).spec
-        return "test" in spec.parts
+        return "test" if "test" in spec.parts else "all"
 
     def known_sides(
         self, protocol: Protocol
     ) -> tuple[ImageSet, splits.Indices, ImageSet, splits.Indices]:
         """Training set with its rows, test set with its rows."""
         known = protocol.content.known
-        if self.has_test_part(known.dataset):
-            train, test = self.load(known.dataset, "train"), self.load(known.dataset, "test")
+        if self.test_part(known.dataset) == "test":
+            train, test = (
+                self.load(known.dataset, part, known.options) for part in ("train", "test")
+            )
             return train, np.arange(len(train)), test, np.arange(len(test))
         if known.test_fraction is None:
             raise ProtocolError(
                 f"{protocol.name}.known lacks test_fraction; data set {known.dataset} has no test "
                 "part of its own"
             )
-        whole = self.load(known.dataset, "all")
+        whole = self.load(known.dataset, "all", known.options)
         train_rows, test_rows = splits.stratified(
             whole.labels, known.test_fraction, known.split_seed
         )
@@ -148,23 +170,23 @@ def _unknown_part(
     unknown: UnknownPart,
     protocol: Protocol,
     trial: int,
-    known_test: ImageSet,
-    known_test_rows: splits.Indices,
+    known: Classes,
+    known_test: tuple[ImageSet, splits.Indices, DataPart],
     name: str,
 ) -> DataPart:
-    known = protocol.content.known
-    if unknown.dataset == known.dataset:
-        image_set, rows = known_test, known_test_rows
+    test_set, test_rows, known_part = known_test
+    same = is_same_set(unknown, protocol.content.known)
+    if same and unknown.part in (None, "test"):
+        image_set, rows = test_set, test_rows
     else:
-        part = "test" if loader.has_test_part(unknown.dataset) else "all"
-        image_set = loader.load(unknown.dataset, part)
+        part = unknown.part or loader.test_part(unknown.dataset)
+        image_set = loader.load(unknown.dataset, part, unknown.options)
         rows = np.arange(len(image_set))
-    everything = tuple(range(len(image_set.classes)))
-    if unknown.trials:
-        classes = unknown.trials[trial]
-        splits.check_classes(classes, image_set, f"{protocol.name}.unknown.{name}.trials[{trial}]")
-    elif unknown.classes == "all":
-        classes = everything
-    else:
-        classes = tuple(sorted(set(everything) - set(known.trials[trial])))
-    return DataPart(images=image_set, split=_restricted(image_set, rows, classes, relabel=False))
+    where = f"{protocol.name}.unknown.{name}"
+    classes = unknown.in_trial(trial, image_set.classes, known if same else (), where)
+    split = _restricted(image_set, rows, classes, relabel=False)
+    if unknown.samples is not None:
+        wanted = len(known_part) if unknown.samples == "known" else int(unknown.samples)
+        seed = (trial, zlib.crc32(name.encode()))
+        split = splits.take(split, sample_rows(len(split), wanted, seed))
+    return DataPart(images=image_set, split=split)
