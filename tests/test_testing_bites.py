@@ -621,7 +621,7 @@ class FillsFloat32(Linear):
         return {**super().loss(features, labels), "centre": centre.square().mean()}
 
 
-@breaks("auxiliary-batchnorm-works", "loss", "no gradient reaches the generated side")
+@breaks("auxiliary-batchnorm-works", "loss", "no gradient of open_space goes back")
 class OpenSpaceOfItsOwn(Linear):
     def open_space(self, features):
         return self.logits(Features(features.vector.detach(), {})).square().sum(dim=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 import torch
 
@@ -30,6 +32,9 @@ VARIANTS = [
     ("backbone:timm:test_resnet", {"freeze": 2}),
 ]
 """Further options, and members of families."""
+
+if importlib.util.find_spec("pytorch_ood"):  # an optional extra
+    VARIANTS += [("loss:pytorch-ood:CenterLoss", {}), ("scorer:pytorch-ood:ViM", {})]
 
 
 def first_party():
