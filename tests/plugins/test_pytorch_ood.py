@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from openset_core import Features, LossContext, config
+from openset_core import Features, LossContext, config, testing
 from openset_core.compose import Defaults, select
 from openset_core.errors import CompositionError, ConfigError, PluginError
 from openset_core.plugins import registry
@@ -261,6 +261,16 @@ def test_a_spec_is_the_same_however_often_it_is_asked_for():
     assert part.load().reads == ("embedding", "label")
     assert registry().find("pytorch-ood:ViM").load().reads == ("embedding", "logits", "label")
     assert registry().find("pytorch-ood:ViM").spec.needs == ("embedding", "logits")
+
+
+# ---- contracts
+
+
+@needs_library
+@pytest.mark.parametrize("name", [*sorted(tables.DETECTORS), *tables.LOSSES])
+def test_every_name_keeps_the_contracts_of_its_kind(name):
+    report = testing.check_plugin(f"pytorch-ood:{name}", raises=False)
+    assert report.passed, str(report)
 
 
 # ---- detectors
