@@ -252,9 +252,10 @@ def _filled(template: str, values: Mapping[str, str]) -> str:
 
 
 def _description(parts: Sequence[NewPart]) -> str:
-    kinds = [f"{part.kind} {part.name}" for part in parts]
-    listed = kinds[0] if len(kinds) == 1 else f"{', '.join(kinds[:-1])} and {kinds[-1]}"
-    return f"A plugin for openset: {listed}."
+    if len(parts) == 1:
+        return f"The {parts[0].kind} {parts[0].name}, a plugin for openset."
+    kinds = [f"a {part.kind}" for part in parts]
+    return f"A plugin for openset: {', '.join(kinds[:-1])} and {kinds[-1]}."
 
 
 def _qualified(part: NewPart) -> str:
