@@ -809,9 +809,19 @@ METRICS: Mapping[str, MetricInfo] = MappingProxyType(
         "unknown_rejected": MetricInfo(
             "Unknown rejected", "Share of unknown samples called unknown at the threshold."
         ),
+        "openness": MetricInfo(
+            "Openness",
+            "How much of the test is new: 1 - sqrt(2 K / (2 K + unknown classes)).",
+            higher_is_better=False,
+        ),
+        "incremental_accuracy": MetricInfo(
+            "Incremental accuracy",
+            "Accuracy over base classes and all that were added after training.",
+        ),
     }
 )
-"""Every key `evaluate` can return, in its order, with what a table needs to print it."""
+"""Every key `evaluate` can return, in its order, and what a protocol adds about the test itself,
+with what a table needs to print it."""
 
 
 def evaluate(

@@ -12,15 +12,22 @@ import attrs
 import numpy as np
 
 from openset_core import config, metrics
-from openset_core.data.preparation import UNKNOWN_PREFIX
+from openset_core.data.preparation import LATER_PREFIX, UNKNOWN_PREFIX
 from openset_core.errors import RunFolderError
 from openset_core.experiment import Experiment
 from openset_core.features import FeatureStore
 from openset_core.files import write_text
+from openset_core.incremental import IncrementalResults, add_classes_one_by_one
 from openset_core.scoring import ScoredRun
 
 FORMAT = 1
 Metrics = dict[str, float]
+RULES = {
+    "exact": "exact",
+    "arpl": "arpl evaluation",
+    "fixed": "fixed threshold",
+}
+"""Evaluation rules and what a table calls them."""
 
 
 @attrs.frozen(kw_only=True)
@@ -48,19 +55,38 @@ class ScorerResults:
         threshold: a score above it means unknown; set on validation data.
         metrics: over all unknown sets together, exact.
         arpl: the same by the released ARPL evaluation, to compare with its tables.
+        fixed: exact metrics at a threshold that a paper fixed, where the protocol names one.
         unknown: exact metrics against each unknown set alone.
+        unknown_rules: the other rules' metrics against each unknown set, by rule and set.
         published: figures from papers, by metric.
+        unknown_published: figures against one unknown set, by set and metric.
     """
 
     threshold: float
     metrics: Metrics
     arpl: Metrics = attrs.field(factory=dict)
+    fixed: Metrics = attrs.field(factory=dict)
     unknown: dict[str, Metrics] = attrs.field(factory=dict)
+    unknown_rules: dict[str, dict[str, Metrics]] = attrs.field(factory=dict)
     published: dict[str, PublishedFigure] = attrs.field(factory=dict)
+    unknown_published: dict[str, dict[str, PublishedFigure]] = attrs.field(factory=dict)
 
-    def by_rule(self, rule: str) -> Metrics:
-        """Metrics by an evaluation rule, `"exact"` or `"arpl"`."""
-        return self.arpl if rule == "arpl" else self.metrics
+    def by_rule(self, rule: str, unknown: str | None = None) -> Metrics:
+        """Metrics by an evaluation rule; empty where there are none.
+
+        Args:
+            rule: one of `RULES`.
+            unknown: against this unknown set alone; None for all of them together.
+        """
+        if unknown is None:
+            return {"exact": self.metrics, "arpl": self.arpl, "fixed": self.fixed}[rule]
+        if rule == "exact":
+            return self.unknown.get(unknown, {})
+        return self.unknown_rules.get(rule, {}).get(unknown, {})
+
+    def published_against(self, unknown: str | None) -> dict[str, PublishedFigure]:
+        """Published figures against one unknown set, or against all of them together."""
+        return self.published if unknown is None else self.unknown_published.get(unknown, {})
 
 
 @attrs.frozen(kw_only=True)
@@ -78,6 +104,9 @@ class Results:
         samples: number of samples of each part.
         scorers: results by scorer.
         shown: metrics of the protocol's table, in order.
+        per_unknown: whether the table has a row for each unknown set.
+        group: trials of different groups are not averaged, see `KnownPart.group`.
+        incremental: accuracy as classes are added after training, where the protocol asks.
     """
 
     format: int = FORMAT
@@ -91,6 +120,15 @@ class Results:
     samples: dict[str, int]
     scorers: dict[str, ScorerResults]
     shown: tuple[str, ...]
+    per_unknown: bool = False
+    group: str = ""
+    incremental: IncrementalResults | None = None
+
+    @property
+    def rows(self) -> tuple[str | None, ...]:
+        """What each row of a table is measured against: unknown sets, or None for all."""
+        first = next(iter(self.scorers.values()), None)
+        return tuple(first.unknown) if first and self.per_unknown and first.unknown else (None,)
 
     def table(self) -> str:
         """The results as a text table: a row a scorer, published figures beneath."""
@@ -135,55 +173,109 @@ def evaluate_run(
         for part in store.parts
     }
     labels = store.array("known", "label")
-    unknown_parts = [part for part in store.parts if part.startswith(UNKNOWN_PREFIX)]
+    order = [UNKNOWN_PREFIX + name for name in experiment.protocol.content.unknown]
+    unknown_parts = sorted(
+        (part for part in store.parts if part.startswith(UNKNOWN_PREFIX)),
+        key=lambda part: order.index(part) if part in order else len(order),
+    )
+    added = _incremental(store)
+    protocol = experiment.protocol
+    group = protocol.content.known.group(experiment.trial)
 
-    def judged(run: ScoredRun, parts: Sequence[str], compat: str | None) -> Metrics:
+    def judged(
+        run: ScoredRun, parts: Sequence[str], compat: str | None, threshold: float
+    ) -> Metrics:
+        extra = {"incremental_accuracy": added.accuracy[-1]} if added else {}
         if not parts:
-            accepted = float(np.mean(run.scores["known"] <= run.threshold))
+            accepted = float(np.mean(run.scores["known"] <= threshold))
             accuracy = metrics.closed_set_accuracy(predicted["known"], labels)
-            return {"accuracy": accuracy, "known_accepted": accepted}
-        return metrics.evaluate(
+            return {"accuracy": accuracy, "known_accepted": accepted, **extra}
+        found = metrics.evaluate(
             run.scores["known"],
             np.concatenate([run.scores[part] for part in parts]),
             known_predicted=predicted["known"],
             known_labels=labels,
             num_classes=store.num_classes,
-            threshold=run.threshold,
+            threshold=threshold,
             unknown_predicted=np.concatenate([predicted[part] for part in parts]),
             compat=compat,
         )
+        return {**found, "openness": _openness(store, parts), **extra}
 
     def one(name: str, run: ScoredRun) -> ScorerResults:
+        fixed = protocol.content.threshold.fixed.get(name)
+        rules: dict[str, tuple[str | None, float]] = {}
+        if unknown_parts:
+            rules["arpl"] = ("arpl", run.threshold)
+        if fixed is not None:
+            rules["fixed"] = (None, fixed)
+        alone = {part.removeprefix(UNKNOWN_PREFIX): [part] for part in unknown_parts}
+        whole = {rule: judged(run, unknown_parts, *how) for rule, how in rules.items()}
         return ScorerResults(
             threshold=run.threshold,
-            metrics=judged(run, unknown_parts, None),
-            arpl=judged(run, unknown_parts, "arpl") if unknown_parts else {},
-            unknown={
-                part.removeprefix(UNKNOWN_PREFIX): judged(run, [part], None)
-                for part in unknown_parts
+            metrics=judged(run, unknown_parts, None, run.threshold),
+            arpl=whole.get("arpl", {}),
+            fixed=whole.get("fixed", {}),
+            unknown={set_: judged(run, part, None, run.threshold) for set_, part in alone.items()},
+            unknown_rules={
+                rule: {set_: judged(run, part, *how) for set_, part in alone.items()}
+                for rule, how in rules.items()
             },
-            published=_published(experiment, name),
+            published=_published(experiment, name, None, group),
+            unknown_published={
+                set_: figures
+                for set_ in alone
+                if (figures := _published(experiment, name, set_, group))
+            },
         )
 
     return Results(
         method=experiment.method,
         backbone=experiment.selection.backbone.name,
-        protocol=experiment.protocol.name,
+        protocol=protocol.name,
         trial=experiment.trial,
         seed=experiment.seed,
         epochs=experiment.training.epochs,
         experiment=experiment.digest,
         samples={part: store.rows(part) for part in store.parts},
         scorers={name: one(name, run) for name, run in scored.items()},
-        shown=experiment.protocol.content.report.metrics,
+        shown=protocol.content.report.metrics,
+        per_unknown=protocol.content.report.per_unknown,
+        group=group,
+        incremental=added,
     )
 
 
-def _published(experiment: Experiment, scorer: str) -> dict[str, PublishedFigure]:
+def _openness(store: FeatureStore, parts: Sequence[str]) -> float:
+    """Openness of the test against these unknown sets, from the classes that occur in them."""
+    unknown = sum(len(np.unique(store.array(part, "label"))) for part in parts)
+    return metrics.openness(store.num_classes, store.num_classes + unknown)
+
+
+def _incremental(store: FeatureStore) -> IncrementalResults | None:
+    """Class-incremental results, where the protocol added classes after training."""
+    later = [f"{LATER_PREFIX}{side}" for side in ("train", "test")]
+    if not set(later) <= set(store.parts):
+        return None
+
+    def both(parts: Sequence[str]) -> tuple[Any, Any]:
+        columns = ("logits", "label")
+        return tuple(  # type: ignore[return-value]
+            np.concatenate([store.array(part, column) for part in parts]) for column in columns
+        )
+
+    return add_classes_one_by_one(
+        *both(["train", later[0]]), *both(["known", later[1]]), base_classes=store.num_classes
+    )
+
+
+def _published(
+    experiment: Experiment, scorer: str, unknown: str | None, group: str
+) -> dict[str, PublishedFigure]:
     found = {}
     for metric in metrics.METRICS:
         figure = experiment.protocol.published_for(
-            experiment.method, metric, scorer, experiment.default_scorer
+            experiment.method, metric, scorer, experiment.default_scorer, unknown, group
         )
         if figure is not None:
             found[metric] = PublishedFigure(
@@ -206,7 +298,7 @@ def render_table(
     rows: Summary,
     published: Mapping[str, Mapping[str, PublishedFigure]],
     shown: Sequence[str],
-    arpl: Summary | None = None,
+    rules: Mapping[str, Summary] | None = None,
 ) -> str:
     """A text table of percentages.
 
@@ -214,8 +306,8 @@ def render_table(
         rows: our exact values.
         published: published figures by scorer and metric.
         shown: metrics, in order.
-        arpl: our values by the released ARPL evaluation; they stand above published figures
-            that were made with it, so that like is compared with like.
+        rules: our values by the rules other than the exact one; they stand above published
+            figures that were made by the same rule, so that like is compared with like.
     """
     columns = [m for m in shown if any(m in values for values in rows.values())]
     header = ["scorer", *(metrics.METRICS[m].title for m in columns)]
@@ -224,11 +316,12 @@ def render_table(
     for scorer, values in rows.items():
         lines.append([scorer, *(_cell(*values[m]) if m in values else "" for m in columns)])
         figures = published.get(scorer, {})
-        by_rule = (arpl or {}).get(scorer, {})
-        theirs = {m for m, figure in figures.items() if figure.compat == "arpl" and m in by_rule}
-        if theirs & set(columns):
-            ours = [_cell(*by_rule[m]) if m in theirs else "" for m in columns]
-            lines.append(["  arpl evaluation", *ours])
+        for rule, summary in (rules or {}).items():
+            by_rule = summary.get(scorer, {})
+            theirs = {m for m, figure in figures.items() if figure.compat == rule and m in by_rule}
+            if theirs & set(columns):
+                ours = [_cell(*by_rule[m]) if m in theirs else "" for m in columns]
+                lines.append([f"  {RULES[rule]}", *ours])
         cells = [
             _cell(figures[m].value, figures[m].deviation) if m in figures else "" for m in columns
         ]
@@ -256,7 +349,7 @@ def _cell(value: float, deviation: float | None = None) -> str:
 
 
 def _note(scorer: str, metric: str, figure: PublishedFigure) -> str:
-    rule = f", {figure.compat} evaluation" if figure.compat else ""
+    rule = f", {RULES[figure.compat]}" if figure.compat else ""
     return f"published {metrics.METRICS[metric].title} of {scorer}: {figure.source}{rule}"
 
 
@@ -266,14 +359,17 @@ class TrialsResults:
 
     results: tuple[Results, ...]
 
-    def summary(self, rule: str = "exact") -> dict[str, dict[str, tuple[float, float | None]]]:
+    def summary(
+        self, rule: str = "exact", unknown: str | None = None
+    ) -> dict[str, dict[str, tuple[float, float | None]]]:
         """Mean and standard deviation (n - 1) over trials, by scorer and metric.
 
         Only what every trial has is compared: a run folder may hold scorers of earlier calls.
         One trial has no deviation.
 
         Args:
-            rule: `"exact"`, or `"arpl"` for the released ARPL evaluation.
+            rule: an evaluation rule, one of `RULES`.
+            unknown: against this unknown set alone; None for all of them together.
         """
         first, *others = self.results
         summary: dict[str, dict[str, tuple[float, float | None]]] = {}
@@ -281,15 +377,36 @@ class TrialsResults:
             if not all(scorer in results.scorers for results in others):
                 continue
             summary[scorer] = {}
-            for metric in values.by_rule(rule):
-                samples = [r.scorers[scorer].by_rule(rule)[metric] for r in self.results]
+            for metric in values.by_rule(rule, unknown):
+                samples = [r.scorers[scorer].by_rule(rule, unknown)[metric] for r in self.results]
                 spread = float(np.std(samples, ddof=1)) if others else None
                 summary[scorer][metric] = (float(np.mean(samples)), spread)
         return summary
 
+    def groups(self) -> dict[str, TrialsResults]:
+        """The trials by group, in order; a mean over different groups would mean nothing."""
+        found: dict[str, list[Results]] = {}
+        for results in self.results:
+            found.setdefault(results.group, []).append(results)
+        return {group: TrialsResults(tuple(members)) for group, members in found.items()}
+
     def table(self) -> str:
-        """Mean and deviation over trials as a text table."""
+        """Mean and deviation over trials as text: a table for each group of trials."""
+        groups = self.groups()
+        if len(groups) > 1:
+            return "\n\n".join(
+                f"{group}, {len(part.results)} trials\n{part.table()}"
+                for group, part in groups.items()
+            )
         first = self.results[0]
-        rows: dict[str, Any] = self.summary()
-        published = {name: scorer.published for name, scorer in first.scorers.items()}
-        return render_table(rows, published, first.shown, self.summary("arpl"))
+        rows: dict[str, Any] = {}
+        rules: dict[str, dict[str, Any]] = {rule: {} for rule in RULES if rule != "exact"}
+        published: dict[str, dict[str, PublishedFigure]] = {}
+        for unknown in first.rows:
+            for scorer, values in self.summary("exact", unknown).items():
+                label = scorer if unknown is None else f"{scorer} against {unknown}"
+                rows[label] = values
+                published[label] = first.scorers[scorer].published_against(unknown)
+                for rule, summaries in rules.items():
+                    summaries[label] = self.summary(rule, unknown).get(scorer, {})
+        return render_table(rows, published, first.shown, rules)

@@ -18,7 +18,7 @@ from openset_core.data.augmentation import Augmentation
 from openset_core.data.images import ROOT_VARIABLE, data_root, load_images, missing_data
 from openset_core.data.loading import MemoryLoader, PixelScale, resized
 from openset_core.data.preparation import DataPart, prepare_data
-from openset_core.errors import DataError, PluginError
+from openset_core.errors import DataError, PluginError, ProtocolError
 from openset_core.plugins import Part, Registry
 from openset_core.protocols import ImageOptions, load_protocol
 
@@ -649,3 +649,165 @@ def test_the_loader_resizes_once_and_scales_each_batch(digits):
     rows = torch.from_numpy(images.images[part.split.index]).permute(0, 3, 1, 2)
     expected = resized(rows, options).float() / 255 * 2 - 1
     torch.testing.assert_close(batch[0], expected, rtol=1e-5, atol=1e-5)
+
+
+# ---- what a protocol may ask of its parts
+
+
+def ten_each(request):
+    """Thirty classes of ten images; the test part has other pixels."""
+    labels = np.repeat(np.arange(30), 10)
+    rng = np.random.default_rng(0 if request.part == "train" else 1)
+    images = rng.integers(0, 256, (300, 4, 4, 1), dtype=np.uint8)
+    return ImageSet(
+        images=images, labels=labels, classes=tuple(f"kind{number}" for number in range(30))
+    )
+
+
+def prepared(tmp_path, text, trial=0):
+    plugins = plugins_with(lambda _c, request: ten_each(request))
+    file = tmp_path / "p.toml"
+    file.write_text(f'summary = "s"\n[validation]\nfraction = 0.2\n{text}')
+    protocol = load_protocol(str(file), plugins)
+    return protocol, prepare_data(protocol, trial, tmp_path, plugins=plugins)
+
+
+def test_classes_may_be_named_and_given_by_range(tmp_path):
+    _protocol, data = prepared(
+        tmp_path,
+        '[known]\ndataset = "made"\ntrials = [["kind7", 2]]\n'
+        '[unknown.some]\ndataset = "made"\nclasses = "3-5,29"\n',
+    )
+    assert data.class_names == ("kind7", "kind2")
+    assert set(data.parts["unknown/some"].split.label.tolist()) == {3, 4, 5, 29}
+
+
+def test_all_classes_known_makes_a_closed_set_protocol(tmp_path):
+    protocol, data = prepared(tmp_path, '[known]\ndataset = "made"\nclasses = "all"\n')
+    assert protocol.trials == 1
+    assert len(data.class_names) == 30
+    assert list(data.parts) == ["train", "validation", "known"]
+
+
+def test_drawn_classes_are_the_same_everywhere_and_differ_by_trial(tmp_path):
+    text = (
+        '[known]\ndataset = "made"\ndraw = {counts = [4, 6], trials = 2, seed = 3}\n'
+        '[unknown.some]\ndataset = "made"\ndraw = {count = 5, classes = "rest"}\n'
+    )
+    known, unknown = [], []
+    for trial in range(4):
+        protocol, data = prepared(tmp_path, text, trial)
+        known.append(data.class_names)
+        unknown.append(set(data.parts["unknown/some"].split.label.tolist()))
+        numbers = {int(name.removeprefix("kind")) for name in data.class_names}
+        assert not numbers & unknown[-1]
+        assert len(unknown[-1]) == 5
+    assert protocol.trials == 4
+    assert [len(names) for names in known] == [4, 4, 6, 6]
+    assert len(set(known)) == 4
+    assert [protocol.content.known.group(t) for t in (0, 3)] == [
+        "4 known classes",
+        "6 known classes",
+    ]
+    # Written down once: a change of the drawing would change published splits.
+    assert known[0] == ("kind14", "kind4", "kind19", "kind20")
+
+
+def test_samples_of_an_unknown_set_are_drawn_to_the_known_ones_number(tmp_path):
+    text = (
+        '[known]\ndataset = "made"\ntrials = [[0, 1], [1, 0]]\n'
+        '[unknown.even]\ndataset = "made"\nsamples = "known"\n'
+        '[unknown.few]\ndataset = "made"\nsamples = 7\n'
+        '[unknown.more]\ndataset = "made"\nsamples = 5000\n'
+    )
+    _protocol, data = prepared(tmp_path, text)
+    sizes = [len(data.parts[f"unknown/{name}"]) for name in ("even", "few", "more")]
+    assert sizes == [20, 7, 280]
+    rows = data.parts["unknown/even"].split.index
+    assert (np.diff(rows) > 0).all()
+    again = prepared(tmp_path, text)[1].parts["unknown/even"].split.index
+    assert rows.tolist() == again.tolist()
+    other = prepared(tmp_path, text, trial=1)[1].parts["unknown/even"].split.index
+    assert rows.tolist() != other.tolist()
+
+
+def test_fewer_training_images_keep_the_classes_shares(tmp_path):
+    _protocol, data = prepared(
+        tmp_path, '[known]\ndataset = "made"\ntrials = [[0, 1, 2, 3]]\nsamples = 20\n'
+    )
+    labels = np.concatenate([data.parts[name].split.label for name in ("train", "validation")])
+    assert np.bincount(labels).tolist() == [5, 5, 5, 5]
+    assert len(data.parts["known"]) == 40
+
+
+def test_classes_added_later_come_as_two_more_parts(tmp_path):
+    _protocol, data = prepared(
+        tmp_path, '[known]\ndataset = "made"\ntrials = [[5, 1]]\n[incremental]\nclasses = "0-6"\n'
+    )
+    for side in ("train", "test"):
+        part = data.parts[f"later/{side}"]
+        labels, counts = np.unique(part.split.label, return_counts=True)
+        assert labels.tolist() == [2, 3, 4, 5, 6]
+        assert counts.tolist() == [10] * 5
+        originals = part.images.labels[part.split.index]
+        assert sorted(set(originals.tolist())) == [0, 2, 3, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '[known]\ndataset = "made"\ntrials = [["kind70"]]\n',
+            "p.toml.known.trials[0] names class 'kind70', which the data set does not have",
+        ),
+        (
+            '[known]\ndataset = "made"\ntrials = [[1, "kind1"]]\n',
+            "p.toml.known.trials[0] names a class twice",
+        ),
+        (
+            '[known]\ndataset = "made"\ntrials = [["kind1"]]\n'
+            '[unknown.some]\ndataset = "made"\ntrials = [[2, 1]]\n',
+            "p.toml.unknown.some.trials[0] names classes that are known in trial 0: kind1",
+        ),
+        (
+            '[known]\ndataset = "made"\ntrials = [[1]]\n'
+            '[unknown.some]\ndataset = "made"\nclasses = "0-3"\n',
+            "p.toml.unknown.some.classes names classes that are known in trial 0: kind1",
+        ),
+        (
+            '[known]\ndataset = "made"\ndraw = {counts = [31]}\n',
+            "p.toml.known.draw draws 31 classes, there are 30 to draw from",
+        ),
+        (
+            '[known]\ndataset = "made"\nclasses = "0-40"\n',
+            "p.toml.known.classes names class 30, the data set has classes 0 to 29",
+        ),
+        (
+            '[known]\ndataset = "made"\nclasses = "all"\n[unknown.none]\ndataset = "made"\n',
+            "trial 0: part unknown/none is empty",
+        ),
+    ],
+)
+def test_classes_that_cannot_be_are_refused(tmp_path, text, message):
+    with pytest.raises(ProtocolError) as caught:
+        prepared(tmp_path, text)
+    assert message in str(caught.value)
+
+
+def test_a_protocol_may_be_based_on_another(tmp_path):
+    (tmp_path / "base.toml").write_text(
+        'summary = "below"\n[known]\ndataset = "made"\ntrials = [[0]]\n[training]\nlr = 0.5\n'
+        'epochs = 7\n[unknown.some]\ndataset = "made"\n'
+    )
+    (tmp_path / "own.toml").write_text(
+        'summary = "above"\nbase = "base.toml"\n[known]\nsamples = 20\n[training]\nlr = 0.1\n'
+    )
+    content = load_protocol(str(tmp_path / "own.toml")).content
+    assert (content.summary, content.known.samples, content.known.trials) == ("above", 20, ((0,),))
+    assert content.training == {"lr": 0.1, "epochs": 7}
+    (tmp_path / "base.toml").write_text('base = "own.toml"\n')
+    with pytest.raises(ProtocolError, match=r"base leads back to own\.toml"):
+        load_protocol(str(tmp_path / "own.toml"))
+    (tmp_path / "own.toml").write_text('base = "digts"\n')
+    with pytest.raises(ProtocolError, match="not installed; did you mean digits"):
+        load_protocol(str(tmp_path / "own.toml"))

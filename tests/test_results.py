@@ -302,11 +302,112 @@ def test_a_figure_by_the_arpl_evaluation_stands_beneath_ours_by_it():
     figures = {"msp": {"auroc": PublishedFigure(value=0.9, source="a table", compat="arpl")}}
     rows = {"msp": {"accuracy": (0.8, None), "auroc": (0.5, None)}}
     arpl = {"msp": {"accuracy": (0.8, None), "auroc": (0.25, None)}}
-    table = render_table(rows, figures, ("accuracy", "auroc"), arpl).splitlines()
+    rules = {"arpl": arpl, "fixed": {}}
+    table = render_table(rows, figures, ("accuracy", "auroc"), rules).splitlines()
     assert [line.split() for line in table[2:5]] == [
         ["msp", "80.0", "50.0"],
         ["arpl", "evaluation", "25.0"],
         ["published", "90.0"],
     ]
     exact = {"msp": {"auroc": PublishedFigure(value=0.9, source="a table")}}
-    assert "arpl evaluation" not in render_table(rows, exact, ("auroc",), arpl)
+    assert "arpl evaluation" not in render_table(rows, exact, ("auroc",), rules)
+
+
+# --- unknown sets one by one, fixed thresholds, groups, classes added later ---------------------
+
+
+def made_protocol(tmp_path, text):
+    file = tmp_path / "made.toml"
+    file.write_text(
+        'summary = "made"\n[image]\nchannels = 1\n[known]\ndataset = "digits"\n'
+        "test_fraction = 0.4\ntrials = [[0, 1, 2]]\n" + text
+    )
+    return resolve("softmax,lenet-plus-plus,msp,energy", str(file))
+
+
+def test_a_protocol_may_ask_for_a_row_for_each_unknown_set(tmp_path):
+    made = made_protocol(
+        tmp_path,
+        """
+[unknown.near]
+dataset = "digits"
+[unknown.far]
+dataset = "mnist"
+classes = "all"
+[threshold]
+fixed = {msp = 0.05}
+[report]
+metrics = ["macro_f1", "openness"]
+per_unknown = true
+[[published]]
+method = "softmax"
+metric = "macro_f1"
+value = 0.9
+source = "a paper"
+compat = "fixed"
+unknown = "far"
+""",
+    )
+    results, scored, logits, labels = evaluated(tmp_path, made, ROWS)
+    fixed = results.scorers["msp"].by_rule("fixed", "far")
+    parts = ["known", "unknown/far"]
+    pooled = np.concatenate([scored["msp"].scores[part] for part in parts])
+    given = np.concatenate([logits[part].argmax(axis=1) for part in parts])
+    true = np.concatenate([labels["known"], np.full(ROWS["unknown/far"], CLASSES)])
+    expected = f1_score(true, np.where(pooled > 0.05, CLASSES, given), average="macro")
+    assert fixed["macro_f1"] == pytest.approx(expected, abs=1e-12)
+    assert results.scorers["energy"].fixed == {}
+    # Three known classes, three unknown labels: 1 - sqrt(2 * 3 / (3 + 6)).
+    assert fixed["openness"] == pytest.approx(1 - math.sqrt(6 / 9))
+    assert results.scorers["msp"].metrics["openness"] == pytest.approx(1 - math.sqrt(6 / 12))
+    lines = [line.strip().split("  ")[0] for line in results.table().splitlines()[2:]]
+    assert lines[:5] == [
+        "msp against near",
+        "energy against near",
+        "msp against far",
+        "fixed threshold",
+        "published",
+    ]
+    results.save(tmp_path / "results.json")
+    assert Results.load(tmp_path / "results.json") == results
+
+
+def test_trials_of_different_groups_are_not_averaged():
+    several = TrialsResults(
+        tuple(
+            make_results(number, {"msp": scorer(0.5, value)}, group=group)
+            for number, (group, value) in enumerate(
+                [("2 known classes", 0.2), ("4 known classes", 0.8)]
+            )
+        )
+    )
+    table = several.table()
+    assert "2 known classes, 1 trials" in table
+    assert "20.0" in table
+    assert "80.0" in table
+    assert "50.0 ±" not in table
+    assert list(several.groups()) == ["2 known classes", "4 known classes"]
+
+
+def test_classes_added_after_training_are_judged(tmp_path):
+    made = made_protocol(tmp_path, '[incremental]\nclasses = "rest"\n')
+    rows = {"train": 40, "validation": 20, "known": 50, "later/train": 60, "later/test": 30}
+    rng = np.random.default_rng(1)
+    labels = {
+        name: rng.integers(3, 6, count) if name.startswith("later") else rng.integers(0, 3, count)
+        for name, count in rows.items()
+    }
+    logits = {
+        name: np.eye(6)[kinds][:, :3] * 9 + np.eye(6)[kinds][:, 3:]
+        for name, kinds in labels.items()
+    }
+    with FeatureWriter(tmp_path / "f.h5", {}, CLASSES) as writer:
+        for name in rows:
+            writer.write_part(name, iter([{"logits": logits[name], "label": labels[name]}]))
+    scored = {"msp": ScoredRun({part: np.zeros(n) for part, n in rows.items()}, 0.5, False)}
+    with FeatureStore(tmp_path / "f.h5") as store:
+        results = evaluate_run(made, store, scored)
+    assert results.incremental.classes == (3, 4, 5, 6)
+    assert results.incremental.accuracy == (1.0,) * 4  # every class lies elsewhere
+    assert results.scorers["msp"].metrics["incremental_accuracy"] == 1.0
+    assert "auroc" not in results.scorers["msp"].metrics
