@@ -115,6 +115,7 @@ class TrainedModel:
         description: what model.toml says.
         network: backbone and loss in evaluation mode.
         device: where it computes.
+        pixel_scale: from uint8 pixels to the network's input.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class TrainedModel:
         self.device = torch.device(pick_device(device))
         network, self.description = load_model(folder, self.device, self._plugins)
         self.network = network.to(memory_format=torch.channels_last)
-        self._scale = PixelScale(self.description.image, self.device)
+        self.pixel_scale = PixelScale(self.description.image, self.device)
         self._fitted: dict[str, FittedScorer] = {}
         self._files: dict[str, bytes] | None = None
         self._scorer_names = fitted_scorers(folder)
@@ -316,7 +317,7 @@ class TrainedModel:
         self, pieces: Iterable[Tensor], batch_size: int
     ) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
         for batch in regrouped(pieces, batch_size):
-            embedding, logits = self.network(self._scale(batch.to(self.device)))
+            embedding, logits = self.network(self.pixel_scale(batch.to(self.device)))
             yield {"embedding": as_float(embedding), "logits": as_float(logits)}
 
     def _features(self, images: Any, batch_size: int) -> dict[str, npt.NDArray[np.float32]]:

@@ -6,10 +6,13 @@ NumPy only: scoring a finished run needs neither torch nor the network.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Array = npt.NDArray[Any]
 FeatureTable = Mapping[str, Array]
@@ -52,6 +55,16 @@ class UnknownScorer:
 
     def probabilities(self, table: FeatureTable) -> npt.NDArray[np.float64] | None:
         """Revised class probabilities [n, K+1], the unknown last; None where there are none."""
+        return None
+
+    def torch_module(self) -> nn.Module | None:
+        """The fitted scorer for export, as a torch module; None (the default) where it has none.
+
+        Its `forward({"embedding": float32 [n, E], "logits": float32 [n, K]})` gives what `score`
+        gives for the same arrays, float64 [n], by operations that `torch.export` can trace for
+        any n of 1 or more. What `fit` learnt belongs into buffers. An export is compared with
+        `score` and refused where they differ.
+        """
         return None
 
     def state(self) -> dict[str, Array]:

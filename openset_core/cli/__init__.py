@@ -18,6 +18,7 @@ COMMANDS = {
     "score": "openset_core.cli.stages:score",
     "show": "openset_core.cli.stages:show",
     "predict": "openset_core.cli.predict:predict",
+    "export": "openset_core.cli.export:export",
     "plugins": "openset_core.cli.plugins:plugins",
     "protocols": "openset_core.cli.protocols:protocols",
 }

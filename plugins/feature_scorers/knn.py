@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ from sklearn.neighbors import NearestNeighbors
 from openset_core import FeatureSource, FeatureTable, UnknownScorer
 from openset_plugins.feature_scorers import KnnOptions
 from openset_plugins.feature_scorers.statistics import Floats, arrays_of, block_rows, embeddings
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _SEED = 0  # of the draw that `fraction` asks for
 # Neighbours on either side of the k-th whose distances are computed again exactly.
@@ -130,6 +133,13 @@ class NearestNeighbour(UnknownScorer):
             squares = np.square(apart, out=apart).sum(axis=2)
             found[block] = np.partition(squares, rank, axis=1)[:, rank]
         return np.sqrt(found)
+
+    def torch_module(self) -> nn.Module:
+        """The same by torch, for export, with the training embeddings inside."""
+        from openset_plugins.feature_scorers.torch_forms import NearestNeighbourModule
+
+        k = min(self.config.k, len(self._train))
+        return NearestNeighbourModule(self._rows(slice(None)), k, self.config.normalize)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """`embedding`, the kept training embeddings as they came, float32 [m, E]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from openset_plugins.feature_scorers.statistics import (
     embeddings,
     labelled_blocks,
 )
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Least variance in any direction, as a share of the largest. Embeddings come in float32; below a
 # hundred-thousandth of the largest deviation there is little but their rounding.
@@ -136,6 +139,12 @@ class Mahalanobis(UnknownScorer):
         for mean, factor in zip(means, whitening, strict=True):
             np.minimum(nearest, np.square((rows - mean) @ factor).sum(axis=1), out=nearest)
         return nearest
+
+    def torch_module(self) -> nn.Module:
+        """The same by torch, for export."""
+        from openset_plugins.feature_scorers.torch_forms import MahalanobisModule
+
+        return MahalanobisModule(self._state["means"], self._state["whitening"])
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """`means` [C, E] and `counts` [C] of the classes that have samples; `whitening`

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from openset_plugins.feature_scorers.statistics import (
     class_means,
     embeddings,
 )
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class PrototypeDistance(UnknownScorer):
@@ -71,6 +74,12 @@ class PrototypeDistance(UnknownScorer):
         if self._means is None:
             raise RuntimeError("prototype-distance scores only after fit or restore")
         return self._means
+
+    def torch_module(self) -> nn.Module:
+        """The same by torch, for export."""
+        from openset_plugins.feature_scorers.torch_forms import PrototypeDistanceModule
+
+        return PrototypeDistanceModule(self._fitted, self.metric)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """`means`, float64 [C, E], of the classes that have samples."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 from scipy.special import logsumexp
 
 from openset_core import FeatureTable, NoOptions, UnknownScorer
 from openset_plugins.logit_scorers import TemperatureOptions
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Scores = npt.NDArray[np.float64]
 
@@ -36,6 +41,12 @@ class MaximumSoftmaxProbability(UnknownScorer):
         scores: Scores = odds / (1.0 + odds)
         return scores
 
+    def torch_module(self) -> nn.Module:
+        """The same by torch, for export."""
+        from openset_plugins.logit_scorers.torch_forms import MaximumSoftmaxProbabilityModule
+
+        return MaximumSoftmaxProbabilityModule(self.temperature)
+
 
 class Entropy(UnknownScorer):
     """-sum_k p_k log p_k with p = softmax(v / T), in nats, in [0, log K].
@@ -59,6 +70,12 @@ class Entropy(UnknownScorer):
         scores: Scores = np.log1p(others) + weighted / (1.0 + others)
         return scores
 
+    def torch_module(self) -> nn.Module:
+        """The same by torch, for export."""
+        from openset_plugins.logit_scorers.torch_forms import EntropyModule
+
+        return EntropyModule(self.temperature)
+
 
 class MaximumLogit(UnknownScorer):
     """-max_k v_k."""
@@ -71,6 +88,12 @@ class MaximumLogit(UnknownScorer):
         scores: Scores = -_logits(table).max(axis=1)
         return scores
 
+    def torch_module(self) -> nn.Module:
+        """The same by torch, for export."""
+        from openset_plugins.logit_scorers.torch_forms import MaximumLogitModule
+
+        return MaximumLogitModule()
+
 
 class Energy(UnknownScorer):
     """-T log sum_k exp(v_k / T), Eq. 4."""
@@ -82,3 +105,9 @@ class Energy(UnknownScorer):
         """Free energy, float64 [n]."""
         scaled = _logits(table) / self.temperature
         return -self.temperature * np.asarray(logsumexp(scaled, axis=1), dtype=np.float64)
+
+    def torch_module(self) -> nn.Module:
+        """The same by torch, for export."""
+        from openset_plugins.logit_scorers.torch_forms import EnergyModule
+
+        return EnergyModule(self.temperature)

@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 Chunks = Callable[[], Iterable[tuple[NDArray[Any], NDArray[Any]]]]
 
 # OSDN's constant: brings the Euclidean distance of 1000 logits to the cosine distance's size.
-_EUCOS_DIVISOR = 200.0
+EUCOS_DIVISOR = 200.0
 # Elements of a block of rows and of a block of gathered MAVs: 2 MB and 1 MB, within the cache.
 _ROW_ELEMENTS = 2**18
 _GATHER_ELEMENTS = 2**17
@@ -478,7 +478,7 @@ def _distances(
             centre -= x[:, None, :]
             euclidean = np.sqrt(np.einsum("nmk,nmk->nm", centre, centre))
             result[part] = (
-                euclidean if kind == "euclidean" else result[part] + euclidean / _EUCOS_DIVISOR
+                euclidean if kind == "euclidean" else result[part] + euclidean / EUCOS_DIVISOR
             )
     return result
 

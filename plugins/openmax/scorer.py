@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from openset_plugins.openmax.openmax import (
     revise,
     unknown_score,
 )
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Floats = npt.NDArray[np.float64]
 
@@ -70,6 +73,12 @@ class OpenMax(UnknownScorer):
         if self._fit is None:
             raise RuntimeError("OpenMax scores only after fit or restore")
         return self._fit
+
+    def torch_module(self) -> nn.Module:
+        """The same by torch, for export."""
+        from openset_plugins.openmax.torch_form import OpenMaxModule
+
+        return OpenMaxModule(self.fitted, self.form)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """The fit as arrays."""
