@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from openset_core import deprecation
-from openset_core.deprecation import deprecated
+from openset_core.deprecation import DeprecatedError, deprecated, forbidden
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +33,11 @@ def test_each_is_said_once_a_process():
             old_name()
         deprecated("another", instead="new_name", removed_in="0.3")
     assert [str(item.message).split()[0] for item in caught] == ["old_name", "another"]
+
+
+def test_where_it_is_forbidden_each_use_raises():
+    for _ in range(2):
+        with forbidden(), pytest.raises(DeprecatedError, match="old_name is deprecated"):
+            old_name()
+    with pytest.warns(DeprecationWarning, match="old_name"):
+        old_name()

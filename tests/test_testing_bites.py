@@ -36,7 +36,10 @@ from openset_core import (
     option,
     testing,
 )
+from openset_core.deprecation import deprecated
 from openset_core.errors import CompositionError, DataError
+from openset_core.observers import RunEvent
+from openset_core.testing.others import events_of_a_run
 
 # ---- sound parts, which the broken ones derive from
 
@@ -1064,6 +1067,23 @@ def test_checking_leaves_random_numbers_as_they_were():
     testing.check_plugin(SOUND["loss"], raises=False)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()
+
+
+def test_part_that_uses_what_is_to_go_is_caught():
+    class Old(Means):
+        def score(self, table):
+            deprecated("FeatureTable.old", instead="FeatureTable.new", removed_in="0.3")
+            return super().score(table)
+
+    for _ in range(2):
+        error = outcome(spec_of("scorer", Old), "scores-have-the-right-form")
+        assert "DeprecatedError: FeatureTable.old is deprecated" in error.seen
+
+
+def test_observers_are_sent_every_event_there_is(tmp_path):
+    sent = {type(event) for event in events_of_a_run(tmp_path)}
+    own = {cls for cls in RunEvent.__subclasses__() if cls.__module__ == RunEvent.__module__}
+    assert sent == own
 
 
 def test_scorer_of_unknown_arrays_is_skipped_with_a_reason():

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from openset_core import RepresentationLossSpec, specs
+from openset_core.plugins import Registry
 from openset_core.specs import HOOK_API
 
 EXAMPLE = Path(__file__).parent / "third_party" / "openset-example"
@@ -171,3 +173,17 @@ def test_plugin_for_another_hook_api_is_refused_and_the_rest_works(openset_there
     checked = openset_there("plugins", "check", "future")
     assert checked.returncode == 2
     assert reason in checked.stderr
+
+
+def test_plugin_that_names_no_hook_api_is_one_for_the_first(monkeypatch):
+    """It must not pass for one of today once the version has risen."""
+    spec = RepresentationLossSpec(name="old", summary="old", factory="old:build")
+    assert spec.api == 1
+    monkeypatch.setattr(specs, "HOOK_API", 2)
+    found = Registry()
+    assert found.parts == []
+    reasons = {item.entry_point: item.reason for item in found.broken}
+    assert reasons["softmax"] == (
+        "softmax was written for hook API 1, this openset has 2; "
+        "install a newer version of the plugin, or an older openset"
+    )

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import attrs
 
+from openset_core.deprecation import forbidden
 from openset_core.errors import OpensetError
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
@@ -117,7 +118,7 @@ class BoundCheck:
         """
         cause: BaseException
         try:
-            with settled():
+            with settled(), forbidden():
                 self.check.run(self.subject)
             return
         except unittest.SkipTest:
