@@ -782,6 +782,32 @@ class NoUnknownClass(Means):
         return np.full((len(table["embedding"]), 4), 0.25)
 
 
+class TorchMeans(nn.Module):
+    def __init__(self, means, sign=1.0):
+        super().__init__()
+        self.register_buffer("means", torch.from_numpy(means))
+        self.sign = sign
+
+    def forward(self, table):
+        return self.sign * torch.cdist(table["embedding"].double(), self.means).amin(dim=1)
+
+
+@breaks("torch-module-gives-the-same-scores", "scorer", "by score and by the torch module")
+class OtherScoresInTorch(Means):
+    def torch_module(self):
+        return TorchMeans(self.means, sign=-1.0)
+
+
+@breaks("torch-module-gives-the-same-scores", "scorer", "it mixes devices")
+class StateStaysBehind(Means):
+    def torch_module(self):
+        module = TorchMeans(self.means)
+        means = module.means
+        del module.means
+        module.means = means  # no buffer any more
+        return module
+
+
 # ---- sample generators
 
 

@@ -308,3 +308,36 @@ def probabilities_are_probabilities(subject: Subject) -> None:
         fail(f"they are {found.dtype} {list(found.shape)} for {CLASSES} classes")
     if found.min() < 0 or found.max() > 1 or not np.allclose(found.sum(axis=1), 1.0):
         fail(f"they lie in [{found.min():.3g}, {found.max():.3g}], sums {found.sum(axis=1)[:3]}")
+
+
+@SCORER_CHECKS
+def torch_module_gives_the_same_scores(subject: Subject) -> None:
+    """torch_module() is None, or a torch module that gives the scores of `score` for float32
+    arrays of any number of rows, as float64 [n]; what was fitted lies in its buffers, so that it
+    can be moved to another device."""
+    import torch
+    from torch import nn
+
+    from openset_core.testing import steps
+
+    scorer = fitted(subject)
+    module = scorer.torch_module()
+    if module is None:
+        not_applicable("it has no torch module, so that models with it cannot be exported")
+    if not isinstance(module, nn.Module):
+        fail(f"torch_module() returned a {type(module).__name__}")
+    module.eval()
+    for rows, unknown in ((1, False), (20, False), (20, True)):
+        table = features(rows, unknown=unknown, seed=6)
+        inputs = {name: torch.from_numpy(table[name]) for name in ("embedding", "logits")}
+        with torch.no_grad():
+            found = module(inputs)
+        if not isinstance(found, torch.Tensor) or found.dtype != torch.float64:
+            fail(f"it returned {steps.tensor_text(found)} for {rows} rows")
+        steps.expect_tensor(found, f"its scores of {rows} rows", (rows,))
+        _compare(scores_of(scorer, table), found.numpy(), "by score and by the torch module")
+
+    def forward(embedding: torch.Tensor, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"the scores": module({"embedding": embedding, "logits": logits})}
+
+    steps.on_another_device(module, forward, inputs["embedding"], inputs["logits"])
