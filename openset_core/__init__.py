@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         SampleGenerator,
     )
     from openset_core.data.images import DataRequest, ImageSet
+    from openset_core.estimator import OpenSetClassifier
     from openset_core.inference import load
     from openset_core.observers import Observer, RunEvent
     from openset_core.scorer import FeatureSource, FeatureTable, UnknownScorer
@@ -64,6 +65,7 @@ _LAZY = {
     "ImageSet": "data.images",
     "LossContext": "components",
     "Observer": "observers",
+    "OpenSetClassifier": "estimator",
     "OptimizerRecipe": "components",
     "Phase": "components",
     "RepresentationLoss": "components",
@@ -95,6 +97,7 @@ __all__ = [
     "NoOptions",
     "Observer",
     "ObserverSpec",
+    "OpenSetClassifier",
     "OpensetError",
     "OptimizerRecipe",
     "Phase",

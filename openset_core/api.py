@@ -158,7 +158,7 @@ def carry_out(experiment: Experiment, folder: Path, runtime: Runtime) -> Run:
     """Do whatever is missing of an experiment in a folder."""
     claimed = claim_folder(folder, experiment)
     # Scorers of earlier calls stay in the results, so the folder's own list counts.
-    whole = resolve(file=claimed.experiment)
+    whole = resolve(file=claimed.experiment, registry_=runtime.plugins)
     stages = Stages.begin(claimed, whole, runtime)
     try:
         results = stages.everything()

@@ -8,6 +8,7 @@ not ask for that plugin.
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import os
 import re
@@ -165,6 +166,12 @@ class Registry:
             for spec in announced:
                 _check_spec(spec, hook)
                 yield Part(spec=spec, distribution=distribution, version=version)
+
+    def extended(self, *parts: Part) -> Registry:
+        """These parts and some more, for one run in this process; this registry stays as it is."""
+        wider = copy.copy(self)
+        wider.parts = [*self.parts, *parts]
+        return wider
 
     # --- look-up ------------------------------------------------------------------------
 

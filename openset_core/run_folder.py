@@ -16,6 +16,7 @@ from openset_core.experiment import Experiment, resolve
 from openset_core.files import explained, write_text
 from openset_core.model import library_versions
 from openset_core.observers import Observer
+from openset_core.plugins import Registry
 from openset_core.thresholds import Thresholds
 
 
@@ -29,6 +30,8 @@ class Runtime:
         device: `"auto"`, or `"cpu"` to leave a GPU alone.
         devices: number of processes, one a device; more than one trains data-parallel.
         observers: told of what happens, beside those named as plugins.
+        plugins: where parts and data sets are looked up; the installed ones when None. Others live
+            in this process only, and so with one device.
         should_stop: asked between steps; raises to stop.
     """
 
@@ -37,6 +40,7 @@ class Runtime:
     device: str = attrs.field(default="auto", validator=attrs.validators.in_(("auto", "cpu")))
     devices: int = attrs.field(default=1, validator=attrs.validators.ge(1))
     observers: tuple[Observer, ...] = ()
+    plugins: Registry | None = None
     should_stop: Callable[[], None] = lambda: None
 
 

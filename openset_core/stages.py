@@ -136,7 +136,11 @@ class Stages:
 
         root = data_root(self.runtime.data_root)
         data = prepare_data(
-            self.experiment.protocol, self.experiment.trial, root, self.runtime.download
+            self.experiment.protocol,
+            self.experiment.trial,
+            root,
+            self.runtime.download,
+            self.runtime.plugins,
         )
         self._check_data(data.record(), ingredients["data"])
         device = torch.device(pick_device(self.runtime.device))

@@ -44,7 +44,11 @@ def train_here(
         torch.set_float32_matmul_precision("high")
     with accelerator.main_process_first():
         data = prepare_data(
-            experiment.protocol, experiment.trial, data_root(runtime.data_root), runtime.download
+            experiment.protocol,
+            experiment.trial,
+            data_root(runtime.data_root),
+            runtime.download,
+            runtime.plugins,
         )
     image = experiment.protocol.content.image
     options = experiment.training
