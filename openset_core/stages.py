@@ -130,7 +130,7 @@ class Stages:
     def _extract(self, ingredients: dict[str, Any]) -> int:
         import torch
 
-        from openset_core.data.loading import MemoryLoader
+        from openset_core.data.loading import Loader, make_loader
         from openset_core.data.preparation import prepare_data
         from openset_core.features import FeatureWriter, as_float
 
@@ -148,7 +148,7 @@ class Stages:
         model = model.to(memory_format=torch.channels_last)
 
         @torch.inference_mode()
-        def batches(loader: MemoryLoader) -> Iterator[dict[str, Any]]:
+        def batches(loader: Loader) -> Iterator[dict[str, Any]]:
             for images, labels, index in loader.in_order():
                 embedding, logits = model(images)
                 yield {
@@ -164,7 +164,7 @@ class Stages:
             for name, part in data.parts.items():
                 rows += len(part)
                 if not writer.has(name):
-                    loader = MemoryLoader(part, description.image, device, batch_size=256)
+                    loader = make_loader(part, description.image, device, batch_size=256)
                     writer.write_part(name, batches(loader))
         return rows
 

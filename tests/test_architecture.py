@@ -20,7 +20,9 @@ PROTOCOLS = Path(openset_protocols.__file__).parent
 
 PUBLIC_MODULES = (
     "openset_core.auxiliary_batchnorm",
+    "openset_core.data.folders",
     "openset_core.data.images",
+    "openset_core.data.reading",
     "openset_core.errors",
     "openset_core.files",
     "openset_core.observers",

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 import numpy as np
@@ -15,6 +15,9 @@ import numpy.typing as npt
 from openset_core import config
 from openset_core.errors import DataError
 from openset_core.plugins import Registry, registry
+
+if TYPE_CHECKING:
+    from openset_core.data.folders import ImageFiles
 
 ROOT_VARIABLE = "OPENSET_DATA"
 DEFAULT_ROOT = Path("data")
@@ -33,11 +36,39 @@ class DataRequest:
         part: one of the spec's `parts`.
         root: folder that holds data sets.
         download: whether missing data may be fetched.
+        size: side length in pixels that the images are wanted in; a set whose images differ in
+            size, or are large, comes in it; others may ignore it.
+        interpolation: `"nearest"`, `"bilinear"` or `"bicubic"`, for that.
+        lazily: whether a set of image files may come as `ImageFiles`, to be read when needed;
+            others may ignore it.
     """
 
     part: str
     root: Path
     download: bool = False
+    size: int | None = None
+    interpolation: str = "bilinear"
+    lazily: bool = False
+
+
+class Images(Protocol):
+    """Labelled images, wherever they are kept: what splits and loaders need of them."""
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """int64 [N]."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in label order."""
+
+    def __len__(self) -> int: ...
+
+    def fingerprint(self) -> str:
+        """Hash of pixels and labels."""
+
+    def gather(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Some images, uint8 [n, H, W, C]; threads may call it at the same time."""
 
 
 @attrs.frozen(kw_only=True)
@@ -65,6 +96,10 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def gather(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Some images, uint8 [n, H, W, C]."""
+        return self.images[rows]
+
     def fingerprint(self) -> str:
         """Hash of pixels and labels."""
         digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
@@ -84,6 +119,8 @@ def load_images(
     download: bool = False,
     plugins: Registry | None = None,
     options: Mapping[str, Any] | None = None,
+    size: int | None = None,
+    interpolation: str = "bilinear",
 ) -> ImageSet:
     """Load one part of a data set by name.
 
@@ -94,22 +131,54 @@ def load_images(
         download: whether missing data may be fetched.
         plugins: where data sets are looked up.
         options: the data set's own options.
+        size: side length the images are wanted in, see `DataRequest`.
+        interpolation: how they are resized.
 
     Raises:
         DataError: the data is missing or damaged.
         PluginError: no such data set.
     """
+    request = DataRequest(
+        part=part, root=root, download=download, size=size, interpolation=interpolation
+    )
+    found = request_images(name, request, plugins, options)
+    if not isinstance(found, ImageSet):
+        raise DataError(f"data set {name} must return an ImageSet, not {type(found).__name__}")
+    return found
+
+
+def request_images(
+    name: str,
+    request: DataRequest,
+    plugins: Registry | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> ImageSet | ImageFiles:
+    """Ask a data set for one part; image files only where the request takes them.
+
+    Args:
+        name: the data set.
+        request: what is asked for.
+        plugins: where data sets are looked up.
+        options: the data set's own options.
+
+    Raises:
+        DataError: the data is missing or damaged.
+        PluginError: no such data set.
+    """
+    from openset_core.data.folders import ImageFiles
+
     found = (plugins or registry()).find(name, ("dataset",))
-    if part not in found.spec.parts:
-        raise DataError(f"data set {name} has parts {', '.join(found.spec.parts)}, not {part!r}")
+    if request.part not in found.spec.parts:
+        raise DataError(
+            f"data set {name} has parts {', '.join(found.spec.parts)}, not {request.part!r}"
+        )
     factory = found.load()
-    chosen = config.structure(dict(options or {}), found.spec.config, name)
-    image_set = factory(chosen, DataRequest(part=part, root=root, download=download))
-    if not isinstance(image_set, ImageSet):
-        raise DataError(f"data set {name} must return an ImageSet, not {type(image_set).__name__}")
-    if not len(image_set):
-        raise DataError(f"data set {name} has no images in part {part!r}")
-    return image_set
+    images = factory(config.structure(dict(options or {}), found.spec.config, name), request)
+    if not isinstance(images, ImageSet | ImageFiles):
+        raise DataError(f"data set {name} must return an ImageSet, not {type(images).__name__}")
+    if not len(images):
+        raise DataError(f"data set {name} has no images in part {request.part!r}")
+    return images
 
 
 def is_present(
@@ -123,9 +192,28 @@ def is_present(
     Raises:
         PluginError: no such data set.
     """
+    return not missing_files(name, root, options, plugins)
+
+
+def missing_files(
+    name: str,
+    root: Path,
+    options: Mapping[str, Any] | None = None,
+    plugins: Registry | None = None,
+) -> list[Path]:
+    """The patterns of a data set's files, see `DatasetSpec.files`, that match nothing.
+
+    Raises:
+        PluginError: no such data set.
+    """
     spec = (plugins or registry()).find(name, ("dataset",)).spec
     chosen = config.unstructure(config.structure(dict(options or {}), spec.config, name))
-    return all(any(root.glob(pattern.format(**chosen))) for pattern in spec.files)
+    patterns = [root / pattern.format(**chosen) for pattern in spec.files]  # may be absolute
+    return [pattern for pattern in patterns if not _matches(pattern.absolute())]
+
+
+def _matches(pattern: Path) -> bool:
+    return any(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
 
 
 def missing_data(name: str, folder: Path, can_download: bool) -> DataError:

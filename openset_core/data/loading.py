@@ -1,29 +1,36 @@
-"""Batches from images held in memory, augmented on the training device.
+"""Batches of images, augmented on the training device.
 
-Small images live as uint8 on the device; a batch is gathered, augmented with a different
-draw for each sample and scaled in a few whole-batch operations. No worker processes.
+Images held in memory live as uint8 on the device; prepared ones are read and decoded some batches
+ahead in threads. A batch is gathered, augmented with a different draw for each sample and scaled
+in a few whole-batch operations. No worker processes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openset_core.data.ahead import read_ahead, workers
 from openset_core.data.augmentation import Augmentation
+from openset_core.data.images import ImageSet
 from openset_core.data.preparation import DataPart
 from openset_core.protocols import ImageOptions
 
+BATCHES_AHEAD = 2
+"""Batches that are decoded beyond one a thread; they bound the memory that streaming takes."""
 
-class MemoryLoader:
-    """One part of the data on the training device, cut into batches.
+
+class Loader:
+    """One part of the data, cut into batches; the same whatever the images are kept in.
 
     Args:
         part: images and rows.
         image: size and preprocessing.
-        device: where the images are kept.
+        device: where batches go.
         batch_size: images in a batch over all processes; batches differ in size by one at
             most, so that no tiny last batch upsets batch statistics.
         rank: this process's number.
@@ -39,13 +46,11 @@ class MemoryLoader:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        rows = torch.from_numpy(part.split.index)
-        pixels = torch.from_numpy(part.images.images)[rows].permute(0, 3, 1, 2)
-        self.images = resized(pixels, image).to(device)
+        self.device = device
         self.labels = torch.from_numpy(part.split.label).to(device)
-        self.index = rows
+        self.index = torch.from_numpy(part.split.index)
         self.rank, self.world_size = rank, world_size
-        self.batches = max(1, -(-len(rows) // batch_size))
+        self.batches = max(1, -(-len(self.index) // batch_size))
         self.scale = PixelScale(image, device)
 
     def __len__(self) -> int:
@@ -61,25 +66,100 @@ class MemoryLoader:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch of training batches, images float [B, C, H, W] and labels int64 [B]."""
         order = torch.randperm(self.samples, generator=generator)
-        for batch in order.tensor_split(self.batches):
+        batches = order.tensor_split(self.batches)
+        shares = [
+            torch.arange(len(batch)).tensor_split(self.world_size)[self.rank] for batch in batches
+        ]
+        mine = [batch[share] for batch, share in zip(batches, shares, strict=True)]
+        pixels = self.pixels(mine)
+        for batch, share, rows, images in zip(batches, shares, mine, pixels, strict=True):
             # Drawn for the whole batch on every process: shares differ in size, and generators
             # that have drawn differently would give the processes different next epochs.
             draws = augmentation.draw(len(batch), generator)
-            share = torch.arange(len(batch)).tensor_split(self.world_size)[self.rank]
-            mine = batch[share].to(self.labels.device)
-            images = augmentation.apply(self.images[mine], draws[:, share])
-            yield self.scale(images), self.labels[mine]
+            changed = augmentation.apply(images, draws[:, share])
+            yield self.scale(changed), self.labels[rows.to(self.device)]
 
     def in_order(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """All images once, in order: images, labels, and rows of the data set."""
-        rows = torch.arange(self.samples)
-        for batch in rows.tensor_split(self.batches):
-            start, stop = int(batch[0]), int(batch[-1]) + 1
-            yield (
-                self.scale(self.images[start:stop]),
-                self.labels[start:stop],
-                self.index[start:stop],
-            )
+        batches = torch.arange(self.samples).tensor_split(self.batches)
+        for rows, images in zip(batches, self.pixels(batches), strict=True):
+            start, stop = int(rows[0]), int(rows[-1]) + 1
+            yield self.scale(images), self.labels[start:stop], self.index[start:stop]
+
+    def pixels(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Pixels of each batch of positions, uint8 [b, C, H, W] on the device."""
+        raise NotImplementedError
+
+
+class MemoryLoader(Loader):
+    """A part whose images all live on the device; see `Loader`."""
+
+    def __init__(
+        self,
+        part: DataPart,
+        image: ImageOptions,
+        device: torch.device,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        super().__init__(part, image, device, batch_size, rank, world_size)
+        found = torch.from_numpy(part.images.gather(part.split.index))
+        self.images = resized(found.permute(0, 3, 1, 2), image).to(device)
+
+    def pixels(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Pixels of each batch of positions, uint8 [b, C, H, W] on the device."""
+        for rows in batches:
+            yield self.images[rows.to(self.device)]
+
+
+class StreamLoader(Loader):
+    """A part whose images are read and decoded batch by batch, some ahead; see `Loader`."""
+
+    def __init__(
+        self,
+        part: DataPart,
+        image: ImageOptions,
+        device: torch.device,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        super().__init__(part, image, device, batch_size, rank, world_size)
+        self.source, self.image = part.images, image
+        self.rows = np.asarray(part.split.index)
+
+    def pixels(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Pixels of each batch of positions, uint8 [b, C, H, W] on the device."""
+        for pixels in read_ahead(self._decoded, batches, workers() + BATCHES_AHEAD):
+            yield pixels.to(self.device, non_blocking=True)
+
+    def _decoded(self, rows: Tensor) -> Tensor:
+        found = torch.from_numpy(self.source.gather(self.rows[rows.numpy()]))
+        pixels = resized(found.permute(0, 3, 1, 2), self.image)
+        return pixels.pin_memory() if self.device.type == "cuda" else pixels
+
+
+def make_loader(
+    part: DataPart,
+    image: ImageOptions,
+    device: torch.device,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Loader:
+    """The loader that suits a part: images in memory, or prepared ones streamed; see `Loader`.
+
+    Args:
+        part: images and rows.
+        image: size and preprocessing.
+        device: where batches go.
+        batch_size: images in a batch over all processes.
+        rank: this process's number.
+        world_size: number of processes.
+    """
+    kind = MemoryLoader if isinstance(part.images, ImageSet) else StreamLoader
+    return kind(part, image, device, batch_size, rank, world_size)
 
 
 class PixelScale:

@@ -11,10 +11,11 @@ import numpy as np
 
 from openset_core.data import splits
 from openset_core.data.classes import Classes, sample_rows, selected
-from openset_core.data.images import ImageSet, load_images
+from openset_core.data.images import Images
+from openset_core.data.prepared import open_images
 from openset_core.errors import ProtocolError
 from openset_core.plugins import Registry
-from openset_core.protocols import Protocol, UnknownPart, is_same_set
+from openset_core.protocols import ImageOptions, Protocol, UnknownPart, is_same_set
 
 UNKNOWN_PREFIX = "unknown/"
 LATER_PREFIX = "later/"
@@ -24,7 +25,7 @@ LATER_PREFIX = "later/"
 class DataPart:
     """One part: a data set's images and the rows that belong to the part."""
 
-    images: ImageSet = attrs.field(repr=False)
+    images: Images = attrs.field(repr=False)
     split: splits.Split
 
     def __len__(self) -> int:
@@ -73,8 +74,8 @@ def prepare_data(
         ProtocolError: a class that does not exist, or an empty part.
     """
     protocol.check_trial(trial)
-    loader = _Loader(root, download, plugins, {})
     content = protocol.content
+    loader = _Loader(root, download, plugins, content.image, {})
     train_set, train_rows, test_set, test_rows = loader.known_sides(protocol)
     known = content.known.in_trial(trial, train_set.classes, f"{protocol.name}.known")
     all_train = _restricted(train_set, train_rows, known, relabel=True)
@@ -119,13 +120,21 @@ class _Loader:
     root: Path
     download: bool
     plugins: Registry | None
-    cache: dict[tuple[str, str, str], ImageSet]
+    image: ImageOptions
+    cache: dict[tuple[str, str, str], Images]
 
-    def load(self, name: str, part: str, options: dict[str, Any] | None = None) -> ImageSet:
+    def load(self, name: str, part: str, options: dict[str, Any] | None = None) -> Images:
         key = (name, part, repr(sorted((options or {}).items())))
         if key not in self.cache:
-            self.cache[key] = load_images(
-                name, part, self.root, self.download, self.plugins, options
+            self.cache[key] = open_images(
+                name,
+                part,
+                self.root,
+                self.image.size,
+                self.image.interpolation,
+                self.download,
+                self.plugins,
+                options,
             )
         return self.cache[key]
 
@@ -138,7 +147,7 @@ class _Loader:
 
     def known_sides(
         self, protocol: Protocol
-    ) -> tuple[ImageSet, splits.Indices, ImageSet, splits.Indices]:
+    ) -> tuple[Images, splits.Indices, Images, splits.Indices]:
         """Training set with its rows, test set with its rows."""
         known = protocol.content.known
         if self.test_part(known.dataset) == "test":
@@ -159,7 +168,7 @@ class _Loader:
 
 
 def _restricted(
-    image_set: ImageSet, rows: splits.Indices, classes: tuple[int, ...], relabel: bool
+    image_set: Images, rows: splits.Indices, classes: tuple[int, ...], relabel: bool
 ) -> splits.Split:
     chosen = (splits.known_rows if relabel else splits.class_rows)(image_set.labels[rows], classes)
     return splits.Split(index=rows[chosen.index], label=chosen.label)
@@ -171,7 +180,7 @@ def _unknown_part(
     protocol: Protocol,
     trial: int,
     known: Classes,
-    known_test: tuple[ImageSet, splits.Indices, DataPart],
+    known_test: tuple[Images, splits.Indices, DataPart],
     name: str,
 ) -> DataPart:
     test_set, test_rows, known_part = known_test

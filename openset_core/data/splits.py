@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from openset_core.data.images import ImageSet
+from openset_core.data.images import Images
 from openset_core.errors import ProtocolError
 
 Indices = npt.NDArray[np.int64]
@@ -37,7 +37,7 @@ class Split:
         return digest.hexdigest()[:16]
 
 
-def check_classes(classes: tuple[int, ...], image_set: ImageSet, where: str) -> None:
+def check_classes(classes: tuple[int, ...], image_set: Images, where: str) -> None:
     """Raise `ProtocolError` for a class that the data set does not have."""
     bad = [number for number in classes if not 0 <= number < len(image_set.classes)]
     if bad:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from openset_core.auxiliary_batchnorm import AuxiliaryBatchNorm
 from openset_core.components import Batch, OpenSetModel, Phase, Terms
 from openset_core.data.augmentation import Augmentation
-from openset_core.data.loading import MemoryLoader
+from openset_core.data.loading import Loader
 from openset_core.errors import TrainingError
 from openset_core.observers import (
     EpochDone,
@@ -129,8 +129,8 @@ class Trainer:
     def __init__(
         self,
         model: OpenSetModel,
-        loader: MemoryLoader,
-        validation: MemoryLoader,
+        loader: Loader,
+        validation: Loader,
         options: TrainingOptions,
         *,
         seed: int,

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from openset_core.data.images import data_root
-from openset_core.data.loading import MemoryLoader
+from openset_core.data.loading import make_loader
 from openset_core.data.preparation import ExperimentData, prepare_data
 from openset_core.errors import CompositionError, DataError
 from openset_core.experiment import Experiment
@@ -54,7 +54,7 @@ def train_here(
     options = experiment.training
     _check_batches(len(data.parts["train"]), options, accelerator.num_processes)
     loader, validation = (
-        MemoryLoader(
+        make_loader(
             data.parts[name],
             image,
             device,

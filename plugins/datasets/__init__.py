@@ -1,10 +1,73 @@
-"""Data sets: the embedded `digits`, and what torchvision knows."""
+"""Data sets: the embedded `digits`, what torchvision knows, folders of images, made noise."""
 
 from __future__ import annotations
 
-from openset_core import DatasetSpec, hookimpl
+from attrs import frozen
+from attrs.validators import ge, min_len
+
+from openset_core import DatasetSpec, hookimpl, option
 
 _DIGITS = tuple(str(digit) for digit in range(10))
+_HERE = "openset_plugins.datasets"
+_IDX = ("raw/train-images-idx3-ubyte*", "raw/t10k-images-idx3-ubyte*")
+_CIFAR10 = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+
+
+@frozen(kw_only=True)
+class OmniglotOptions:
+    """Options of the data set `omniglot`."""
+
+    invert: bool = option(False, "white characters on black, as in MNIST, instead of the reverse")
+
+
+@frozen(kw_only=True)
+class DomainNetOptions:
+    """Options of the data set `domainnet`."""
+
+    domain: str = option(
+        "real",
+        "the images' style",
+        choices=("clipart", "infograph", "painting", "quickdraw", "real", "sketch"),
+    )
+
+
+@frozen(kw_only=True)
+class SSBOptions:
+    """Options of the data set `ssb`."""
+
+    folder: str = option(
+        "ssb",
+        "folder below the data root, with train, test, easy and hard",
+        validator=min_len(1),
+    )
+
+
+@frozen(kw_only=True)
+class ImageFolderOptions:
+    """Options of the data set `image-folder`."""
+
+    path: str = option(
+        "images", "folder of class folders, below the data root or absolute", validator=min_len(1)
+    )
+
+
+@frozen(kw_only=True)
+class NoiseOptions:
+    """Options of the made sets `noise` and `mnist-noise`."""
+
+    samples: int = option(10_000, "number of images", validator=ge(1))
+    seed: int = option(0, "of the noise", validator=ge(0))
 
 
 @hookimpl
@@ -14,7 +77,7 @@ def openset_datasets() -> list[DatasetSpec]:
         DatasetSpec(
             name="digits",
             summary="1,797 handwritten digits of 8x8 pixels, inside scikit-learn",
-            factory="openset_plugins.datasets.digits:load_digits",
+            factory=f"{_HERE}.digits:load_digits",
             parts=("all",),
             classes=_DIGITS,
             reference="Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 1998",
@@ -22,9 +85,147 @@ def openset_datasets() -> list[DatasetSpec]:
         DatasetSpec(
             name="mnist",
             summary="70,000 handwritten digits of 28x28 pixels",
-            factory="openset_plugins.datasets.torchvision_sets:load_mnist",
+            factory=f"{_HERE}.torchvision_sets:load_mnist",
             classes=_DIGITS,
-            files=("MNIST/raw/train-images-idx3-ubyte*", "MNIST/raw/t10k-images-idx3-ubyte*"),
+            files=tuple(f"MNIST/{name}" for name in _IDX),
             reference="LeCun, Cortes and Burges, The MNIST database of handwritten digits",
+        ),
+        DatasetSpec(
+            name="fashion-mnist",
+            summary="70,000 articles of clothing of 28x28 pixels, 10 classes",
+            factory=f"{_HERE}.torchvision_sets:load_fashion_mnist",
+            files=tuple(f"FashionMNIST/{name}" for name in _IDX),
+            reference="Xiao, Rasul and Vollgraf, Fashion-MNIST, 2017",
+        ),
+        DatasetSpec(
+            name="kmnist",
+            summary="70,000 handwritten Japanese characters of 28x28 pixels, 10 classes",
+            factory=f"{_HERE}.torchvision_sets:load_kmnist",
+            files=tuple(f"KMNIST/{name}" for name in _IDX),
+            reference="Clanuwat et al., Deep Learning for Classical Japanese Literature, 2018",
+        ),
+        DatasetSpec(
+            name="svhn",
+            summary="99,289 house numbers of 32x32 pixels, cut from street photographs",
+            factory=f"{_HERE}.torchvision_sets:load_svhn",
+            classes=_DIGITS,
+            files=("train_32x32.mat", "test_32x32.mat"),
+            reference="Netzer et al., Reading Digits in Natural Images, 2011",
+        ),
+        DatasetSpec(
+            name="cifar10",
+            summary="60,000 photographs of 32x32 pixels, 10 classes",
+            factory=f"{_HERE}.cifar:load_cifar10",
+            classes=_CIFAR10,
+            files=("cifar-10-batches-py/data_batch_1", "cifar-10-batches-py/test_batch"),
+            reference="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+        ),
+        DatasetSpec(
+            name="cifar100",
+            summary="60,000 photographs of 32x32 pixels, 100 classes",
+            factory=f"{_HERE}.cifar:load_cifar100",
+            files=("cifar-100-python/train", "cifar-100-python/test"),
+            reference="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+        ),
+        DatasetSpec(
+            name="omniglot",
+            summary="32,460 handwritten characters of 50 alphabets; other ones in the test part",
+            factory=f"{_HERE}.folder_sets:load_omniglot",
+            config=OmniglotOptions,
+            files=("omniglot-py/images_background", "omniglot-py/images_evaluation"),
+            reference="Lake, Salakhutdinov and Tenenbaum, Human-level concept learning, 2015",
+        ),
+        DatasetSpec(
+            name="imagenet",
+            summary="1.3 million photographs, 1,000 classes, in class folders train/ and val/",
+            factory=f"{_HERE}.folder_sets:load_imagenet",
+            files=("imagenet/train/*", "imagenet/val/*"),
+            reference="Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, 2015",
+        ),
+        DatasetSpec(
+            name="imagenet-o",
+            summary="2,000 photographs of classes that ImageNet-1K lacks",
+            factory=f"{_HERE}.folder_sets:load_imagenet_o",
+            parts=("all",),
+            files=("imagenet-o/*",),
+            reference="Hendrycks et al., Natural Adversarial Examples, 2021",
+        ),
+        DatasetSpec(
+            name="tiny-imagenet",
+            summary="110,000 photographs of 64x64 pixels, 200 classes, as downloaded",
+            factory=f"{_HERE}.folder_sets:load_tiny_imagenet",
+            files=("tiny-imagenet-200/train/*", "tiny-imagenet-200/val/*"),
+            reference="Le and Yang, Tiny ImageNet Visual Recognition Challenge, 2015",
+        ),
+        *(
+            DatasetSpec(
+                name=name,
+                summary=f"10,000 photographs of {what}, {how} to 32x32 pixels",
+                factory=f"{_HERE}.folder_sets:load_{name.replace('-', '_')}",
+                parts=("all",),
+                files=(f"{folder}/*",),
+                reference="Liang, Li and Srikant, ODIN, 2018",
+            )
+            for name, folder, what, how in (
+                ("imagenet-crop", "Imagenet", "TinyImageNet", "cropped"),
+                ("imagenet-resize", "Imagenet_resize", "TinyImageNet", "resized"),
+                ("lsun-crop", "LSUN", "LSUN", "cropped"),
+                ("lsun-resize", "LSUN_resize", "LSUN", "resized"),
+            )
+        ),
+        DatasetSpec(
+            name="domainnet",
+            summary="pictures of 345 classes in six styles; option domain",
+            factory=f"{_HERE}.folder_sets:load_domainnet",
+            config=DomainNetOptions,
+            files=(
+                "domainnet/{domain}/*",
+                "domainnet/{domain}_train.txt",
+                "domainnet/{domain}_test.txt",
+            ),
+            reference="Peng et al., Moment Matching for Multi-Source Domain Adaptation, 2019",
+        ),
+        DatasetSpec(
+            name="air300",
+            summary="320,000 pictures of aircraft, 300 classes, in class folders train/ and test/",
+            factory=f"{_HERE}.folder_sets:load_air300",
+            files=("air300/train/*", "air300/test/*"),
+            reference="Chen et al., Learning Open Set Network with Discriminative Reciprocal "
+            "Points, 2020",
+        ),
+        DatasetSpec(
+            name="ssb",
+            summary="fine-grained classes of your own: train/, test/, unknown in easy/ and hard/",
+            factory=f"{_HERE}.folder_sets:load_ssb",
+            config=SSBOptions,
+            parts=("train", "test", "easy", "hard"),
+            files=("{folder}/train/*", "{folder}/test/*"),
+            reference="Vaze et al., Open-Set Recognition: a Good Closed-Set Classifier is All You "
+            "Need?, 2022 (the benchmark's shape)",
+        ),
+        DatasetSpec(
+            name="image-folder",
+            summary="images of your own, a folder for each class",
+            factory=f"{_HERE}.folder_sets:load_image_folder",
+            config=ImageFolderOptions,
+            parts=("all",),
+            files=("{path}/*",),
+        ),
+        DatasetSpec(
+            name="noise",
+            summary="made: every pixel uniform noise",
+            factory=f"{_HERE}.noise:load_noise",
+            config=NoiseOptions,
+            parts=("all",),
+            reference="M2IOSR, Sec. 5.4",
+        ),
+        DatasetSpec(
+            name="mnist-noise",
+            summary="made: MNIST's test images under uniform noise",
+            factory=f"{_HERE}.noise:load_mnist_noise",
+            config=NoiseOptions,
+            parts=("all",),
+            files=("MNIST/raw/t10k-images-idx3-ubyte*",),
+            reference="M2IOSR, Sec. 5.4",
         ),
     ]

@@ -1,0 +1,205 @@
+"""Image files on disk as one image set: read side by side, brought to one size."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from openset_core.data.ahead import read_ahead, workers
+from openset_core.data.images import DataRequest, ImageSet
+from openset_core.data.reading import image_files, read_image
+from openset_core.errors import DataError
+
+Pixels = npt.NDArray[np.uint8]
+NAMED = 5
+"""Unreadable files that an error names."""
+
+
+def class_folders(folder: Path) -> dict[str, list[Path]]:
+    """Image files by class: a folder for each class, sorted by name; files below count too.
+
+    Raises:
+        DataError: no such folder, or no class folders in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder")
+    found = {
+        place.name: list(image_files(place))
+        for place in sorted(folder.iterdir())
+        if place.is_dir() and not place.name.startswith(".")
+    }
+    found = {name: files for name, files in found.items() if files}
+    if not found:
+        raise DataError(f"{folder} holds no class folders with images")
+    return found
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ImageFiles:
+    """Labelled image files that are read when they are asked for.
+
+    The shorter side of an image is resized to the wanted size and the middle is cut out, as is
+    usual where images differ in size.
+
+    Attributes:
+        files: image files, N of them.
+        labels: int64 [N].
+        classes: class names in label order.
+        size: side length that images are brought to; None keeps the files' own.
+        interpolation: how they are resized.
+        change: applied to each image's pixels, uint8 [H, W, C], last.
+    """
+
+    files: tuple[Path, ...] = attrs.field(repr=False)
+    labels: npt.NDArray[np.int64] = attrs.field(repr=False)
+    classes: tuple[str, ...]
+    size: int | None = None
+    interpolation: str = "bilinear"
+    change: Callable[[Pixels], Pixels] | None = None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def fingerprint(self) -> str:
+        """Hash of names, lengths and labels of the files; their pixels are not looked at."""
+        digest = hashlib.sha256(repr((self.classes, self.change is not None)).encode())
+        for file in self.files:
+            length = file.stat().st_size if file.exists() else -1
+            digest.update(f"{file.parent.name}/{file.name} {length}\n".encode())
+        digest.update(np.ascontiguousarray(self.labels).data)
+        return digest.hexdigest()[:16]
+
+    def read(self, row: int) -> Pixels:
+        """One image, uint8 [H, W, C] with C = 1 or 3.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        pixels = read_image(self.files[row])
+        if self.size is not None:
+            pixels = fitted(pixels, self.size, self.interpolation)
+        return pixels if self.change is None else self.change(pixels)
+
+    def try_read(self, row: int) -> Pixels | DataError:
+        """One image, or the error that names its file."""
+        try:
+            return self.read(row)
+        except DataError as error:
+            return error
+
+
+def read_images(
+    files: Sequence[Path],
+    labels: Sequence[int],
+    classes: Sequence[str],
+    request: DataRequest,
+    default_size: int | None = None,
+    change: Callable[[Pixels], Pixels] | None = None,
+) -> ImageSet | ImageFiles:
+    """Image files as one set, see `ImageFiles`; read at once, unless the request says otherwise.
+
+    Grey images become RGB where others are in colour.
+
+    Args:
+        files: image files.
+        labels: the class of each.
+        classes: class names in label order.
+        request: says which size is wanted.
+        default_size: size where the request names none; None keeps the files' size, which must
+            then be the same for all.
+        change: applied to each image's pixels last, for example to invert them.
+
+    Raises:
+        DataError: files that cannot be read, by name; or sizes that differ where none is wanted.
+    """
+    source = ImageFiles(
+        files=tuple(files),
+        labels=np.asarray(labels, dtype=np.int64),
+        classes=tuple(classes),
+        size=request.size or default_size,
+        interpolation=request.interpolation,
+        change=change,
+    )
+    return source if request.lazily else in_memory(source)
+
+
+def in_memory(source: ImageSet | ImageFiles) -> ImageSet:
+    """All images of a source, read at once.
+
+    Raises:
+        DataError: files that cannot be read, by name; or sizes that differ where none is wanted.
+    """
+    if isinstance(source, ImageSet):
+        return source
+    found = list(read_ahead(source.try_read, range(len(source)), 8 * workers()))
+    bad = [item for item in found if isinstance(item, DataError)]
+    if bad:
+        named = "; ".join(str(item) for item in bad[:NAMED])
+        rest = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        raise DataError(f"{len(bad)} of {len(found)} images cannot be used: {named}{rest}")
+    arrays = [item for item in found if isinstance(item, np.ndarray)]
+    channels = max(array.shape[2] for array in arrays)
+    arrays = [
+        np.repeat(array, channels, axis=2) if array.shape[2] != channels else array
+        for array in arrays
+    ]
+    shapes = {array.shape for array in arrays}
+    if len(shapes) > 1:
+        raise DataError(
+            f"the images of {source.files[0].parent} differ in size; say which size is wanted"
+        )
+    return ImageSet(images=np.stack(arrays), labels=source.labels, classes=source.classes)
+
+
+def fitted(pixels: Pixels, size: int, interpolation: str) -> Pixels:
+    """One image with its shorter side resized to `size`, and the middle of it cut out.
+
+    Args:
+        pixels: uint8 [H, W, C].
+        size: side length of the result.
+        interpolation: `"nearest"`, `"bilinear"` or `"bicubic"`.
+
+    Returns:
+        uint8 [size, size, C].
+    """
+    from PIL import Image
+
+    height, width = pixels.shape[:2]
+    if min(height, width) != size:
+        scale = size / min(height, width)
+        height, width = (max(size, round(side * scale)) for side in (height, width))
+        plain = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+        method = Image.Resampling[interpolation.upper()]
+        pixels = np.asarray(Image.fromarray(plain).resize((width, height), method))
+        pixels = pixels.reshape(height, width, -1)
+    top, left = (height - size) // 2, (width - size) // 2
+    return np.ascontiguousarray(pixels[top : top + size, left : left + size])
+
+
+def read_class_folders(
+    folder: Path, request: DataRequest, classes: Sequence[str] | None = None
+) -> ImageSet | ImageFiles:
+    """Folders of classes as one set.
+
+    Args:
+        folder: holds a folder for each class.
+        request: says which size is wanted.
+        classes: class names in label order; the sorted folder names when None.
+
+    Raises:
+        DataError: no class folders, a folder that is none of `classes`, or unreadable files.
+    """
+    found = class_folders(folder)
+    names = tuple(classes or found)
+    strange = sorted(set(found) - set(names))
+    if strange:
+        raise DataError(f"{folder} holds {strange[0]!r}, which is none of the set's classes")
+    numbers = {name: number for number, name in enumerate(names)}
+    files = [file for members in found.values() for file in members]
+    labels = [numbers[name] for name, members in found.items() for _file in members]
+    return read_images(files, labels, names, request)

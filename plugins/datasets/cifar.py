@@ -1,0 +1,138 @@
+"""CIFAR-10 and CIFAR-100 from their pickled batches, read without running code from them.
+
+torchvision unpickles these files after comparing their hash. Here whatever a file asks for is
+refused except what an array needs, so that other orders or extracts of the data load as well.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openset_core import DataRequest, ImageSet, NoOptions
+from openset_core.data.images import missing_data
+from openset_core.errors import DataError
+from openset_plugins.datasets.torchvision_sets import fetch
+
+
+def _from_buffer(buffer: Any, dtype: Any, shape: tuple[int, ...], order: Any) -> Any:
+    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
+
+
+_HARMLESS: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+    ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
+    # Bytes of an array that Python 3 wrote by an early protocol.
+    ("_codecs", "encode"): lambda text, encoding: text.encode(encoding),
+}
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Reads containers, numbers, texts and arrays; anything else is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What a pickle may name."""
+        if (module, name) not in _HARMLESS:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return _HARMLESS[module, name]
+
+
+def read_batch(path: Path, name: str) -> dict[str, Any]:
+    """A pickled batch as a dictionary.
+
+    Raises:
+        DataError: damaged, or it asks for more than arrays.
+    """
+    try:
+        values = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+    # A damaged pickle raises whatever its bytes happen to mean.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise DataError(
+            f"data set {name}: {path} is damaged or no data ({reason}); delete its folder and "
+            "fetch it again with --download"
+        ) from error
+    if not isinstance(values, dict):
+        raise DataError(f"data set {name}: {path} holds no table of images and labels")
+    return values
+
+
+def _images(values: dict[str, Any], path: Path, name: str, labels: str) -> tuple[Any, Any]:
+    pixels, numbers = np.asarray(values.get("data")), np.asarray(values.get(labels))
+    if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != 3 * 32 * 32:
+        raise DataError(f"data set {name}: {path} holds no images of 32x32 pixels")
+    if numbers.shape != pixels.shape[:1] or numbers.dtype.kind not in "iu":
+        raise DataError(f"data set {name}: {path} holds {len(pixels)} images, but not their labels")
+    return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), numbers.astype(np.int64)
+
+
+def _load(
+    name: str,
+    request: DataRequest,
+    folder: Path,
+    files: list[str],
+    meta: tuple[str, str],
+    labels: str,
+    cls: str,
+) -> ImageSet:
+    from torchvision import datasets
+
+    if not all((folder / file).exists() for file in (*files, meta[0])):
+        torchvisions = getattr(datasets, cls)
+        fetch(
+            name,
+            request,
+            folder,
+            url=torchvisions.url,
+            filename=torchvisions.filename,
+            md5=torchvisions.tgz_md5,
+        )
+    missing = [file for file in (*files, meta[0]) if not (folder / file).exists()]
+    if missing:
+        raise missing_data(f"{name} ({', '.join(missing)})", folder, can_download=True)
+    batches = [
+        _images(read_batch(folder / file, name), folder / file, name, labels) for file in files
+    ]
+    names = read_batch(folder / meta[0], name).get(meta[1])
+    if not isinstance(names, list) or not all(isinstance(item, str) for item in names):
+        raise DataError(f"data set {name}: {folder / meta[0]} holds no class names")
+    return ImageSet(
+        images=np.ascontiguousarray(np.concatenate([images for images, _labels in batches])),
+        labels=np.concatenate([numbers for _images, numbers in batches]),
+        classes=tuple(names),
+    )
+
+
+def load_cifar10(_config: NoOptions, request: DataRequest) -> ImageSet:
+    """CIFAR-10's training or test part, from `<root>/cifar-10-batches-py`."""
+    training = [f"data_batch_{number}" for number in range(1, 6)]
+    return _load(
+        "cifar10",
+        request,
+        request.root / "cifar-10-batches-py",
+        training if request.part == "train" else ["test_batch"],
+        ("batches.meta", "label_names"),
+        "labels",
+        "CIFAR10",
+    )
+
+
+def load_cifar100(_config: NoOptions, request: DataRequest) -> ImageSet:
+    """CIFAR-100's training or test part with its 100 fine classes, from `cifar-100-python`."""
+    return _load(
+        "cifar100",
+        request,
+        request.root / "cifar-100-python",
+        [request.part],
+        ("meta", "fine_label_names"),
+        "fine_labels",
+        "CIFAR100",
+    )

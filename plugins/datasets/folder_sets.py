@@ -1,0 +1,186 @@
+"""Data sets that come as folders of image files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openset_core import DataRequest, ImageSet, NoOptions
+from openset_core.data.folders import ImageFiles, class_folders, read_class_folders, read_images
+from openset_core.data.images import missing_data
+from openset_core.data.reading import image_files
+from openset_core.errors import DataError
+from openset_plugins.datasets import (
+    DomainNetOptions,
+    ImageFolderOptions,
+    OmniglotOptions,
+    SSBOptions,
+)
+from openset_plugins.datasets.torchvision_sets import fetch
+
+
+def _present(name: str, folder: Path) -> Path:
+    if not folder.is_dir():
+        raise missing_data(name, folder, can_download=False)
+    return folder
+
+
+# --- one folder a class -----------------------------------------------------------------------
+
+
+def load_imagenet(_config: NoOptions, request: DataRequest) -> ImageSet | ImageFiles:
+    """ImageNet-1K from `<root>/imagenet/{train,val}/<wnid>/`, the labels in the wnids' order."""
+    side = "train" if request.part == "train" else "val"
+    return read_class_folders(_present("imagenet", request.root / "imagenet" / side), request)
+
+
+def load_imagenet_o(_config: NoOptions, request: DataRequest) -> ImageSet | ImageFiles:
+    """ImageNet-O from `<root>/imagenet-o/<wnid>/`."""
+    return read_class_folders(_present("imagenet-o", request.root / "imagenet-o"), request)
+
+
+def load_air300(_config: NoOptions, request: DataRequest) -> ImageSet | ImageFiles:
+    """Air-300 from `<root>/air300/{train,test}/<class>/`."""
+    return read_class_folders(_present("air300", request.root / "air300" / request.part), request)
+
+
+def load_ssb(config: SSBOptions, request: DataRequest) -> ImageSet | ImageFiles:
+    """Fine-grained classes of one's own from `<root>/<folder>/{train,test,easy,hard}/<class>/`.
+
+    `easy` and `hard` hold unknown classes by how little or much they share with a known one.
+    """
+    place = _present("ssb", request.root / config.folder / request.part)
+    if request.part != "test":
+        return read_class_folders(place, request)
+    known = tuple(class_folders(_present("ssb", request.root / config.folder / "train")))
+    return read_class_folders(place, request, known)
+
+
+def load_image_folder(config: ImageFolderOptions, request: DataRequest) -> ImageSet | ImageFiles:
+    """Folders of classes, from `<path>/<class>/`; `path` is below the root, or absolute."""
+    return read_class_folders(_present("image-folder", request.root / config.path), request)
+
+
+# --- TinyImageNet -----------------------------------------------------------------------------
+
+
+def load_tiny_imagenet(_config: NoOptions, request: DataRequest) -> ImageSet | ImageFiles:
+    """TinyImageNet from `<root>/tiny-imagenet-200` as it was downloaded.
+
+    The validation images lie in one folder there, their classes in `val_annotations.txt`;
+    a `val` already sorted into class folders is read as well. It serves as the test part.
+    """
+    folder = _present("tiny-imagenet", request.root / "tiny-imagenet-200")
+    training = class_folders(folder / "train")
+    names = tuple(training)  # sorted: the published class numbers count in this order
+    numbers = {name: number for number, name in enumerate(names)}
+    if request.part == "train":
+        files = [file for members in training.values() for file in members]
+        labels = [numbers[name] for name, members in training.items() for _file in members]
+        return read_images(files, labels, names, request)
+    annotations = folder / "val" / "val_annotations.txt"
+    if not (folder / "val" / "images").is_dir():
+        return read_class_folders(folder / "val", request, names)
+    try:
+        lines = [line.split("\t") for line in annotations.read_text("utf-8").splitlines() if line]
+    except OSError as error:
+        raise DataError(
+            f"data set tiny-imagenet: {annotations} cannot be read ({error.strerror}); it says "
+            "which class each validation image has"
+        ) from error
+    strange = [line for line in lines if len(line) < 2 or line[1] not in numbers]
+    if strange:
+        raise DataError(
+            f"data set tiny-imagenet: {annotations} names no training class in "
+            f"{' '.join(strange[0])!r}"
+        )
+    files = [folder / "val" / "images" / line[0] for line in lines]
+    return read_images(files, [numbers[line[1]] for line in lines], names, request)
+
+
+# --- flat folders -----------------------------------------------------------------------------
+
+
+def _flat(name: str, folder: str) -> Callable[[Any, DataRequest], ImageSet | ImageFiles]:
+    def load(_config: NoOptions, request: DataRequest) -> ImageSet | ImageFiles:
+        place = _present(name, request.root / folder)
+        files = list(image_files(place))
+        if not files:
+            raise DataError(f"data set {name}: {place} holds no images")
+        return read_images(files, [0] * len(files), (name,), request, default_size=32)
+
+    load.__doc__ = f"All images below `<root>/{folder}`, one class."
+    return load
+
+
+load_imagenet_crop = _flat("imagenet-crop", "Imagenet")
+load_imagenet_resize = _flat("imagenet-resize", "Imagenet_resize")
+load_lsun_crop = _flat("lsun-crop", "LSUN")
+load_lsun_resize = _flat("lsun-resize", "LSUN_resize")
+
+
+# --- DomainNet --------------------------------------------------------------------------------
+
+
+def load_domainnet(config: DomainNetOptions, request: DataRequest) -> ImageSet | ImageFiles:
+    """A domain of DomainNet, by its published lists `<root>/domainnet/<domain>_{train,test}.txt`.
+
+    Each line names a file below `<root>/domainnet` and its class number.
+    """
+    root = request.root / "domainnet"
+    listing = root / f"{config.domain}_{request.part}.txt"
+    if not listing.exists():
+        raise missing_data(f"domainnet ({listing.name})", root, can_download=False)
+    files, labels, names = [], [], {}
+    for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
+        path, _space, label = line.strip().rpartition(" ")
+        if not path:
+            continue
+        if not label.isdigit():
+            raise DataError(f"{listing}, line {number}: {line!r} is not a path and a class number")
+        files.append(root / path)
+        labels.append(int(label))
+        names[int(label)] = Path(path).parent.name
+    if not files:
+        raise DataError(f"{listing} lists no images")
+    classes = [names.get(number, f"class {number}") for number in range(max(names) + 1)]
+    return read_images(files, labels, classes, request)
+
+
+# --- Omniglot ---------------------------------------------------------------------------------
+
+_OMNIGLOT = {"train": "images_background", "test": "images_evaluation"}
+
+
+def load_omniglot(config: OmniglotOptions, request: DataRequest) -> ImageSet | ImageFiles:
+    """Omniglot's characters from `<root>/omniglot-py/images_{background,evaluation}`.
+
+    Training part: the background alphabets; test part: the evaluation alphabets, other classes.
+    """
+    from torchvision.datasets import Omniglot
+
+    name = _OMNIGLOT[request.part]
+    place = request.root / "omniglot-py" / name
+    if not place.is_dir():
+        fetch(
+            "omniglot",
+            request,
+            place,
+            url=f"{Omniglot.download_url_prefix}/{name}.zip",
+            filename=f"{name}.zip",
+            md5=Omniglot.zips_md5[name],
+            extract_root=str(place.parent),
+        )
+    characters: dict[str, list[Path]] = {}
+    for file in image_files(place):
+        alphabet, character = file.relative_to(place).parts[:2]
+        characters.setdefault(f"{alphabet}/{character}", []).append(file)
+    if not characters:
+        raise DataError(f"data set omniglot: {place} holds no images")
+    files = [file for members in characters.values() for file in members]
+    labels = [number for number, members in enumerate(characters.values()) for _file in members]
+    change = np.invert if config.invert else None
+    return read_images(files, labels, tuple(characters), request, change=change)
