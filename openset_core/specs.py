@@ -162,12 +162,22 @@ class DatasetSpec(ComponentSpec):
         classes: class names in label order; empty where only the data knows them.
         files: patterns below the data root, each of which must match something when the set
             is there; `{option}` stands for an option's value. Empty for a set that needs none.
+        samples: how many images each part must hold, for `openset data check`; parts that are not
+            named may hold any number.
+        class_count: number of classes where `classes` does not list them; 0 when not known.
+        downloadable: whether the factory can fetch the set.
+        obtain: where a person gets the set who cannot download it this way, and how it is to lie
+            below the data root.
     """
 
     kind: ClassVar[str] = "dataset"
     parts: tuple[str, ...] = ("train", "test")
     classes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    samples: Mapping[str, int] = attrs.field(factory=dict)
+    class_count: int = 0
+    downloadable: bool = False
+    obtain: str = ""
 
 
 @attrs.frozen(kw_only=True)

@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "openset_core.cli.export:export",
     "plugins": "openset_core.cli.plugins:plugins",
     "protocols": "openset_core.cli.protocols:protocols",
+    "data": "openset_core.cli.data:data",
 }
 
 

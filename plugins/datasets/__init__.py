@@ -80,6 +80,7 @@ def openset_datasets() -> list[DatasetSpec]:
             factory=f"{_HERE}.digits:load_digits",
             parts=("all",),
             classes=_DIGITS,
+            samples={"all": 1797},
             reference="Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 1998",
         ),
         DatasetSpec(
@@ -88,6 +89,8 @@ def openset_datasets() -> list[DatasetSpec]:
             factory=f"{_HERE}.torchvision_sets:load_mnist",
             classes=_DIGITS,
             files=tuple(f"MNIST/{name}" for name in _IDX),
+            samples={"train": 60_000, "test": 10_000},
+            downloadable=True,
             reference="LeCun, Cortes and Burges, The MNIST database of handwritten digits",
         ),
         DatasetSpec(
@@ -95,6 +98,9 @@ def openset_datasets() -> list[DatasetSpec]:
             summary="70,000 articles of clothing of 28x28 pixels, 10 classes",
             factory=f"{_HERE}.torchvision_sets:load_fashion_mnist",
             files=tuple(f"FashionMNIST/{name}" for name in _IDX),
+            class_count=10,
+            samples={"train": 60_000, "test": 10_000},
+            downloadable=True,
             reference="Xiao, Rasul and Vollgraf, Fashion-MNIST, 2017",
         ),
         DatasetSpec(
@@ -102,6 +108,9 @@ def openset_datasets() -> list[DatasetSpec]:
             summary="70,000 handwritten Japanese characters of 28x28 pixels, 10 classes",
             factory=f"{_HERE}.torchvision_sets:load_kmnist",
             files=tuple(f"KMNIST/{name}" for name in _IDX),
+            class_count=10,
+            samples={"train": 60_000, "test": 10_000},
+            downloadable=True,
             reference="Clanuwat et al., Deep Learning for Classical Japanese Literature, 2018",
         ),
         DatasetSpec(
@@ -110,6 +119,8 @@ def openset_datasets() -> list[DatasetSpec]:
             factory=f"{_HERE}.torchvision_sets:load_svhn",
             classes=_DIGITS,
             files=("train_32x32.mat", "test_32x32.mat"),
+            samples={"train": 73_257, "test": 26_032},
+            downloadable=True,
             reference="Netzer et al., Reading Digits in Natural Images, 2011",
         ),
         DatasetSpec(
@@ -118,6 +129,8 @@ def openset_datasets() -> list[DatasetSpec]:
             factory=f"{_HERE}.cifar:load_cifar10",
             classes=_CIFAR10,
             files=("cifar-10-batches-py/data_batch_1", "cifar-10-batches-py/test_batch"),
+            samples={"train": 50_000, "test": 10_000},
+            downloadable=True,
             reference="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
         ),
         DatasetSpec(
@@ -125,6 +138,9 @@ def openset_datasets() -> list[DatasetSpec]:
             summary="60,000 photographs of 32x32 pixels, 100 classes",
             factory=f"{_HERE}.cifar:load_cifar100",
             files=("cifar-100-python/train", "cifar-100-python/test"),
+            class_count=100,
+            samples={"train": 50_000, "test": 10_000},
+            downloadable=True,
             reference="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
         ),
         DatasetSpec(
@@ -133,6 +149,8 @@ def openset_datasets() -> list[DatasetSpec]:
             factory=f"{_HERE}.folder_sets:load_omniglot",
             config=OmniglotOptions,
             files=("omniglot-py/images_background", "omniglot-py/images_evaluation"),
+            samples={"train": 19_280, "test": 13_180},
+            downloadable=True,
             reference="Lake, Salakhutdinov and Tenenbaum, Human-level concept learning, 2015",
         ),
         DatasetSpec(
@@ -140,6 +158,10 @@ def openset_datasets() -> list[DatasetSpec]:
             summary="1.3 million photographs, 1,000 classes, in class folders train/ and val/",
             factory=f"{_HERE}.folder_sets:load_imagenet",
             files=("imagenet/train/*", "imagenet/val/*"),
+            class_count=1000,
+            samples={"train": 1_281_167, "test": 50_000},
+            obtain="register at image-net.org and accept its terms; unpack ILSVRC2012 into "
+            "imagenet/train/<wnid>/ and imagenet/val/<wnid>/",
             reference="Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, 2015",
         ),
         DatasetSpec(
@@ -148,6 +170,10 @@ def openset_datasets() -> list[DatasetSpec]:
             factory=f"{_HERE}.folder_sets:load_imagenet_o",
             parts=("all",),
             files=("imagenet-o/*",),
+            class_count=200,
+            samples={"all": 2000},
+            obtain="imagenet-o.tar from github.com/hendrycks/natural-adv-examples, as "
+            "imagenet-o/<wnid>/",
             reference="Hendrycks et al., Natural Adversarial Examples, 2021",
         ),
         DatasetSpec(
@@ -155,6 +181,9 @@ def openset_datasets() -> list[DatasetSpec]:
             summary="110,000 photographs of 64x64 pixels, 200 classes, as downloaded",
             factory=f"{_HERE}.folder_sets:load_tiny_imagenet",
             files=("tiny-imagenet-200/train/*", "tiny-imagenet-200/val/*"),
+            class_count=200,
+            samples={"train": 100_000, "test": 10_000},
+            obtain="cs231n.stanford.edu/tiny-imagenet-200.zip, unpacked as it is",
             reference="Le and Yang, Tiny ImageNet Visual Recognition Challenge, 2015",
         ),
         *(
@@ -164,6 +193,10 @@ def openset_datasets() -> list[DatasetSpec]:
                 factory=f"{_HERE}.folder_sets:load_{name.replace('-', '_')}",
                 parts=("all",),
                 files=(f"{folder}/*",),
+                class_count=1,
+                samples={"all": 10_000},
+                obtain=f"{folder}.tar.gz by the links in github.com/facebookresearch/odin, "
+                "unpacked",
                 reference="Liang, Li and Srikant, ODIN, 2018",
             )
             for name, folder, what, how in (
@@ -183,6 +216,9 @@ def openset_datasets() -> list[DatasetSpec]:
                 "domainnet/{domain}_train.txt",
                 "domainnet/{domain}_test.txt",
             ),
+            class_count=345,
+            obtain="ai.bu.edu/M3SDA, the cleaned version, for research under its fair-use notice: "
+            "<domain>.zip unpacked in domainnet/, <domain>_train.txt and <domain>_test.txt there",
             reference="Peng et al., Moment Matching for Multi-Source Domain Adaptation, 2019",
         ),
         DatasetSpec(
@@ -190,6 +226,9 @@ def openset_datasets() -> list[DatasetSpec]:
             summary="320,000 pictures of aircraft, 300 classes, in class folders train/ and test/",
             factory=f"{_HERE}.folder_sets:load_air300",
             files=("air300/train/*", "air300/test/*"),
+            class_count=300,
+            obtain="from its authors (github.com/iCGY96/ARPL), as air300/train/<class>/ and "
+            "air300/test/<class>/",
             reference="Chen et al., Learning Open Set Network with Discriminative Reciprocal "
             "Points, 2020",
         ),
@@ -200,6 +239,8 @@ def openset_datasets() -> list[DatasetSpec]:
             config=SSBOptions,
             parts=("train", "test", "easy", "hard"),
             files=("{folder}/train/*", "{folder}/test/*"),
+            obtain="your own images, or the splits of github.com/sgvaze/SSB, as "
+            "ssb/{train,test,easy,hard}/<class>/",
             reference="Vaze et al., Open-Set Recognition: a Good Closed-Set Classifier is All You "
             "Need?, 2022 (the benchmark's shape)",
         ),
@@ -210,6 +251,7 @@ def openset_datasets() -> list[DatasetSpec]:
             config=ImageFolderOptions,
             parts=("all",),
             files=("{path}/*",),
+            obtain="your own images, as images/<class>/, or anywhere by --set path=FOLDER",
         ),
         DatasetSpec(
             name="noise",
@@ -217,6 +259,7 @@ def openset_datasets() -> list[DatasetSpec]:
             factory=f"{_HERE}.noise:load_noise",
             config=NoiseOptions,
             parts=("all",),
+            class_count=1,
             reference="M2IOSR, Sec. 5.4",
         ),
         DatasetSpec(
@@ -226,6 +269,8 @@ def openset_datasets() -> list[DatasetSpec]:
             config=NoiseOptions,
             parts=("all",),
             files=("MNIST/raw/t10k-images-idx3-ubyte*",),
+            class_count=1,
+            downloadable=True,
             reference="M2IOSR, Sec. 5.4",
         ),
     ]

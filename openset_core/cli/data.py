@@ -1,0 +1,278 @@
+"""`openset data`: what data sets there are, whether they are whole, and making them fast."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from openset_core.data.checking import PartReport
+
+root_option = click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Folder of data sets [default: $OPENSET_DATA, else ./data].",
+)
+set_option = click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="OPTION=VALUE",
+    help="An option of the data set, such as domain=clipart; may be repeated.",
+)
+part_option = click.option(
+    "--part",
+    "parts",
+    multiple=True,
+    metavar="PART",
+    help="Only this part, such as test; may be repeated [default: all parts].",
+)
+download_option = click.option("--download", is_flag=True, help="Fetch what is missing.")
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+
+
+@click.group(invoke_without_command=True)
+@root_option
+@click.pass_context
+def data(context: click.Context, data_root: Path | None) -> None:
+    """List the data sets: which are there, and how to get the others.
+
+    `openset data check NAME` reads every image of one and names what is wrong;
+    `openset data prepare NAME` converts one that does not fit in memory.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from openset_core.data import images
+    from openset_core.plugins import registry
+
+    root = images.data_root(data_root)
+    click.echo(f"data sets below {root} (--data-root, else $OPENSET_DATA, else ./data)\n")
+    found = registry().of_kind("dataset")
+    width = max((len(part.name) for part in found), default=0)
+    for part in found:
+        spec = part.spec
+        missing = images.missing_files(part.name, root) if spec.files else []
+        state = "missing" if len(missing) == len(spec.files) else "partly" if missing else "present"
+        state = state if spec.files else "built in"
+        count = len(spec.classes) or spec.class_count
+        facts = [", ".join(spec.parts)]
+        if count:
+            facts.append(f"{count} class{'es' if count > 1 else ''}")
+        click.echo(f"{part.name:<{width}}  {state:<8}  {spec.summary} ({'; '.join(facts)})")
+        _lines(_where(spec, missing, root), width + 12)
+    prepared = sorted(path.name for path in (root / "prepared").glob("[!.]*") if path.is_dir())
+    if prepared:
+        click.echo(f"\nprepared for streaming: {', '.join(prepared)}")
+
+
+def _where(spec: Any, missing: list[Path], root: Path) -> str:
+    """Where a set lies, or where it was looked for and how to get it."""
+    if not spec.files:
+        return ""
+    if not missing:
+        places = {Path(pattern).parts[0] for pattern in spec.files if "{" not in pattern}
+        return "in " + ", ".join(str(root / place) for place in sorted(places)) if places else ""
+    text = f"looked for {', '.join(map(str, missing))}"
+    if spec.downloadable:
+        text += "; --download fetches it"
+    return text + (f"; {spec.obtain}" if spec.obtain else "")
+
+
+def _lines(text: str, indent: int) -> None:
+    if text:
+        margin = " " * indent
+        # A path stays in one piece, to be copied.
+        click.echo(
+            textwrap.fill(
+                text,
+                110,
+                initial_indent=margin,
+                subsequent_indent=margin,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        )
+
+
+@data.command()
+@click.argument("name")
+@part_option
+@set_option
+@click.option("--duplicates", is_flag=True, help="Look for images that occur twice, too.")
+@root_option
+@download_option
+@quiet_option
+def check(
+    name: str,
+    parts: tuple[str, ...],
+    assignments: tuple[str, ...],
+    duplicates: bool,
+    data_root: Path | None,
+    download: bool,
+    quiet: bool,
+) -> None:
+    """Read every image of the data set NAME and report what is there.
+
+    Counts of images and classes, sizes, range of the pixels, images of each class; unreadable
+    files by name. Exit status 2 when something is wrong.
+    """
+    from openset_core.data import images
+    from openset_core.data.checking import check_part
+    from openset_core.errors import DataError
+
+    root = images.data_root(data_root)
+    options = _options(assignments)
+    wrong: list[str] = []
+    for part in _parts(name, parts):
+        try:
+            report = check_part(
+                name,
+                part,
+                root,
+                options,
+                duplicates=duplicates,
+                download=download,
+                progress=_bar(quiet, f"{name} {part}"),
+            )
+        except DataError as error:
+            click.echo(f"{part}: cannot be used")
+            wrong.append(str(error))
+            continue
+        _print_report(report)
+        wrong += [f"part {part}: {problem}" for problem in report.problems]
+    if wrong:
+        more = f" (and {len(wrong) - 1} more, see above)" if len(wrong) > 1 else ""
+        about = "" if wrong[0].startswith("data set ") else f"data set {name} is not in order: "
+        raise DataError(f"{about}{wrong[0]}{more}")
+    click.echo(f"data set {name} is in order")
+
+
+def _print_report(report: PartReport) -> None:
+    least, most = min(report.per_class.values()), max(report.per_class.values())
+    spread = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    low_height, low_width, high_height, high_width = report.sizes
+    size = f"{low_height}x{low_width}"
+    if (low_height, low_width) != (high_height, high_width):
+        size += f" to {high_height}x{high_width}"
+    colours = " and ".join({1: "grey", 3: "colour"}[number] for number in report.channels)
+    click.echo(
+        f"{report.part}: {report.images:,} images, {report.classes} "
+        f"class{'es' if report.classes > 1 else ''}, {spread} images a class"
+    )
+    values = "{} to {}".format(*report.values)
+    click.echo(f"  pixels: {size}, {colours or 'none'}, values {values}")
+    if least != most and report.classes <= 20:
+        counts = ", ".join(f"{name}: {count:,}" for name, count in report.per_class.items())
+        click.echo(f"  by class: {counts}")
+    if report.duplicates == 0:
+        click.echo("  no image occurs twice")
+    for problem in report.problems:
+        click.echo(f"  WRONG {problem}")
+
+
+@data.command()
+@click.argument("name")
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    default=224,
+    show_default=True,
+    help="Side length in pixels; use the protocol's image.size.",
+)
+@part_option
+@set_option
+@click.option(
+    "--interpolation",
+    type=click.Choice(["nearest", "bilinear", "bicubic"]),
+    default="bilinear",
+    show_default=True,
+    help="How images are resized; use the protocol's.",
+)
+@click.option("--lossless", is_flag=True, help="Keep large images as PNG instead of JPEG.")
+@click.option("--skip-unreadable", is_flag=True, help="Leave out files that cannot be read.")
+@click.option("--rebuild", is_flag=True, help="Write it again even if it is there and current.")
+@root_option
+@download_option
+@quiet_option
+def prepare(
+    name: str,
+    size: int,
+    parts: tuple[str, ...],
+    assignments: tuple[str, ...],
+    interpolation: str,
+    lossless: bool,
+    skip_unreadable: bool,
+    rebuild: bool,
+    data_root: Path | None,
+    download: bool,
+    quiet: bool,
+) -> None:
+    """Convert the data set NAME once, so that training streams it instead of holding it in memory.
+
+    Images are resized and written to <data root>/prepared/: as plain pixels up to 96 pixels a side,
+    else as JPEG or, with --lossless, PNG. Every protocol with that image size then uses it.
+    """
+    from openset_core.data import images
+    from openset_core.data.prepared import prepare as convert
+
+    root = images.data_root(data_root)
+    options = _options(assignments)
+    for part in _parts(name, parts):
+        done, written = convert(
+            name,
+            part,
+            root,
+            size,
+            interpolation=interpolation,
+            options=options,
+            lossless=lossless,
+            skip_unreadable=skip_unreadable,
+            rebuild=rebuild,
+            download=download,
+            progress=_bar(quiet, f"{name} {part}"),
+        )
+        total = sum(path.stat().st_size for path in done.folder.iterdir())
+        state = "written" if written else "is there already, and current"
+        click.echo(
+            f"{done.folder}: {len(done):,} images, {total / 2**20:,.1f} MiB as "
+            f"{done.meta.encoding}, {state}"
+        )
+        for sentence in done.meta.skipped:
+            click.echo(f"  left out: {sentence}")
+
+
+def _parts(name: str, chosen: tuple[str, ...]) -> tuple[str, ...]:
+    from openset_core.plugins import registry
+
+    spec = registry().find(name, ("dataset",)).spec
+    return chosen or tuple(spec.parts)
+
+
+def _options(assignments: tuple[str, ...]) -> dict[str, Any]:
+    from openset_core import config
+    from openset_core.errors import ConfigError
+
+    options: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not (equals and key.strip()):
+            raise ConfigError(f"--set {assignment!r} is not of the form option=value")
+        options[key.strip()] = config.parse_value(text.strip())
+    return options
+
+
+def _bar(quiet: bool, label: str) -> Callable[[Iterable[Any], int], Iterable[Any]]:
+    def wrapped(items: Iterable[Any], total: int) -> Iterable[Any]:
+        from tqdm import tqdm
+
+        # Without a terminal there is no bar.
+        found: Iterable[Any] = tqdm(
+            items, total=total, desc=label, unit="image", leave=False, disable=quiet or None
+        )
+        return found
+
+    return wrapped
