@@ -223,6 +223,8 @@ class LossContext:
         image_size: height and width of the images in pixels.
         channels: channels of the images.
         backbone: name of the backbone, for messages.
+        label_smoothing: share of the target that cross entropy spreads evenly over all K
+            classes; above 0 only for a loss whose spec provides `label smoothing`.
     """
 
     num_classes: int
@@ -231,6 +233,7 @@ class LossContext:
     image_size: int = 32
     channels: int = 3
     backbone: str = "the backbone"
+    label_smoothing: float = 0.0
 
     def map(self, selector: str, asked_by: str) -> FeatureMap:
         """The feature map that an option names.

@@ -111,6 +111,24 @@ def check_fit(selection: Selection) -> None:
             )
 
 
+LABEL_SMOOTHING = "label smoothing"
+"""What a loss provides whose cross entropy follows `LossContext.label_smoothing`."""
+
+
+def check_label_smoothing(selection: Selection, share: float) -> None:
+    """Refuse label smoothing with a loss that would train without it.
+
+    Raises:
+        CompositionError: naming the loss.
+    """
+    loss = selection.loss
+    if share > 0 and LABEL_SMOOTHING not in loss.spec.provides:
+        raise CompositionError(
+            f"training.label_smoothing={share} has no effect on loss {loss.name}, which does not "
+            f"provide {LABEL_SMOOTHING}; set it to 0, or choose a loss that does"
+        )
+
+
 def _default(plugins: Registry, kind: str, name: str | None) -> Part:
     if name is None:
         installed = ", ".join(part.name for part in plugins.of_kind(kind)) or "none installed"

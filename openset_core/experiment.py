@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from openset_core import config
-from openset_core.compose import Selection, select, split_names
+from openset_core.compose import Selection, check_label_smoothing, select, split_names
 from openset_core.errors import ConfigError, did_you_mean
 from openset_core.plugins import Registry, registry
 from openset_core.protocols import Protocol, load_protocol
@@ -221,12 +221,14 @@ def resolve(
         )
         for part in selection.parts
     }
+    training = config.structure(recipe, TrainingOptions, TRAINING_SECTION)
+    check_label_smoothing(selection, training.label_smoothing)
     return Experiment(
         selection=selection,
         protocol=chosen,
         trial=trial,
         seed=base.seed if seed is None else seed,
-        training=config.structure(recipe, TrainingOptions, TRAINING_SECTION),
+        training=training,
         options=options,
         thresholds=_thresholds(base.threshold, threshold, selection),
         changes=user,

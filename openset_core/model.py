@@ -97,6 +97,7 @@ def build_model(
     generator: tuple[Part, Any] | None = None,
     *,
     initial_weights: bool = True,
+    label_smoothing: float = 0.0,
 ) -> OpenSetModel:
     """Build an untrained model from parts and their options.
 
@@ -107,6 +108,7 @@ def build_model(
         image: preprocessing.
         generator: the sample generator and its options, or None.
         initial_weights: false when saved weights are loaded into the model next.
+        label_smoothing: of the loss's cross entropy, see `LossContext`.
 
     Raises:
         CompositionError: a part refuses its partners, or does not keep its contract.
@@ -139,6 +141,7 @@ def build_model(
         image_size=image.size,
         channels=image.channels,
         backbone=backbone[0].name,
+        label_smoothing=label_smoothing,
     )
     head = _built(loss, context, RepresentationLoss)
     maker = None

@@ -15,6 +15,7 @@ from openset_core.auxiliary_batchnorm import AuxiliaryBatchNorm
 from openset_core.components import Batch, OpenSetModel, Phase, Terms
 from openset_core.data.augmentation import Augmentation
 from openset_core.data.loading import Loader
+from openset_core.data.randaugment import RandAugment
 from openset_core.errors import TrainingError
 from openset_core.observers import (
     EpochDone,
@@ -58,6 +59,21 @@ class PhaseRunner(nn.Module):
             memo=self._memo,
         )
         return self._phases[number].loss(batch)
+
+
+def build_augmentation(options: TrainingOptions) -> Augmentation:
+    """The random changes of training images that training options ask for."""
+    randaugment = RandAugment(
+        operations=options.randaugment_ops,
+        magnitude=options.randaugment_magnitude,
+        placement=options.randaugment_placement,
+    )
+    return Augmentation(
+        randaugment=randaugment if options.randaugment_ops else None,
+        resized_crop=options.resized_crop,
+        crop_padding=options.crop_padding,
+        flip=options.flip,
+    )
 
 
 class TermMeter:
@@ -142,7 +158,7 @@ class Trainer:
         self.model, self.loader, self.validation = model, loader, validation
         self.options, self.accelerator = options, accelerator
         self.checkpoints, self.observers, self.should_stop = checkpoints, observers, should_stop
-        self.augmentation = Augmentation(crop_padding=options.crop_padding, flip=options.flip)
+        self.augmentation = build_augmentation(options)
         self.order = torch.Generator().manual_seed(seed)
         phases = model.phases()  # a generator may give the backbone a second side here
         self.trainable = [p for p in model.parameters() if p.requires_grad]

@@ -24,6 +24,8 @@ def rate_factor(options: TrainingOptions, schedule: str, progress: float) -> flo
         progress: finished epochs, fractions included.
     """
     warmup = min(options.warmup_epochs, float(options.epochs))
+    if schedule == "cosine" and options.restarts:
+        return _restarting_cosine(options, progress, warmup)
     if schedule != "constant" and progress < warmup:
         start = options.final_factor
         return start + (1.0 - start) * progress / warmup
@@ -35,6 +37,22 @@ def rate_factor(options: TrainingOptions, schedule: str, progress: float) -> flo
         final = options.final_factor
         return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * done))
     return 1.0
+
+
+def _restarting_cosine(options: TrainingOptions, progress: float, warmup: float) -> float:
+    """Cosine in cycles of equal length; the warm-up rises to where the first cycle then is.
+
+    As Vaze et al. (ICLR 2022) use it, except that the rate changes with each step, not each epoch.
+    """
+    cycle = options.epochs / (options.restarts + 1)
+    final = options.final_factor
+
+    def cosine(epochs: float) -> float:
+        return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * (epochs % cycle) / cycle))
+
+    if progress < warmup:
+        return final + (cosine(warmup) - final) * progress / warmup
+    return cosine(progress)
 
 
 @attrs.frozen

@@ -40,6 +40,12 @@ class TrainingOptions:
     warmup_epochs: float = option(
         0.0, "epochs of linear warm-up from final_factor, for any schedule", validator=ge(0.0)
     )
+    restarts: int = option(
+        0,
+        "warm restarts of schedule cosine, which then repeats in cycles of equal length "
+        "(Loshchilov and Hutter, ICLR 2017; 2 in Vaze et al., ICLR 2022)",
+        validator=ge(0),
+    )
     final_factor: float = option(
         0.001, "the rate's last factor in schedules cosine and one-cycle", validator=[ge(0), le(1)]
     )
@@ -47,6 +53,32 @@ class TrainingOptions:
         0, "random crop after padding by so many pixels, 0 for none", validator=ge(0)
     )
     flip: bool = option(False, "random horizontal flip")
+    resized_crop: float = option(
+        0.0,
+        "least share of the area in a random resized crop, for large images (0.08 in Szegedy et "
+        "al., CVPR 2015); 0 for none",
+        validator=[ge(0.0), le(1.0)],
+    )
+    randaugment_ops: int = option(
+        0,
+        "random operations on each image before any crop (N of RandAugment, Cubuk et al., CVPRW "
+        "2020; the operations of Vaze et al., ICLR 2022); 0 for none",
+        validator=[ge(0), le(16)],
+    )
+    randaugment_magnitude: float = option(
+        6.0, "strength of these operations (M of RandAugment)", validator=[ge(0.0), le(30.0)]
+    )
+    randaugment_placement: bool = option(
+        True,
+        "rotations and shifts among these operations; Vaze et al. leave them out for MNIST and "
+        "SVHN",
+    )
+    label_smoothing: float = option(
+        0.0,
+        "share of the target spread evenly over all K classes, in the cross entropy of any loss "
+        "that provides label smoothing; the epsilon of Vaze et al. times K/(K-1)",
+        validator=[ge(0.0), lt(1.0)],
+    )
     precision: str = option(
         "auto",
         "fp32 or bf16; auto takes bf16 on a GPU, or on a CPU with bf16 instructions",

@@ -73,6 +73,7 @@ def train_here(
         len(data.class_names),
         image,
         (generator, experiment.options[generator.name]) if generator else None,
+        label_smoothing=options.label_smoothing,
     ).to(device)
     if accelerator.is_main_process:  # from here on the folder belongs to this experiment
         _record(folder, data, accelerator)

@@ -55,6 +55,7 @@ class ARPL(ReciprocalPoints):
             context.num_classes, context.vector_dim, config.init_std, 0.0 if released else 1.0
         )
         self.config = config
+        self.label_smoothing = context.label_smoothing
         self.slack = 1.0 if released else 0.0
 
     def logits(self, features: Features) -> Tensor:
@@ -72,7 +73,7 @@ class ARPL(ReciprocalPoints):
         scaled = self.config.hardness * self.logits(features)
         beyond = self.own_distance(features, labels) - self.margin + self.slack
         return {
-            "cross_entropy": F.cross_entropy(scaled, labels),
+            "cross_entropy": F.cross_entropy(scaled, labels, label_smoothing=self.label_smoothing),
             "margin": self.config.weight * F.relu(beyond).mean(),
         }
 
@@ -83,6 +84,7 @@ class RPL(ReciprocalPoints):
     def __init__(self, config: RPLOptions, context: LossContext) -> None:
         super().__init__(context.num_classes, context.vector_dim, config.init_std, 0.0)
         self.config = config
+        self.label_smoothing = context.label_smoothing
 
     def logits(self, features: Features) -> Tensor:
         """d_e(C(x), P^k), raw, [B, K]."""
@@ -93,7 +95,7 @@ class RPL(ReciprocalPoints):
         scaled = self.config.hardness * self.logits(features)
         off = self.own_distance(features, labels) - self.margin
         return {
-            "cross_entropy": F.cross_entropy(scaled, labels),
+            "cross_entropy": F.cross_entropy(scaled, labels, label_smoothing=self.label_smoothing),
             "open_space": self.config.weight * off.square().mean(),
         }
 

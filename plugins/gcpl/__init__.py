@@ -34,6 +34,7 @@ def openset_representation_losses() -> list[RepresentationLossSpec]:
             summary="a prototype a class: distance cross entropy and a pull to the own prototype",
             factory="openset_plugins.gcpl.loss:build",
             config=GCPLOptions,
+            provides=("logits", "embedding", "label smoothing"),
             needs=("feature vector",),
             default_scorers=("max-logit", "msp"),
             recipe={"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-4},

@@ -24,6 +24,7 @@ class GCPL(RepresentationLoss):
     def __init__(self, config: GCPLOptions, context: LossContext) -> None:
         super().__init__()
         self.config = config
+        self.label_smoothing = context.label_smoothing
         shape = (context.num_classes, context.vector_dim)
         self.prototypes = nn.Parameter(config.init_std * torch.randn(shape))
 
@@ -38,7 +39,7 @@ class GCPL(RepresentationLoss):
         # The released code takes the mean over samples and dimensions, then half of it.
         pull = 0.5 * F.mse_loss(features.vector.float(), own)
         return {
-            "cross_entropy": F.cross_entropy(scaled, labels),
+            "cross_entropy": F.cross_entropy(scaled, labels, label_smoothing=self.label_smoothing),
             "prototype": self.config.weight * pull,
         }
 

@@ -113,6 +113,7 @@ def openset_representation_losses() -> list[RepresentationLossSpec]:
             summary="mutual information maximised over scales, class-conditional Gaussian latent",
             factory="openset_plugins.m2iosr.loss:build",
             config=M2IOSROptions,
+            provides=("logits", "embedding", "label smoothing"),
             needs=("feature maps",),
             default_scorers=("msp",),
             default_backbone="vgg13",

@@ -61,6 +61,7 @@ class M2IOSR(RepresentationLoss):
         super().__init__()
         self.config = config
         self.num_classes = context.num_classes
+        self.label_smoothing = context.label_smoothing
         fine = context.map(config.fine_map, "m2iosr.fine_map")
         coarse = context.map(config.coarse_map, "m2iosr.coarse_map")
         self.fine_name, self.coarse_name = fine.name, coarse.name
@@ -176,7 +177,8 @@ class M2IOSR(RepresentationLoss):
         mean, _variance, sample = self.latent(features)
         latent = sample if self.config.classifier_latent == "sample" else mean
         logits = self.classifier(latent.to(features.vector.dtype))
-        return {"cross_entropy": F.cross_entropy(logits, labels)}
+        smoothing = self.label_smoothing
+        return {"cross_entropy": F.cross_entropy(logits, labels, label_smoothing=smoothing)}
 
     def prior_terms(self, features: Features) -> Terms:
         """The adversarial prior's discriminator against uniform samples, as in Deep InfoMax."""

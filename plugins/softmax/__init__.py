@@ -19,10 +19,11 @@ class SoftmaxOptions:
         validator=optional(ge(1)),
     )
     bias: bool = option(True, "bias in the classifier; the released ARPL baseline has none")
-    label_smoothing: float = option(
-        0.0,
-        "share of the target spread evenly over all K classes",
-        validator=[ge(0.0), lt(1.0)],
+    label_smoothing: float | None = option(
+        None,
+        "share of the target spread evenly over all K classes; nothing for what "
+        "training.label_smoothing says",
+        validator=optional([ge(0.0), lt(1.0)]),
     )
 
 
@@ -35,6 +36,7 @@ def openset_representation_losses() -> list[RepresentationLossSpec]:
             summary="linear classifier with cross entropy",
             factory="openset_plugins.softmax.loss:build",
             config=SoftmaxOptions,
+            provides=("logits", "embedding", "label smoothing"),
             default_scorers=("msp",),
             reference="Hendrycks and Gimpel, A Baseline for Detecting Misclassified and "
             "Out-of-Distribution Examples in Neural Networks, ICLR 2017",

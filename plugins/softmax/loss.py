@@ -14,13 +14,14 @@ class Softmax(RepresentationLoss):
 
     Args:
         config: options.
-        vector_dim: length of the backbone's vector.
-        num_classes: K.
+        context: the backbone's shape and the number of classes.
     """
 
-    def __init__(self, config: SoftmaxOptions, vector_dim: int, num_classes: int) -> None:
+    def __init__(self, config: SoftmaxOptions, context: LossContext) -> None:
         super().__init__()
-        self.label_smoothing = config.label_smoothing
+        vector_dim, num_classes = context.vector_dim, context.num_classes
+        own = config.label_smoothing
+        self.label_smoothing = context.label_smoothing if own is None else own
         latent_dim = config.latent_dim or vector_dim
         self.latent = (
             nn.Linear(vector_dim, latent_dim) if config.latent_dim is not None else nn.Identity()
@@ -47,4 +48,4 @@ class Softmax(RepresentationLoss):
 
 def build(config: SoftmaxOptions, context: LossContext) -> Softmax:
     """Build the loss for a backbone."""
-    return Softmax(config, context.vector_dim, context.num_classes)
+    return Softmax(config, context)
