@@ -213,7 +213,7 @@ def test_unreadable_images_are_left_out_on_request(root, plugins):
 
 def test_no_readable_image_at_all(root, plugins):
     damage(root, range(COUNT))
-    with pytest.raises(DataError, match="none of 14 images can be read; the first: .*00.png"):
+    with pytest.raises(DataError, match=r"none of 14 images can be read; the first: .*00.png"):
         convert(root, plugins, skip_unreadable=True)
     assert leftovers(root) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+import zlib
 from pathlib import Path
 
 import attrs
@@ -12,6 +13,7 @@ import tomli_w
 import openset_protocols
 from openset_core import DatasetSpec, ImageSet, ProtocolSpec
 from openset_core.config import structure, unstructure
+from openset_core.data.classes import parse_ranges
 from openset_core.data.preparation import prepare_data
 from openset_core.errors import PluginError, ProtocolError
 from openset_core.experiment import resolve
@@ -469,3 +471,86 @@ def test_recipes_and_options_of_a_method_reach_the_experiment(write):
     stronger = resolve("softmax,vgg13", path, overrides={"training": {"lr": 0.125}})
     assert stronger.training.lr == 0.125
     assert stronger.training.epochs == 7
+
+
+# --- the protocols in the box -------------------------------------------------------------------
+
+FIVE_TRIALS = ("mnist", "svhn", "cifar10", "cifar+10", "cifar+50", "tiny-imagenet")
+
+
+@pytest.mark.parametrize("name", FIVE_TRIALS)
+def test_published_splits_have_their_published_shape(name):
+    content = load_protocol(name).content
+    known, classes = {"cifar+10": (4, 10), "cifar+50": (4, 10), "tiny-imagenet": (20, 200)}.get(
+        name, (6, 10)
+    )
+    assert len(content.known.trials) == 5
+    for trial in content.known.trials:
+        assert len(set(trial)) == known
+        assert set(trial) <= set(range(classes))
+    if not name.startswith("cifar+"):
+        assert content.unknown["rest"].classes == "rest"
+
+
+def test_published_splits_are_those_of_the_released_file():
+    """Checksums of the lists, order included, computed once from the released split file."""
+    sums = {
+        "mnist": 2034520026,
+        "svhn": 2949258749,
+        "cifar10": 1917791527,
+        "cifar+10": 89798059,
+        "tiny-imagenet": 3997736456,
+    }
+    found = {
+        name: zlib.crc32(str(load_protocol(name).content.known.trials).encode()) for name in sums
+    }
+    assert found == sums
+    unknown = [
+        zlib.crc32(str(load_protocol(name).content.unknown["cifar100"].trials).encode())
+        for name in ("cifar+10", "cifar+50")
+    ]
+    assert unknown == [3069498566, 58650514]
+
+
+def test_the_duplicates_of_the_published_splits_are_as_published():
+    def sets(name):
+        return [frozenset(trial) for trial in load_protocol(name).content.known.trials]
+
+    for name, (first, second) in {
+        "svhn": (0, 1),
+        "cifar10": (0, 1),
+        "cifar+10": (1, 2),
+    }.items():
+        found = sets(name)
+        assert found[first] == found[second]
+        assert len(set(found)) == 4
+    assert len(set(sets("mnist"))) == len(set(sets("tiny-imagenet"))) == 5
+    assert sets("cifar+10") == sets("cifar+50")
+
+
+def test_ten_unknown_classes_are_the_last_of_the_fifty():
+    ten, fifty = (
+        load_protocol(name).content.unknown["cifar100"].trials for name in ("cifar+10", "cifar+50")
+    )
+    for few, many in zip(ten, fifty, strict=True):
+        assert (len(few), len(set(many))) == (10, 50)
+        assert many[-10:] == few
+
+
+def test_m2iosr_animals_are_the_animate_classes_of_cifar100():
+    """Ten coarse classes; the vehicles, plants, things and landscapes are left out."""
+    content = load_protocol("m2iosr-cifar+50").content
+    animals = set(parse_ranges(content.unknown["animals"].draw.classes, "here"))
+    assert len(animals) == 50
+    things = {0, 5, 8, 9, 10, 12, 13, 16, 17, 20, 22, 25, 28, 33, 37, 39, 40, 41, 47, 48, 49, 51}
+    assert not animals & things
+    assert set(content.known.trials) == {(0, 1, 8, 9)}  # airplane, automobile, ship, truck
+
+
+def test_every_protocol_in_the_box_can_be_run_with_its_defaults():
+    for part in registry().of_kind("protocol"):
+        experiment = resolve("", part.name)
+        assert experiment.training.epochs >= 1
+        for figure in experiment.protocol.content.published:
+            assert 0 < figure.value < 1
+            assert figure.source

@@ -138,19 +138,25 @@ class _Loader:
             )
         return self.cache[key]
 
-    def test_part(self, name: str) -> str:
-        """The part of a data set that holds test images."""
+    def parts(self, name: str) -> tuple[str, ...]:
+        """The parts of a data set."""
         from openset_core.plugins import registry
 
         spec = (self.plugins or registry()).find(name, ("dataset",)).spec
-        return "test" if "test" in spec.parts else "all"
+        return tuple(spec.parts)
+
+    def test_part(self, name: str) -> str:
+        """The part of a data set that holds test images."""
+        return "test" if "test" in self.parts(name) else "all"
 
     def known_sides(
         self, protocol: Protocol
     ) -> tuple[Images, splits.Indices, Images, splits.Indices]:
         """Training set with its rows, test set with its rows."""
         known = protocol.content.known
-        if self.test_part(known.dataset) == "test":
+        parts = self.parts(known.dataset)
+        whole_wanted = known.test_fraction is not None and "all" in parts  # some sets come as both
+        if "test" in parts and not whole_wanted:
             train, test = (
                 self.load(known.dataset, part, known.options) for part in ("train", "test")
             )

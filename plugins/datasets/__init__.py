@@ -249,9 +249,10 @@ def openset_datasets() -> list[DatasetSpec]:
             summary="images of your own, a folder for each class",
             factory=f"{_HERE}.folder_sets:load_image_folder",
             config=ImageFolderOptions,
-            parts=("all",),
+            parts=("train", "test", "all"),
             files=("{path}/*",),
-            obtain="your own images, as images/<class>/, or anywhere by --set path=FOLDER",
+            obtain="your own images, as images/<class>/ or images/{train,test}/<class>/, or "
+            "anywhere by --set path=FOLDER",
         ),
         DatasetSpec(
             name="noise",

@@ -31,10 +31,21 @@ def _present(name: str, folder: Path) -> Path:
 # --- one folder a class -----------------------------------------------------------------------
 
 
+def _side(name: str, folder: Path, side: str, request: DataRequest) -> ImageSet | ImageFiles:
+    """A part of a set whose training folder says which classes there are, and their order."""
+    place, training = _present(name, folder / side), folder / "train"
+    if not training.is_dir():
+        return read_class_folders(place, request)
+    names = [item.name for item in training.iterdir() if item.is_dir()]
+    return read_class_folders(
+        place, request, sorted(name for name in names if not name.startswith("."))
+    )
+
+
 def load_imagenet(_config: NoOptions, request: DataRequest) -> ImageSet | ImageFiles:
     """ImageNet-1K from `<root>/imagenet/{train,val}/<wnid>/`, the labels in the wnids' order."""
     side = "train" if request.part == "train" else "val"
-    return read_class_folders(_present("imagenet", request.root / "imagenet" / side), request)
+    return _side("imagenet", request.root / "imagenet", side, request)
 
 
 def load_imagenet_o(_config: NoOptions, request: DataRequest) -> ImageSet | ImageFiles:
@@ -44,7 +55,7 @@ def load_imagenet_o(_config: NoOptions, request: DataRequest) -> ImageSet | Imag
 
 def load_air300(_config: NoOptions, request: DataRequest) -> ImageSet | ImageFiles:
     """Air-300 from `<root>/air300/{train,test}/<class>/`."""
-    return read_class_folders(_present("air300", request.root / "air300" / request.part), request)
+    return _side("air300", request.root / "air300", request.part, request)
 
 
 def load_ssb(config: SSBOptions, request: DataRequest) -> ImageSet | ImageFiles:
@@ -52,16 +63,34 @@ def load_ssb(config: SSBOptions, request: DataRequest) -> ImageSet | ImageFiles:
 
     `easy` and `hard` hold unknown classes by how little or much they share with a known one.
     """
-    place = _present("ssb", request.root / config.folder / request.part)
-    if request.part != "test":
-        return read_class_folders(place, request)
-    known = tuple(class_folders(_present("ssb", request.root / config.folder / "train")))
-    return read_class_folders(place, request, known)
+    folder = request.root / config.folder
+    if request.part in ("train", "test"):
+        return _side("ssb", folder, request.part, request)
+    return read_class_folders(_present("ssb", folder / request.part), request)
 
 
 def load_image_folder(config: ImageFolderOptions, request: DataRequest) -> ImageSet | ImageFiles:
-    """Folders of classes, from `<path>/<class>/`; `path` is below the root, or absolute."""
-    return read_class_folders(_present("image-folder", request.root / config.path), request)
+    """Folders of classes, from `<path>/<class>/` or `<path>/{train,test}/<class>/`.
+
+    `path` is below the root, or absolute. `val` stands for `test` where that is missing. The first
+    layout is the part `all`, the second the parts `train` and `test`.
+    """
+    folder = _present("image-folder", request.root / config.path)
+    divided = (folder / "train").is_dir()
+    if request.part == "all":
+        if divided and any((folder / side).is_dir() for side in ("test", "val")):
+            raise DataError(
+                f"data set image-folder: {folder} is divided into training and test images; ask "
+                "for its parts train and test (in a protocol, leave out test_fraction)"
+            )
+        return read_class_folders(folder, request)
+    if not divided:
+        raise DataError(
+            f"data set image-folder: {folder} has no folder train; ask for its part all (in a "
+            "protocol, give test_fraction)"
+        )
+    side = "val" if request.part == "test" and not (folder / "test").is_dir() else request.part
+    return _side("image-folder", folder, side, request)
 
 
 # --- TinyImageNet -----------------------------------------------------------------------------

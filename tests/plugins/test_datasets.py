@@ -107,6 +107,48 @@ def test_a_batch_runs_no_code_and_damage_is_named(tmp_path, monkeypatch, content
     assert not (tmp_path / "harm").exists()
 
 
+# --- torchvision's -------------------------------------------------------------------------------
+
+
+def idx(array):
+    """An array in the format of MNIST's files."""
+    header = bytes([0, 0, 8, array.ndim])
+    return header + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("fashion-mnist", "FashionMNIST"), ("kmnist", "KMNIST")]
+)
+def test_sets_in_mnists_format(tmp_path, name, folder):
+    raw = tmp_path / folder / "raw"
+    raw.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
+    for part, count in (("train", 3), ("t10k", 2)):
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(idx(pixels[:count]))
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.array([9, 0, 4][:count], np.uint8)))
+    train, test = (load(name, part, tmp_path) for part in ("train", "test"))
+    assert (train.images[..., 0] == pixels).all()
+    assert (len(test), train.labels.tolist(), len(train.classes)) == (2, [9, 0, 4], 10)
+    (raw / "train-images-idx3-ubyte").write_bytes(b"short")
+    with pytest.raises(DataError, match=rf"data set {name} in .* is damaged"):
+        load(name, "train", tmp_path)
+
+
+def test_svhn_keeps_its_axes_and_colours(tmp_path, monkeypatch):
+    from scipy.io import savemat
+    from torchvision.datasets import SVHN
+
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 4), dtype=np.uint8)
+    for part in ("train", "test"):
+        savemat(tmp_path / f"{part}_32x32.mat", {"X": pixels, "y": np.array([[10], [1], [9], [2]])})
+    with pytest.raises(DataError, match=r"data set svhn in .* is damaged"):  # by its hash
+        load("svhn", "test", tmp_path)
+    monkeypatch.setattr(SVHN, "_check_integrity", lambda _self: True)
+    found = load("svhn", "test", tmp_path)
+    assert (found.images == pixels.transpose(3, 0, 1, 2)).all()
+    assert found.labels.tolist() == [0, 1, 9, 2]  # the files call the digit zero ten
+
+
 # --- folders --------------------------------------------------------------------------------------
 
 
@@ -192,6 +234,34 @@ def test_a_users_own_folders_anywhere(tmp_path):
     options = {"path": str(tmp_path / "elsewhere")}
     assert is_present("image-folder", Path("nowhere"), options)
     assert load("image-folder", "all", Path("nowhere"), options=options).classes == ("cat", "dog")
+
+
+def test_a_users_own_folders_divided_into_training_and_test(tmp_path):
+    root = tmp_path / "images"
+    for name in ("ant", "bee", "cat"):
+        picture(root / "train" / name / "1.png", 3)
+    picture(root / "val" / "cat" / "1.png", 4)
+    train, test = (load("image-folder", part, tmp_path) for part in ("train", "test"))
+    assert train.classes == test.classes == ("ant", "bee", "cat")
+    assert (train.labels.tolist(), test.labels.tolist()) == ([0, 1, 2], [2])
+    with pytest.raises(DataError, match="ask for its parts train and test"):
+        load("image-folder", "all", tmp_path)
+    with pytest.raises(DataError, match=r"has no folder train; ask for its part all"):
+        load("image-folder", "test", root, options={"path": "train"})
+    picture(root / "val" / "dog" / "1.png", 4)
+    with pytest.raises(DataError, match="'dog', which is none of the set's classes"):
+        load("image-folder", "test", tmp_path)
+
+
+@pytest.mark.parametrize(("name", "side"), [("imagenet", "val"), ("air300", "test")])
+def test_test_labels_count_in_the_training_folders_order(tmp_path, name, side):
+    for place, classes in (("train", ("n1", "n2", "n3")), (side, ("n3", "n2"))):
+        for label in classes:
+            picture(tmp_path / name / place / label / "1.png", 3)
+    assert load(name, "train", tmp_path).labels.tolist() == [0, 1, 2]
+    test = load(name, "test", tmp_path)
+    assert test.labels.tolist() == [1, 2]
+    assert test.classes == ("n1", "n2", "n3")
 
 
 def test_flat_folders_are_one_class(tmp_path):
