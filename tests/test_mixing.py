@@ -139,8 +139,9 @@ def test_parts_mix(loss, backbone, generator, tmp_path):
 
 def test_every_kind_of_part_is_mixed():
     """A part that is added must be added here too."""
-    installed = {part.name for part in registry().of_kind("loss") if part.distribution == "openset"}
-    assert installed == set(LOSSES)
+    losses = registry().of_kind("loss")
+    installed = {part.name for part in losses if part.distribution == "openset"}
+    assert {name for name in installed if ":" not in name} == set(LOSSES)  # families apart
     generators = registry().of_kind("generator")
     assert {part.name for part in generators if part.distribution == "openset"} == {
         name for name in GENERATORS if name
