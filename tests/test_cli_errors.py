@@ -472,3 +472,10 @@ def test_a_run_whose_first_epoch_is_under_way_is_not_overwritten(tmp_path):
     with pytest.raises(RunFolderError, match="different: seed"):
         claim_folder(folder.path, resolve("softmax,vgg13", seed=3))
     assert folder.read()["seed"] == 0
+
+
+def test_what_phases_refuse_leaves_the_folder_to_a_corrected_start(refused, tmp_path):
+    options = ["--set", "confused-gan.auxiliary_bn=on", "--out", str(tmp_path / "run")]
+    for backbone in ("timm:test_vit", "lenet-plus-plus"):  # neither has BatchNorm
+        sentence = refused("run", "--quiet", "-p", f"arpl,confused-gan,{backbone}", *options)
+        assert "the backbone has no BatchNorm" in sentence

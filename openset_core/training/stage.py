@@ -75,8 +75,6 @@ def train_here(
         (generator, experiment.options[generator.name]) if generator else None,
         label_smoothing=options.label_smoothing,
     ).to(device)
-    if accelerator.is_main_process:  # from here on the folder belongs to this experiment
-        _record(folder, data, accelerator)
     if device.type == "cuda":  # on a CPU only the images gain from this layout
         model = model.to(memory_format=torch.channels_last)
     # Under data parallelism each process needs random draws of its own after a common start.
@@ -92,6 +90,8 @@ def train_here(
         observers=observers if accelerator.is_main_process else Observers(),
         should_stop=runtime.should_stop,
     )
+    if accelerator.is_main_process:  # nothing was refused: the folder belongs to this experiment
+        _record(folder, data, accelerator)
     trainer.fit(partial(append_metrics, folder))
     if accelerator.is_main_process:
         save_model(folder.model, model, experiment, data.class_names)
