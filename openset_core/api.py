@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from openset_core.config import Overrides
+from openset_core.config import Overrides, structure
+from openset_core.errors import ConfigError
 from openset_core.experiment import Experiment, resolve
 from openset_core.observers import Observer
+from openset_core.own_images.found import NOTE, OwnImages
+from openset_core.protocols import Protocol
 from openset_core.results import Results, TrialsResults
 from openset_core.run_folder import RunFolder, Runtime, claim_folder, open_folder, read_metrics
 from openset_core.stages import Stages
@@ -58,6 +62,8 @@ def run(
     plugins: str | Sequence[str] = (),
     protocol: str | None = None,
     *,
+    data: str | Path | OwnImages | None = None,
+    known: str | Sequence[str] = (),
     trial: int | None = None,
     seed: int | None = None,
     epochs: int | None = None,
@@ -76,6 +82,10 @@ def run(
     Args:
         plugins: names of parts, for example `["m2iosr", "vgg13"]`.
         protocol: name of a protocol, or path of a TOML file; `digits` by default.
+        data: instead of a protocol, a folder of your own images with a folder for each class; or
+            an `OwnImages`, which says more about them. What is odd about the images is a warning.
+        known: for `data`, the known classes in label order; the others are the unknown test part.
+            All but a class `unknown` when empty.
         trial: number of the trial, 0 by default.
         seed: training seed, 0 by default.
         epochs: passes over the training images; the recipe's by default.
@@ -96,15 +106,18 @@ def run(
     Raises:
         OpensetError: a mistake that the caller can mend, in one sentence.
     """
-    resolved = resolve(
-        plugins,
-        protocol,
-        trial,
-        seed,
-        overrides=with_epochs(set, epochs),
-        file=Path(experiment) if experiment else None,
-        threshold=[threshold] if isinstance(threshold, str) else threshold,
-    )
+
+    def resolved(protocol: str | Protocol | None) -> Experiment:
+        return resolve(
+            plugins,
+            protocol,
+            trial,
+            seed,
+            overrides=with_epochs(set, epochs),
+            file=Path(experiment) if experiment else None,
+            threshold=[threshold] if isinstance(threshold, str) else threshold,
+        )
+
     runtime = Runtime(
         data_root=Path(data_root) if data_root else None,
         download=download,
@@ -112,8 +125,57 @@ def run(
         devices=devices,
         observers=tuple(observers),
     )
-    folder = Path(out) if out else DEFAULT_RUNS / resolved.default_folder_name()
-    return carry_out(resolved, folder, runtime)
+    target = Path(out) if out else None
+    images = own_images(data, known, protocol)
+    if images is not None:
+        from openset_core.own_images.start import start
+
+        return carry_out(*start(images, resolved, target, DEFAULT_RUNS, tell=_warn), runtime)
+    chosen = resolved(protocol)
+    return carry_out(chosen, target or DEFAULT_RUNS / chosen.default_folder_name(), runtime)
+
+
+def own_images(
+    data: str | Path | OwnImages | None,
+    known: str | Sequence[str],
+    protocol: str | None,
+    **more: Any,
+) -> OwnImages | None:
+    """What a user says about his own images, checked; None when there are none.
+
+    Args:
+        data: the folder, or everything at once.
+        known: the known classes, in label order, as a list or separated by commas.
+        protocol: must be None with own images.
+        **more: other attributes of `OwnImages`, None for its default.
+
+    Raises:
+        ConfigError: something contradicts itself or is out of range.
+    """
+    names = tuple(known.split(",") if isinstance(known, str) and known else known)
+    said = {name: value for name, value in more.items() if value is not None}
+    if data is None:
+        given = ["known"] * bool(names) + list(said)
+        if given:
+            raise ConfigError(
+                f"{' and '.join(given).replace('_', '-')} is said of images of your own; name "
+                "their folder with data"
+            )
+        return None
+    if protocol is not None:
+        raise ConfigError(
+            "data and protocol exclude each other: images of your own make a protocol of their own"
+        )
+    if isinstance(data, OwnImages):
+        if names or said:
+            raise ConfigError("the images are described twice; say all in OwnImages")
+        return data
+    return structure({"folder": str(data), "known": names, **said}, OwnImages, "data")
+
+
+def _warn(line: str) -> None:
+    if line.startswith(NOTE):
+        warnings.warn(line.removeprefix(NOTE), stacklevel=4)
 
 
 def run_trials(

@@ -31,7 +31,8 @@ from openset_core.errors import OpensetError
 from openset_core.experiment import resolve
 from openset_core.files import replacing
 from openset_core.inference import Predictions, TrainedModel
-from openset_core.own_images import own_protocol, registry_with, write_protocol
+from openset_core.own_images.in_memory import protocol_of, registry_with
+from openset_core.own_images.protocol import write_protocol
 from openset_core.run_folder import Runtime
 
 PAD = "pad"
@@ -141,7 +142,7 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _train(self, train: ImageSet, folder: Path) -> None:
-        protocol = own_protocol(
+        protocol = protocol_of(
             train, size=self.image_size, validation=self.validation, acceptance=self.acceptance
         )
         write_protocol(protocol, folder / "own.toml")

@@ -125,7 +125,7 @@ class Experiment:
         """
         selection = self.selection
         parts = [
-            self.protocol.path.stem,
+            self.protocol.short_name,
             selection.loss.name,
             *([selection.generator.name] if selection.generator else []),
             selection.backbone.name,
@@ -142,9 +142,16 @@ class Experiment:
             parts.append(hashlib.sha256(text.encode()).hexdigest()[:6])
         return re.sub(r"[^A-Za-z0-9._+-]+", "_", "-".join(parts))
 
-    def differences(self, other: Mapping[str, Any]) -> list[str]:
-        """Names of what differs between this experiment and a recorded one."""
-        ours = self.to_toml()
+    def differences(
+        self, other: Mapping[str, Any], ours: Mapping[str, Any] | None = None
+    ) -> list[str]:
+        """Names of what differs between this experiment and a recorded one.
+
+        Args:
+            other: what was recorded.
+            ours: what would be recorded of this one; as `to_toml` says when None.
+        """
+        ours = self.to_toml() if ours is None else ours
         scorers = {part.name for part in self.selection.scorers}
         keys = (ours.keys() | other.keys()) - {"record", "plugins", THRESHOLD_SECTION}
         keys -= scorers
@@ -163,7 +170,7 @@ class Experiment:
 
 def resolve(
     plugins: str | Sequence[str] = (),
-    protocol: str | None = None,
+    protocol: str | Protocol | None = None,
     trial: int | None = None,
     seed: int | None = None,
     overrides: config.Overrides | None = None,
@@ -180,7 +187,7 @@ def resolve(
 
     Args:
         plugins: part names; those of the file when empty.
-        protocol: name or path of a protocol.
+        protocol: name or path of a protocol, or one that was read already.
         trial: number of the trial.
         seed: training seed.
         overrides: options by section, as from `--set`.
@@ -194,7 +201,9 @@ def resolve(
     installed = registry_ or registry()
     base, tables = _read_file(file)
     names = split_names(plugins) or list(base.plugins)
-    chosen = load_protocol(protocol or base.protocol, installed)
+    if not isinstance(protocol, Protocol):
+        protocol = load_protocol(protocol or _beside(base.protocol, file), installed)
+    chosen = protocol
     trial = base.trial if trial is None else trial
     chosen.check_trial(trial)
     if seed is not None and seed < 0:
@@ -233,6 +242,13 @@ def resolve(
         thresholds=_thresholds(base.threshold, threshold, selection),
         changes=user,
     )
+
+
+def _beside(protocol: str, file: Path | None) -> str:
+    """A protocol's path as an experiment file gives it, which may be relative to that file."""
+    if file is not None and protocol.endswith(".toml") and (file.parent / protocol).exists():
+        return str(file.parent / protocol)
+    return protocol
 
 
 def _thresholds(before: Thresholds, texts: Sequence[str], selection: Selection) -> Thresholds:

@@ -35,7 +35,17 @@ from openset_core.training.options import TrainingOptions
 
 @frozen(kw_only=True)
 class ImageOptions:
-    """Image size and preprocessing: resized, scaled to [0, 1], then (x - mean) / std."""
+    """Image size and preprocessing: resized, scaled to [0, 1], then (x - mean) / std.
+
+    Attributes:
+        size: height and width.
+        channels: 1 for grey, 3 for RGB.
+        mean: for each channel, or one for all.
+        std: for each channel, or one for all.
+        interpolation: how images are resized.
+        fit: how an image that is not square becomes so: the middle is cut out (`"crop"`) or it is
+            stretched. When absent, image files are cropped and arrays stretched.
+    """
 
     size: int = attrs.field(default=32, validator=ge(1))
     channels: int = attrs.field(default=3, validator=in_((1, 3)))
@@ -43,6 +53,9 @@ class ImageOptions:
     std: tuple[float, ...] = attrs.field(default=(1.0,), validator=deep_iterable(gt(0.0)))
     interpolation: str = attrs.field(
         default="bilinear", validator=in_(("nearest", "bilinear", "bicubic"))
+    )
+    fit: str | None = attrs.field(
+        default=None, validator=attrs.validators.optional(in_(("crop", "stretch")))
     )
 
     def per_channel(self, values: tuple[float, ...]) -> tuple[float, ...]:
@@ -63,6 +76,8 @@ class KnownPart:
         samples: train on about so many images, the same share of each class; all when absent.
         test_fraction: share of each class used for testing, for a set without a test part.
         split_seed: seed of that split, the same in every trial.
+        split: instead, a list below the data root that says for each image of such a set whether
+            it is for training, validation or testing, see `openset_core.data.image_list`.
     """
 
     dataset: str
@@ -75,6 +90,7 @@ class KnownPart:
         default=None, validator=attrs.validators.optional([gt(0.0), lt(1.0)])
     )
     split_seed: int = attrs.field(default=0, validator=ge(0))
+    split: str | None = None
 
     @property
     def count(self) -> int:
@@ -243,13 +259,16 @@ class Published:
 class ProtocolFile:
     """The contents of a protocol's TOML file.
 
-    `base` names another protocol whose tables hold where this file says nothing; without
-    `unknown` sets only closed-set metrics come out.
+    `base` names another protocol whose tables hold where this file says nothing; `name` is what to
+    call it in place of its path; `root` is a folder beside the file that holds its data, in place
+    of the data root. Without `unknown` sets only closed-set metrics come out.
     """
 
     summary: str
     known: KnownPart
     base: str = ""
+    name: str = ""
+    root: str = ""
     unknown: dict[str, UnknownPart] = attrs.field(factory=dict)
     incremental: IncrementalPart | None = None
     source: str = ""
@@ -269,19 +288,34 @@ class Protocol:
     """A protocol, read and checked.
 
     Attributes:
-        name: its name, or the path of a person's own file.
+        name: its name; of a person's own file the name that it gives itself, else its path.
         path: the TOML file.
         content: what the file says.
+        own: whether it is a person's own file, found by its path.
     """
 
     name: str
     path: Path
     content: ProtocolFile
+    own: bool = False
 
     @property
     def reference(self) -> str:
         """What to write down to find the protocol again, from any working directory."""
-        return str(self.path.resolve()) if self.path == Path(self.name) else self.name
+        return str(self.path.resolve()) if self.own else self.name
+
+    @property
+    def short_name(self) -> str:
+        """Its name without folders and ending, for names of files."""
+        return self.content.name or self.path.stem if self.own else self.name
+
+    def data_root(self, root: Path) -> Path:
+        """The folder that holds its data sets: its own, else the general one.
+
+        Args:
+            root: the general one.
+        """
+        return self.path.parent / self.content.root if self.content.root else root
 
     @property
     def trials(self) -> int:
@@ -338,7 +372,8 @@ def load_protocol(name: str, plugins: Registry | None = None) -> Protocol:
     Raises:
         ProtocolError: unknown name, or a file that contradicts itself.
     """
-    if name.endswith(".toml") or "/" in name:
+    own = name.endswith(".toml") or "/" in name
+    if own:
         path, label = Path(name), str(Path(name))
     else:
         plugins = plugins or registry()
@@ -358,7 +393,9 @@ def load_protocol(name: str, plugins: Registry | None = None) -> Protocol:
     values = _with_base(path, label, plugins, ())
     content = config.structure(values, ProtocolFile, label, ProtocolError)
     _check(content, label)
-    return Protocol(name=label, path=path, content=content)
+    return Protocol(
+        name=content.name or label if own else label, path=path, content=content, own=own
+    )
 
 
 def _with_base(
@@ -384,7 +421,11 @@ def _with_base(
         raise ProtocolError(
             f"{label}.base leads back to {below.name}; a protocol cannot be its own"
         )
-    return _overlaid(_with_base(below, label, plugins, seen), values)
+    taken = _with_base(below, label, plugins, seen)
+    taken.pop("name", None)
+    if isinstance(taken.get("root"), str) and taken["root"]:
+        taken["root"] = str(below.parent.resolve() / taken["root"])
+    return _overlaid(taken, values)
 
 
 def _overlaid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -434,6 +475,8 @@ def _check_known(known: KnownPart, where: str) -> None:
             f"{where} needs exactly one of trials, classes and draw, it has {given}; list the "
             "known classes of at least one trial"
         )
+    if known.split is not None and known.test_fraction is not None:
+        raise ProtocolError(f"{where} has both split and test_fraction; keep one")
     if known.classes is not None and known.classes != "all":
         parse_ranges(known.classes, f"{where}.classes")
     for number, classes in enumerate(known.trials):

@@ -122,10 +122,7 @@ def claim_folder(path: Path, experiment: Experiment) -> RunFolder:
     """
     folder = RunFolder(path)
     with explained(path):
-        is_file = path.exists() and not path.is_dir()
         claimed = folder.experiment.exists()
-    if is_file:
-        raise RunFolderError(f"{path} is a file, not a folder; choose another with --out")
     if claimed:
         recorded = folder.read()
         same = recorded.get("record", {}).get("digest") == experiment.digest
@@ -136,23 +133,48 @@ def claim_folder(path: Path, experiment: Experiment) -> RunFolder:
         if "data" in recorded.get("record", {}) or any(item.exists() for item in produced):
             _refuse_other(experiment, recorded, path)
         # A start that failed before training began gives way to a corrected one.
-        folder.write({**experiment.to_toml(), "record": _record(experiment)})
+        folder.write({**_plain(experiment, folder), "record": _record(experiment)})
         return folder
+    refuse_foreign(path, own=experiment.protocol.path)
+    folder.write({**_plain(experiment, folder), "record": _record(experiment)})
+    return folder
+
+
+def refuse_foreign(path: Path, own: Path | None = None) -> None:
+    """Refuse a place for a new run folder that holds something else.
+
+    Args:
+        path: the place.
+        own: a file that may lie there already, in a folder of its own.
+
+    Raises:
+        RunFolderError: it is a file or not empty, or cannot be looked into.
+    """
     with explained(path):
+        if path.exists() and not path.is_dir():
+            raise RunFolderError(f"{path} is a file, not a folder; choose another with --out")
         # A first write cut off may have left its partial file; anything else is foreign.
         foreign = path.is_dir() and any(
-            not item.name.endswith(".partial") for item in path.iterdir()
+            not item.name.endswith(".partial") and (own is None or item not in own.parents)
+            for item in path.iterdir()
         )
     if foreign:
         raise RunFolderError(
             f"{path} is not empty and no run folder; choose another folder with --out"
         )
-    folder.write({**experiment.to_toml(), "record": _record(experiment)})
-    return folder
+
+
+def _plain(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
+    """What experiment.toml says; a protocol in the run folder moves with it."""
+    values = experiment.to_toml()
+    path = experiment.protocol.path
+    if experiment.protocol.own and path.is_relative_to(folder.path):
+        values["protocol"] = path.relative_to(folder.path).as_posix()
+    return values
 
 
 def _refuse_other(experiment: Experiment, recorded: dict[str, Any], path: Path) -> None:
-    differing = experiment.differences(recorded)
+    differing = experiment.differences(recorded, _plain(experiment, RunFolder(path)))
     parts = sorted(
         {part.reference for part in experiment.selection.parts if part.kind != "scorer"}
         - set(recorded.get("plugins", []))

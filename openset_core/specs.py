@@ -106,10 +106,17 @@ class ComponentSpec:
 
 @attrs.frozen(kw_only=True)
 class BackboneSpec(ComponentSpec):
-    """A network from images to features. `factory(config, BackboneContext) -> Backbone`."""
+    """A network from images to features. `factory(config, BackboneContext) -> Backbone`.
+
+    Attributes:
+        image_size: side length in pixels that suits the network where no protocol says one, for
+            images of a user's own: a function `(config) -> int | None`, as `"module:attribute"` or
+            a callable; None where any will do.
+    """
 
     kind: ClassVar[str] = "backbone"
     provides: tuple[str, ...] = ("feature vector",)
+    image_size: Factory | None = None
 
 
 @attrs.frozen(kw_only=True)

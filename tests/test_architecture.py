@@ -21,6 +21,7 @@ PROTOCOLS = Path(openset_protocols.__file__).parent
 PUBLIC_MODULES = (
     "openset_core.auxiliary_batchnorm",
     "openset_core.data.folders",
+    "openset_core.data.image_list",
     "openset_core.data.images",
     "openset_core.data.reading",
     "openset_core.errors",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -97,6 +97,7 @@ def print_files(folder: Path) -> None:
     click.echo(f"\nwritten to {folder}:")
     for name, what in (
         ("results.json", "every metric of every scorer"),
+        ("images/", "the images as the network sees them; images.csv says what became of each"),
         ("model/", "the trained model"),
         ("features.h5", "embeddings and logits of every sample"),
         ("scores.h5", "scores of every sample"),
@@ -107,3 +108,18 @@ def print_files(folder: Path) -> None:
     ):
         if (folder / name).exists():
             click.echo(f"  {name:<16} {what}")
+
+
+def bar(quiet: bool, label: str) -> Callable[[Iterable[Any], int], Iterable[Any]]:
+    """A progress bar over images, on a terminal; called with them and their number."""
+
+    def wrapped(items: Iterable[Any], total: int) -> Iterable[Any]:
+        from tqdm import tqdm
+
+        # Without a terminal there is no bar.
+        found: Iterable[Any] = tqdm(
+            items, total=total, desc=label, unit="image", leave=False, disable=quiet or None
+        )
+        return found
+
+    return wrapped

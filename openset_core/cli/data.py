@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from openset_core.cli.common import bar
 
 if TYPE_CHECKING:
     from openset_core.data.checking import PartReport
@@ -136,7 +137,7 @@ def check(
                 options,
                 duplicates=duplicates,
                 download=download,
-                progress=_bar(quiet, f"{name} {part}"),
+                progress=bar(quiet, f"{name} {part}"),
             )
         except DataError as error:
             click.echo(f"{part}: cannot be used")
@@ -233,7 +234,7 @@ def prepare(
             skip_unreadable=skip_unreadable,
             rebuild=rebuild,
             download=download,
-            progress=_bar(quiet, f"{name} {part}"),
+            progress=bar(quiet, f"{name} {part}"),
         )
         total = sum(path.stat().st_size for path in done.folder.iterdir())
         state = "written" if written else "is there already, and current"
@@ -263,16 +264,3 @@ def _options(assignments: tuple[str, ...]) -> dict[str, Any]:
             raise ConfigError(f"--set {assignment!r} is not of the form option=value")
         options[key.strip()] = config.parse_value(text.strip())
     return options
-
-
-def _bar(quiet: bool, label: str) -> Callable[[Iterable[Any], int], Iterable[Any]]:
-    def wrapped(items: Iterable[Any], total: int) -> Iterable[Any]:
-        from tqdm import tqdm
-
-        # Without a terminal there is no bar.
-        found: Iterable[Any] = tqdm(
-            items, total=total, desc=label, unit="image", leave=False, disable=quiet or None
-        )
-        return found
-
-    return wrapped

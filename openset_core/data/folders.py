@@ -43,8 +43,7 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
 class ImageFiles:
     """Labelled image files that are read when they are asked for.
 
-    The shorter side of an image is resized to the wanted size and the middle is cut out, as is
-    usual where images differ in size.
+    An image is brought to the wanted size by `fitted`.
 
     Attributes:
         files: image files, N of them.
@@ -52,6 +51,7 @@ class ImageFiles:
         classes: class names in label order.
         size: side length that images are brought to; None keeps the files' own.
         interpolation: how they are resized.
+        fit: `"crop"` or `"stretch"`, see `fitted`.
         change: applied to each image's pixels, uint8 [H, W, C], last.
     """
 
@@ -60,6 +60,7 @@ class ImageFiles:
     classes: tuple[str, ...]
     size: int | None = None
     interpolation: str = "bilinear"
+    fit: str = "crop"
     change: Callable[[Pixels], Pixels] | None = None
 
     def __len__(self) -> int:
@@ -80,10 +81,14 @@ class ImageFiles:
         Raises:
             DataError: the file cannot be read.
         """
-        pixels = read_image(self.files[row])
+        pixels = self.original(row)
         if self.size is not None:
-            pixels = fitted(pixels, self.size, self.interpolation)
+            pixels = fitted(pixels, self.size, self.interpolation, self.fit)
         return pixels if self.change is None else self.change(pixels)
+
+    def original(self, row: int) -> Pixels:
+        """The file's own pixels, uint8 [H, W, C]."""
+        return read_image(self.files[row])
 
     def try_read(self, row: int) -> Pixels | DataError:
         """One image, or the error that names its file."""
@@ -123,6 +128,7 @@ def read_images(
         classes=tuple(classes),
         size=request.size or default_size,
         interpolation=request.interpolation,
+        fit=request.fit,
         change=change,
     )
     return source if request.lazily else in_memory(source)
@@ -156,13 +162,15 @@ def in_memory(source: ImageSet | ImageFiles) -> ImageSet:
     return ImageSet(images=np.stack(arrays), labels=source.labels, classes=source.classes)
 
 
-def fitted(pixels: Pixels, size: int, interpolation: str) -> Pixels:
-    """One image with its shorter side resized to `size`, and the middle of it cut out.
+def fitted(pixels: Pixels, size: int, interpolation: str, fit: str = "crop") -> Pixels:
+    """One image as a square.
 
     Args:
         pixels: uint8 [H, W, C].
         size: side length of the result.
         interpolation: `"nearest"`, `"bilinear"` or `"bicubic"`.
+        fit: `"crop"`: the shorter side is resized to `size` and the middle cut out, as is usual
+            where images differ in size; `"stretch"`: both sides are resized to `size`.
 
     Returns:
         uint8 [size, size, C].
@@ -170,15 +178,20 @@ def fitted(pixels: Pixels, size: int, interpolation: str) -> Pixels:
     from PIL import Image
 
     height, width = pixels.shape[:2]
-    if min(height, width) != size:
-        scale = size / min(height, width)
-        height, width = (max(size, round(side * scale)) for side in (height, width))
+    scale = size / min(height, width)
+    wanted = (size, size) if fit == "stretch" else _scaled(height, width, scale, size)
+    if wanted != (height, width):
+        height, width = wanted
         plain = pixels[..., 0] if pixels.shape[2] == 1 else pixels
         method = Image.Resampling[interpolation.upper()]
         pixels = np.asarray(Image.fromarray(plain).resize((width, height), method))
         pixels = pixels.reshape(height, width, -1)
     top, left = (height - size) // 2, (width - size) // 2
     return np.ascontiguousarray(pixels[top : top + size, left : left + size])
+
+
+def _scaled(height: int, width: int, scale: float, size: int) -> tuple[int, int]:
+    return max(size, round(height * scale)), max(size, round(width * scale))
 
 
 def read_class_folders(

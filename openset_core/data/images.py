@@ -39,6 +39,7 @@ class DataRequest:
         size: side length in pixels that the images are wanted in; a set whose images differ in
             size, or are large, comes in it; others may ignore it.
         interpolation: `"nearest"`, `"bilinear"` or `"bicubic"`, for that.
+        fit: how an image that is not square becomes so, `"crop"` or `"stretch"`.
         lazily: whether a set of image files may come as `ImageFiles`, to be read when needed;
             others may ignore it.
     """
@@ -48,6 +49,7 @@ class DataRequest:
     download: bool = False
     size: int | None = None
     interpolation: str = "bilinear"
+    fit: str = "crop"
     lazily: bool = False
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from openset_core.data.folders import fitted
 from openset_core.data.loading import resized
 from openset_core.data.reading import pixels_of, read_image
 from openset_core.errors import DataError
@@ -22,6 +23,9 @@ ONE_BY_ONE = 256
 
 def incoming(images: Any, image: ImageOptions) -> Iterator[Tensor]:
     """Bring images to a model's size, with the operations that training used.
+
+    Where the model does not say how an image that is not square becomes so, files and PIL images
+    are cropped and arrays stretched, as in training.
 
     Args:
         images: one image or many: a path, a PIL image, a uint8 array [H, W], [H, W, C] or
@@ -56,6 +60,7 @@ def prepared(item: Any, image: ImageOptions, name: str = "the image") -> Tensor:
         image: the model's size and channels.
         name: what an error calls it.
     """
+    from_file = isinstance(item, str | PathLike) or _is_pil(item)
     if isinstance(item, str | PathLike):
         pixels = _from_array(read_image(Path(item)), name)
     elif isinstance(item, np.ndarray):
@@ -71,7 +76,7 @@ def prepared(item: Any, image: ImageOptions, name: str = "the image") -> Tensor:
             f"{name} holds {len(pixels)} images; a list takes single images, an array of many is "
             "given alone"
         )
-    return resized(pixels, image)
+    return _as_in_training(pixels, image, from_file)
 
 
 _FORMS = "give paths, PIL images, or uint8 arrays"
@@ -131,7 +136,18 @@ def _check_type(right: bool, dtype: str, name: str) -> None:
 
 def _chunks(pixels: Tensor, image: ImageOptions) -> Iterator[Tensor]:
     for chunk in torch.split(pixels, ONE_BY_ONE) if len(pixels) else ():
-        yield resized(chunk, image)
+        yield _as_in_training(chunk, image, from_file=False)
+
+
+def _as_in_training(pixels: Tensor, image: ImageOptions, from_file: bool) -> Tensor:
+    """uint8 [b, C, H, W] in the model's size, by what training does with files or with arrays."""
+    square = pixels.shape[2] == pixels.shape[3]
+    fit = image.fit or ("crop" if from_file and not square else None)
+    if fit is not None:
+        arrays = (item.permute(1, 2, 0).contiguous().numpy() for item in pixels)
+        found = [fitted(array, image.size, image.interpolation, fit) for array in arrays]
+        pixels = torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
+    return resized(pixels, image)
 
 
 def regrouped(pieces: Iterable[Tensor], size: int) -> Iterator[Tensor]:

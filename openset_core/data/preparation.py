@@ -11,6 +11,7 @@ import numpy as np
 
 from openset_core.data import splits
 from openset_core.data.classes import Classes, sample_rows, selected
+from openset_core.data.image_list import SIDES, sides
 from openset_core.data.images import Images
 from openset_core.data.prepared import open_images
 from openset_core.errors import ProtocolError
@@ -67,7 +68,7 @@ def prepare_data(
     """Load and split the data of one trial.
 
     Validation data is held out of the known training samples with the trial's number as
-    seed, so that it does not depend on the training seed.
+    seed, so that it does not depend on the training seed, or by the protocol's own list.
 
     Raises:
         DataError: missing or damaged data.
@@ -75,18 +76,23 @@ def prepare_data(
     """
     protocol.check_trial(trial)
     content = protocol.content
-    loader = _Loader(root, download, plugins, content.image, {})
-    train_set, train_rows, test_set, test_rows = loader.known_sides(protocol)
+    loader = _Loader(protocol.data_root(root), download, plugins, content.image, {})
+    train_set, train_rows, test_set, test_rows, validation_rows = loader.known_sides(protocol)
     known = content.known.in_trial(trial, train_set.classes, f"{protocol.name}.known")
     all_train = _restricted(train_set, train_rows, known, relabel=True)
     if content.known.samples is not None and content.known.samples < len(all_train):
         share = content.known.samples / len(all_train)
         _left_out, wanted = splits.stratified(all_train.label, share, seed=trial)
         all_train = splits.take(all_train, wanted)
-    kept, held_out = splits.stratified(all_train.label, content.validation.fraction, seed=trial)
+    if validation_rows is None:
+        kept, held = splits.stratified(all_train.label, content.validation.fraction, seed=trial)
+        training, validation = (splits.take(all_train, rows) for rows in (kept, held))
+    else:
+        training = all_train
+        validation = _restricted(train_set, validation_rows, known, relabel=True)
     parts = {
-        "train": DataPart(images=train_set, split=splits.take(all_train, kept)),
-        "validation": DataPart(images=train_set, split=splits.take(all_train, held_out)),
+        "train": DataPart(images=train_set, split=training),
+        "validation": DataPart(images=train_set, split=validation),
         "known": DataPart(
             images=test_set, split=_restricted(test_set, test_rows, known, relabel=True)
         ),
@@ -135,6 +141,7 @@ class _Loader:
                 self.download,
                 self.plugins,
                 options,
+                self.image.fit,
             )
         return self.cache[key]
 
@@ -151,16 +158,22 @@ class _Loader:
 
     def known_sides(
         self, protocol: Protocol
-    ) -> tuple[Images, splits.Indices, Images, splits.Indices]:
-        """Training set with its rows, test set with its rows."""
+    ) -> tuple[Images, splits.Indices, Images, splits.Indices, splits.Indices | None]:
+        """Training set with its rows, test set with its rows, validation rows where listed."""
         known = protocol.content.known
         parts = self.parts(known.dataset)
+        if known.split is not None:
+            whole = self.load(known.dataset, "all", known.options)
+            listed = sides(self.root / known.split, len(whole))
+            train, validation, test = (np.array(listed[side], np.int64) for side in SIDES)
+            return whole, train, whole, test, validation
         whole_wanted = known.test_fraction is not None and "all" in parts  # some sets come as both
         if "test" in parts and not whole_wanted:
-            train, test = (
+            train_set, test_set = (
                 self.load(known.dataset, part, known.options) for part in ("train", "test")
             )
-            return train, np.arange(len(train)), test, np.arange(len(test))
+            rows = (np.arange(len(train_set)), np.arange(len(test_set)))
+            return train_set, rows[0], test_set, rows[1], None
         if known.test_fraction is None:
             raise ProtocolError(
                 f"{protocol.name}.known lacks test_fraction; data set {known.dataset} has no test "
@@ -170,7 +183,7 @@ class _Loader:
         train_rows, test_rows = splits.stratified(
             whole.labels, known.test_fraction, known.split_seed
         )
-        return whole, train_rows, whole, test_rows
+        return whole, train_rows, whole, test_rows, None
 
 
 def _restricted(

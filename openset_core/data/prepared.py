@@ -153,8 +153,9 @@ def prepared_folder(
     size: int,
     options: Mapping[str, Any] | None = None,
     interpolation: str = "bilinear",
+    fit: str | None = None,
 ) -> Path:
-    """Where the prepared form of a part lies; options and an unusual interpolation are in its name.
+    """Where the prepared form of a part lies; its name tells how it differs from the usual.
 
     Args:
         root: folder that holds data sets.
@@ -163,10 +164,13 @@ def prepared_folder(
         size: side length in pixels.
         options: the data set's options that differ from its defaults.
         interpolation: how images are resized.
+        fit: how images become square, `"crop"` when None.
     """
     label = f"{name}-{part}-{size}"
     if interpolation != "bilinear":
         label += f"-{interpolation}"
+    if fit not in (None, "crop"):
+        label += f"-{fit}"
     for key, value in sorted((options or {}).items()):
         text = str(value)
         if not re.fullmatch(r"[\w.+-]{1,40}", text):
@@ -224,6 +228,7 @@ def open_images(
     download: bool = False,
     plugins: Registry | None = None,
     options: Mapping[str, Any] | None = None,
+    fit: str | None = None,
 ) -> Images:
     """A part of a data set for training at a size: the prepared form where there is one.
 
@@ -236,12 +241,13 @@ def open_images(
         download: whether missing data may be fetched.
         plugins: where data sets are looked up.
         options: the data set's own options.
+        fit: how images become square, `"crop"` when None.
 
     Raises:
         DataError: the data is missing, damaged, or too large to be read at once.
         PluginError: no such data set.
     """
-    folder = prepared_folder(root, name, part, size, options, interpolation)
+    folder = prepared_folder(root, name, part, size, options, interpolation, fit)
     if folder.is_dir():
         return open_prepared(folder)
     request = DataRequest(
@@ -250,6 +256,7 @@ def open_images(
         download=download,
         size=size,
         interpolation=interpolation,
+        fit=fit or "crop",
         lazily=True,
     )
     source = request_images(name, request, plugins, options)
@@ -320,12 +327,58 @@ def prepare(
     )
     source = request_images(name, request, plugins, options)
     folder = prepared_folder(root, name, part, size, options, interpolation)
-    encoding = "raw" if size <= RAW_SIZE else "png" if lossless else "jpeg"
+    encoding = encoding_for(size, lossless)
     fingerprint = source.fingerprint()
     if folder.is_dir() and not rebuild:
         old = open_prepared(folder)
         if (old.meta.source, old.meta.encoding) == (fingerprint, encoding):
             return old, False
+    written = write_prepared(
+        source,
+        folder,
+        name,
+        request,
+        options=options,
+        encoding=encoding,
+        skip_unreadable=skip_unreadable,
+        progress=progress,
+    )
+    return written, True
+
+
+def encoding_for(size: int, lossless: bool) -> str:
+    """How images of a size are kept: as plain pixels where they are small."""
+    return "raw" if size <= RAW_SIZE else "png" if lossless else "jpeg"
+
+
+def write_prepared(
+    source: ImageSet | ImageFiles,
+    folder: Path,
+    name: str,
+    request: DataRequest,
+    *,
+    options: Mapping[str, Any] | None = None,
+    encoding: str,
+    skip_unreadable: bool = False,
+    progress: Progress = _silent,
+) -> PreparedImages:
+    """Write a prepared folder, each image read once and in order.
+
+    Args:
+        source: the images.
+        folder: where the prepared form will lie, whole or not at all.
+        name: name of the data set.
+        request: which part, and in which size.
+        options: the data set's own options.
+        encoding: one of `ENCODINGS`, see `encoding_for`.
+        skip_unreadable: leave unreadable images out instead of refusing.
+        progress: wraps the iteration over images, with their number.
+
+    Raises:
+        DataError: unreadable images, or no room on the disk; nothing is left behind.
+    """
+    assert request.size is not None
+    size, fingerprint = request.size, source.fingerprint()
     channels = source.images.shape[3] if isinstance(source, ImageSet) else 3
     _check_room(folder, len(source), size, channels, encoding)
     write = _Writer(source, request, encoding, channels, skip_unreadable, progress)
@@ -338,10 +391,10 @@ def prepare(
         meta = PreparedMeta(
             format=FORMAT,
             dataset=name,
-            part=part,
+            part=request.part,
             options=dict(options or {}),
             size=size,
-            interpolation=interpolation,
+            interpolation=request.interpolation,
             encoding=encoding,
             images=len(labels),
             channels=channels,
@@ -353,7 +406,7 @@ def prepare(
         )
         text = tomli_w.dumps(config.unstructure(meta))
         (temporary / "meta.toml").write_text(text, encoding="utf-8")
-    return open_prepared(folder), True
+    return open_prepared(folder)
 
 
 @attrs.frozen

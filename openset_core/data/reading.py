@@ -68,6 +68,8 @@ def read_image(path: str | Path) -> Pixels:
         raise DataError(f"{path} is no image, or of a format that Pillow does not read") from None
     except Image.DecompressionBombError:
         raise _too_large(str(path)) from None
+    except MemoryError:
+        raise DataError(f"{path} does not fit into memory") from None
     except DataError:
         raise
     except OSError as error:
@@ -127,12 +129,24 @@ def image_files(folder: Path) -> Iterator[Path]:
     Raises:
         DataError: the folder cannot be read.
     """
+    return (path for path in visible_files(folder) if is_image_name(path))
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether a file counts as an image by its ending."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """All files that `image_files` chooses from.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
 
     def refuse(error: OSError) -> None:
         raise DataError(f"folder {error.filename} cannot be read: {error.strerror}") from error
 
     for place, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                yield Path(place, name)
+        yield from (Path(place, name) for name in sorted(files) if not name.startswith("."))

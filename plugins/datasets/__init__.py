@@ -63,6 +63,17 @@ class ImageFolderOptions:
 
 
 @frozen(kw_only=True)
+class ImageListOptions:
+    """Options of the data set `image-list`."""
+
+    list: str = option(
+        "images.csv",
+        "CSV file with the columns file and class, below the data root or absolute",
+        validator=min_len(1),
+    )
+
+
+@frozen(kw_only=True)
 class NoiseOptions:
     """Options of the made sets `noise` and `mnist-noise`."""
 
@@ -253,6 +264,16 @@ def openset_datasets() -> list[DatasetSpec]:
             files=("{path}/*",),
             obtain="your own images, as images/<class>/ or images/{train,test}/<class>/, or "
             "anywhere by --set path=FOLDER",
+        ),
+        DatasetSpec(
+            name="image-list",
+            summary="images of your own, listed in a CSV file with their classes",
+            factory=f"{_HERE}.folder_sets:load_image_list",
+            config=ImageListOptions,
+            parts=("all",),
+            files=("{list}",),
+            obtain="your own images: images.csv with the columns file and class, or any list by "
+            "--set list=FILE",
         ),
         DatasetSpec(
             name="noise",

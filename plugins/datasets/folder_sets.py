@@ -10,12 +10,14 @@ import numpy as np
 
 from openset_core import DataRequest, ImageSet, NoOptions
 from openset_core.data.folders import ImageFiles, class_folders, read_class_folders, read_images
+from openset_core.data.image_list import class_names, read_list
 from openset_core.data.images import missing_data
 from openset_core.data.reading import image_files
 from openset_core.errors import DataError
 from openset_plugins.datasets import (
     DomainNetOptions,
     ImageFolderOptions,
+    ImageListOptions,
     OmniglotOptions,
     SSBOptions,
 )
@@ -91,6 +93,18 @@ def load_image_folder(config: ImageFolderOptions, request: DataRequest) -> Image
         )
     side = "val" if request.part == "test" and not (folder / "test").is_dir() else request.part
     return _side("image-folder", folder, side, request)
+
+
+def load_image_list(config: ImageListOptions, request: DataRequest) -> ImageSet | ImageFiles:
+    """Images that the CSV file `<list>` names, with their classes in alphabetical order."""
+    path = request.root / config.list
+    if not path.exists():
+        raise missing_data("image-list", path, can_download=False)
+    images = read_list(path)
+    names = class_names(images)
+    numbers = {name: number for number, name in enumerate(names)}
+    files = [image.file for image in images]
+    return read_images(files, [numbers[image.label] for image in images], names, request)
 
 
 # --- TinyImageNet -----------------------------------------------------------------------------

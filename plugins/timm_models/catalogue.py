@@ -45,6 +45,7 @@ def resolve(name: str) -> BackboneSpec:
         summary=summary,
         factory=partial(_build, name),
         config=TimmOptions,
+        image_size=partial(_own_size, name),
         provides=("feature vector", *structure),
         reference=_reference(name),
     )
@@ -54,6 +55,14 @@ def _build(name: str, config: TimmOptions, context: BackboneContext) -> TimmBack
     from openset_plugins.timm_models.backbone import build
 
     return build(name, config, context)
+
+
+def _own_size(name: str, config: TimmOptions) -> int | None:
+    """Side of the images that the model's weights were made for, where these matter."""
+    import timm
+
+    known: Any = timm.get_pretrained_cfg(name)
+    return int(known.input_size[-1]) if known is not None and config.own_preprocessing else None
 
 
 def has_stages(network: Any) -> bool:
