@@ -10,7 +10,6 @@ import tomllib
 
 import numpy as np
 import pytest
-import tomli_w
 
 import openset_core
 from openset_core import api, experiment
@@ -25,6 +24,7 @@ from openset_core.errors import (
 )
 from openset_core.features import FeatureStore
 from openset_core.files import sha256
+from openset_core.model import write_sealed
 from openset_core.observers import (
     EpochDone,
     Observer,
@@ -493,7 +493,7 @@ def retrained_otherwise(folder):
     save_file(arrays, weights)
     values = tomllib.loads((folder / "model" / "model.toml").read_text())
     values["weights_sha256"] = sha256(weights)
-    (folder / "model" / "model.toml").write_text(tomli_w.dumps(values))
+    write_sealed(folder / "model" / "model.toml", values)
 
 
 def test_store_of_other_weights_is_rebuilt_and_said_so(finished, recorder):
