@@ -212,6 +212,20 @@ class Phase:
 # --- representation loss --------------------------------------------------------------------
 
 
+class Landmarks(NamedTuple):
+    """Points that a loss keeps in the space of its embedding, such as one prototype a class.
+
+    Attributes:
+        points: float [P, E].
+        labels: the class that each point belongs to, int64 [P], 0..K-1.
+        name: what the method calls one of them, in the singular.
+    """
+
+    points: Tensor
+    labels: Tensor
+    name: str
+
+
 @attrs.frozen(kw_only=True)
 class LossContext:
     """What a representation loss's factory is told about its partners.
@@ -302,6 +316,14 @@ class RepresentationLoss(nn.Module):
     def embedding(self, features: Features) -> Tensor:
         """What the feature store keeps, float [B, E]; by default the backbone's vector."""
         return features.vector
+
+    def landmarks(self) -> Landmarks | None:
+        """Points that the method keeps in the embedding's space, for pictures; None without."""
+        return None
+
+    def learnt(self) -> dict[str, float]:
+        """Single numbers that are learnt and tell something by themselves, such as a margin."""
+        return {}
 
     def open_space(self, features: Features) -> Tensor:
         """How much a sample lies outside the open space, float [B]; a generator lowers it.

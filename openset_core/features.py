@@ -1,7 +1,8 @@
 """The feature store: what the network says of every sample, in one HDF5 file.
 
-    /                    attrs: format, key, ingredients (JSON), num_classes
+    /                    attrs: format, key, ingredients (JSON), num_classes, learnt (JSON)
     /parts/NAME/         attrs: complete; one dataset an array, first axis = samples
+    /landmarks/          attrs: name; points [P, E] and label [P], where the loss keeps such points
 
 Parts are `train`, `validation`, `known` and `unknown/NAME`; arrays are `embedding`, `logits`,
 `label` and `index`. A part counts once it is complete, the file appears by rename once all
@@ -43,6 +44,21 @@ def changed(expected: Ingredients, found: Ingredients) -> list[str]:
     return sorted(
         name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
     )
+
+
+@attrs.frozen(eq=False)
+class StoredLandmarks:
+    """Points that a loss keeps in the space of its embedding; see `components.Landmarks`.
+
+    Attributes:
+        points: float32 [P, E].
+        labels: class of each point, int64 [P].
+        name: what the method calls one of them, in the singular.
+    """
+
+    points: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    name: str
 
 
 # --- writing ------------------------------------------------------------------------------------
@@ -117,6 +133,23 @@ class FeatureWriter:
                     _append(group, name, array)
             group.attrs["complete"] = True
             self._file.flush()
+
+    def write_loss(self, learnt: Mapping[str, float], landmarks: StoredLandmarks | None) -> None:
+        """Keep what the loss learnt beside its weights: single numbers, and points.
+
+        Args:
+            learnt: numbers by name.
+            landmarks: points in the embedding's space, None where the loss keeps none.
+        """
+        with explained(self.path):
+            self._file.attrs["learnt"] = json.dumps(dict(learnt), sort_keys=True)
+            if "landmarks" in self._file:  # of an interrupted writer
+                del self._file["landmarks"]
+            if landmarks is not None:
+                group = self._file.create_group("landmarks")
+                group.attrs["name"] = landmarks.name
+                for name, array in (("points", landmarks.points), ("label", landmarks.labels)):
+                    group.create_dataset(name, data=array, fletcher32=True)
 
     def __exit__(
         self,
@@ -230,6 +263,30 @@ class FeatureStore:
         """A whole array of a part."""
         (whole,) = self.chunks(part, name, size=max(1, self.rows(part)))
         return whole[name]
+
+    @property
+    def describes_loss(self) -> bool:
+        """Whether the store says what the loss learnt; older ones do not."""
+        return "learnt" in self._file.attrs
+
+    @property
+    def learnt(self) -> dict[str, float]:
+        """Single numbers that the loss learnt, by name."""
+        return dict(json.loads(self._file.attrs.get("learnt", "{}")))
+
+    @property
+    def landmarks(self) -> StoredLandmarks | None:
+        """Points that the loss keeps in the embedding's space; None where it keeps none."""
+        if "landmarks" not in self._file:
+            return None
+        group = self._file["landmarks"]
+        try:
+            return StoredLandmarks(group["points"][:], group["label"][:], str(group.attrs["name"]))
+        except (KeyError, OSError) as error:
+            raise StoreError(
+                f"{self.path} is damaged in its landmarks; `openset extract RUN --rebuild` "
+                "replaces it"
+            ) from error
 
     def chunks(
         self, part: str, *names: str, size: int = READ_ROWS

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -20,6 +20,10 @@ from openset_core.model import check_weights, library_versions, load_model, read
 from openset_core.observers import Observers, RunDone, RunStarted, StageDone
 from openset_core.results import Results, evaluate_run
 from openset_core.run_folder import RunFolder, Runtime
+
+if TYPE_CHECKING:
+    from openset_core.components import Landmarks
+    from openset_core.features import StoredLandmarks
 
 
 @attrs.define
@@ -166,6 +170,7 @@ class Stages:
                 if not writer.has(name):
                     loader = make_loader(part, description.image, device, batch_size=256)
                     writer.write_part(name, batches(loader))
+            writer.write_loss(model.loss.learnt(), _stored(model.loss.landmarks()))
         return rows
 
     def _check_data(self, found: dict[str, Any], recorded: dict[str, Any]) -> None:
@@ -210,6 +215,16 @@ class Stages:
         self._done("score", begun, "; ".join(did) or "all scores were there", skipped=not did)
         self.observers.send(RunDone(folder=self.folder.path, results=config.unstructure(results)))
         return results
+
+
+def _stored(landmarks: Landmarks | None) -> StoredLandmarks | None:
+    """A loss's landmarks as arrays."""
+    from openset_core.features import StoredLandmarks, as_float
+
+    if landmarks is None:
+        return None
+    labels = landmarks.labels.detach().cpu().numpy()
+    return StoredLandmarks(as_float(landmarks.points), labels, landmarks.name)
 
 
 def check_reads(experiment: Experiment, store: Any) -> None:

@@ -15,6 +15,7 @@ from openset_core.features import (
     FeatureStore,
     FeatureWriter,
     PartOfStore,
+    StoredLandmarks,
     as_float,
     changed,
     key_of,
@@ -323,3 +324,36 @@ def test_changed_numbers_are_noticed(path):
         np.testing.assert_array_equal(store.array("train", "embedding"), part["embedding"])
         with pytest.raises(StoreError, match="damaged in part train"):
             store.array("train", "logits")
+
+
+# ---- what the loss learnt
+
+
+def test_what_the_loss_learnt_is_kept_beside_the_features(tmp_path):
+    path = tmp_path / "features.h5"
+    points = StoredLandmarks(np.eye(2, 5, dtype=np.float32), np.array([1, 0]), "corner")
+    with FeatureWriter(path, INGREDIENTS, 3) as writer:
+        writer.write_part("train", batches(make_part(20), 10))
+        writer.write_loss({"radius": 1.0}, points)
+        writer.write_loss({"radius": 2.5}, points)  # an interrupted writer said it before
+    with FeatureStore(path) as store:
+        assert store.parts == ["train"]
+        assert store.describes_loss
+        assert store.learnt == {"radius": 2.5}
+        np.testing.assert_array_equal(store.landmarks.points, points.points)
+        np.testing.assert_array_equal(store.landmarks.labels, points.labels)
+        assert store.landmarks.name == "corner"
+
+
+def test_a_loss_without_landmarks_is_told_from_a_store_that_does_not_say(tmp_path):
+    silent, none = tmp_path / "silent.h5", tmp_path / "none.h5"
+    for path in (silent, none):
+        with FeatureWriter(path, INGREDIENTS, 3) as writer:
+            writer.write_part("train", batches(make_part(20), 10))
+            if path == none:
+                writer.write_loss({}, None)
+    with FeatureStore(silent) as before, FeatureStore(none) as after:
+        assert (before.describes_loss, after.describes_loss) == (False, True)
+        assert before.landmarks is None
+        assert after.landmarks is None
+        assert before.learnt == after.learnt == {}

@@ -22,6 +22,7 @@ from openset_core import (
     FeatureMap,
     Features,
     ImageSet,
+    Landmarks,
     NoOptions,
     Observer,
     ObserverSpec,
@@ -475,6 +476,25 @@ breaks_spec("provides-is-true", "lacks 'embedding'", kind="loss", provides=("log
 class OneLogitMore(Linear):
     def logits(self, features):
         return F.pad(super().logits(features), (0, 1))
+
+
+@breaks("what-was-learnt-has-the-right-form", "loss", "points of landmarks() has shape [3, 7]")
+class LandmarksElsewhere(Linear):
+    def landmarks(self):
+        return Landmarks(torch.zeros(3, 7), torch.arange(3), "corner")
+
+
+@breaks("what-was-learnt-has-the-right-form", "loss", "classes outside 0..")
+class LandmarksOfNobody(Linear):
+    def landmarks(self):
+        points = self.classifier.weight[:2]
+        return Landmarks(points, torch.tensor([0, 30]), "corner")
+
+
+@breaks("what-was-learnt-has-the-right-form", "loss", "no finite float")
+class LearntTensor(Linear):
+    def learnt(self):
+        return {"scale": self.classifier.weight.norm()}
 
 
 @breaks("embedding-has-the-right-form", "loss", "not [6,")

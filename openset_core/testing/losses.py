@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 from unittest import SkipTest
@@ -119,6 +120,28 @@ def embedding_has_the_right_form(subject: Subject) -> None:
     for count in (6, 1):
         found = answers(model, images(count))["embedding"]
         steps.expect_tensor(found, f"embedding of {count} images", (count, width), torch.float32)
+
+
+@LOSS_CHECKS
+def what_was_learnt_has_the_right_form(subject: Subject) -> None:
+    """landmarks() is None or points [P, E] in the embedding's space, each with its class 0..K-1;
+    learnt() is a dict of finite numbers. Both work on the saved model, too."""
+    model = build(subject)
+    one_step(model)
+    width = answers(model.eval(), images(2))["embedding"].shape[-1]
+    for loss in (model.loss, model.for_inference().loss):
+        for name, value in loss.learnt().items():
+            if type(value) is not float or not math.isfinite(value):
+                fail(f"learnt() says {name}={value!r}, which is no finite float")
+        landmarks = loss.landmarks()
+        if landmarks is None:
+            continue
+        count = len(landmarks.points)
+        steps.expect_tensor(landmarks.points, "points of landmarks()", (count, width))
+        if landmarks.labels.shape != (count,) or landmarks.labels.dtype != torch.int64:
+            fail(f"labels of landmarks() are {steps.tensor_text(landmarks.labels)}")
+        if not ((landmarks.labels >= 0) & (landmarks.labels < partners.CLASSES)).all():
+            fail(f"landmarks() names classes outside 0..{partners.CLASSES - 1}")
 
 
 @LOSS_CHECKS

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openset_core import Features, LossContext, RepresentationLoss
+from openset_core import Features, Landmarks, LossContext, RepresentationLoss
 from openset_plugins.arpl import ARPLOptions, RPLOptions
 from openset_plugins.distances import dot_products, mean_squared_distance
 
@@ -33,6 +33,15 @@ class ReciprocalPoints(RepresentationLoss):
         super().__init__()
         self.points = nn.Parameter(init_std * torch.randn(num_classes, vector_dim))
         self.margin = nn.Parameter(torch.tensor([margin]))
+
+    def landmarks(self) -> Landmarks:
+        """The reciprocal points P^k, which lie where class k is least likely."""
+        labels = torch.arange(len(self.points), device=self.points.device)
+        return Landmarks(self.points, labels, "reciprocal point")
+
+    def learnt(self) -> dict[str, float]:
+        """The margin R of Eq. 11."""
+        return {"margin": float(self.margin.detach())}
 
     def open_space(self, features: Features) -> Tensor:
         """Minus N H(z, P) of Eq. 17: least where all points are equally far, [B].

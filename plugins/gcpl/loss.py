@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openset_core import Features, LossContext, RepresentationLoss
+from openset_core import Features, Landmarks, LossContext, RepresentationLoss
 from openset_plugins.distances import mean_squared_distance
 from openset_plugins.gcpl import GCPLOptions
 
@@ -27,6 +27,11 @@ class GCPL(RepresentationLoss):
         self.label_smoothing = context.label_smoothing
         shape = (context.num_classes, context.vector_dim)
         self.prototypes = nn.Parameter(config.init_std * torch.randn(shape))
+
+    def landmarks(self) -> Landmarks:
+        """The prototypes."""
+        labels = torch.arange(len(self.prototypes), device=self.prototypes.device)
+        return Landmarks(self.prototypes, labels, "prototype")
 
     def logits(self, features: Features) -> Tensor:
         """-d_e to every prototype, raw, [B, K], float32."""

@@ -447,3 +447,14 @@ def test_theorem_1(dim, preset):
     assert own.mean() > others.mean()  # L_c: the own class is the farthest
     free_margin, _, free = trained(0.0, preset, dim)
     assert free.max() > 1.5 * max(free_margin, margin)
+
+
+@pytest.mark.parametrize("named", [(build_arpl, ARPLOptions()), (build_rpl, RPLOptions())])
+def test_reciprocal_points_and_margin_are_told(named):
+    build, config = named
+    loss = make(build, config, margin=0.7)
+    landmarks = loss.landmarks()
+    assert torch.equal(landmarks.points, loss.points)
+    assert landmarks.labels.tolist() == list(range(CLASSES))
+    assert landmarks.name == "reciprocal point"
+    assert loss.learnt() == {"margin": pytest.approx(0.7)}

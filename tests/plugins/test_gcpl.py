@@ -165,3 +165,12 @@ def test_parameters():
     }
     assert loss.prototypes.std().item() == pytest.approx(0.1, rel=0.1)
     assert (loss.config.weight, loss.config.hardness) == (0.1, 1.0)
+
+
+def test_prototypes_are_told():
+    loss = make()
+    landmarks = loss.landmarks()
+    assert torch.equal(landmarks.points, loss.prototypes)
+    assert landmarks.labels.tolist() == list(range(CLASSES))
+    assert landmarks.name == "prototype"
+    assert loss.learnt() == {}
