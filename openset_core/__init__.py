@@ -31,6 +31,7 @@ from openset_core.specs import (
 
 if TYPE_CHECKING:
     from openset_core.api import load_run, run, run_trials
+    from openset_core.comparison import compare
     from openset_core.components import (
         Backbone,
         BackboneContext,
@@ -74,6 +75,7 @@ _LAZY = {
     "RunEvent": "observers",
     "SampleGenerator": "components",
     "UnknownScorer": "scorer",
+    "compare": "comparison",
     "load": "inference",
     "load_run": "api",
     "run": "api",
@@ -113,6 +115,7 @@ __all__ = [
     "UnknownScorer",
     "UnknownScorerSpec",
     "__version__",
+    "compare",
     "hookimpl",
     "load",
     "load_run",

@@ -19,6 +19,7 @@ from openset_core.features import FeatureStore
 from openset_core.files import write_text
 from openset_core.incremental import IncrementalResults, add_classes_one_by_one
 from openset_core.scoring import ScoredRun
+from openset_core.text_table import aligned
 
 FORMAT = 1
 Metrics = dict[str, float]
@@ -328,17 +329,7 @@ def render_table(
         if any(cells):
             lines.append(["  published", *cells])
             notes += [_note(scorer, m, figures[m]) for m in columns if m in figures]
-    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
-
-    def text(line: Sequence[str]) -> str:
-        first, *rest = (
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        return "  ".join([first, *rest]).rstrip()
-
-    rule = "  ".join("-" * width for width in widths)
-    return "\n".join([text(header), rule, *map(text, lines), *dict.fromkeys(notes)])
+    return "\n".join([*aligned(header, lines), *dict.fromkeys(notes)])
 
 
 def _cell(value: float, deviation: float | None = None) -> str:

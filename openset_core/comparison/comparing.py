@@ -1,0 +1,266 @@
+"""What can be said about methods in settings: estimates, differences, ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from openset_core.comparison import formats, records, statistics, tables
+from openset_core.comparison.comparability import notes
+from openset_core.comparison.model import Key, Method, PublishedEntry, Samples, Setting
+from openset_core.comparison.runs import FoundRuns, find_runs
+from openset_core.comparison.sorting import Placed, published_figures, sort_runs
+from openset_core.comparison.statistics import CONFIDENCE, Difference, Estimate, Ranking
+from openset_core.errors import ConfigError, did_you_mean
+from openset_core.metrics import METRICS
+
+
+@attrs.frozen(kw_only=True)
+class Comparison:
+    """Methods over settings.
+
+    Attributes:
+        methods: in the order in which they were first met.
+        settings: in the order in which they were first met.
+        samples: values by (trial, seed) for every setting, method, rule and metric.
+        shown: metrics that count, by setting.
+        published: figures from papers.
+        reference: the method that the others are compared with.
+        confidence: level of intervals and tests.
+        notes: what a reader must know before believing a difference.
+        placed: the runs that were used, in their places.
+    """
+
+    methods: tuple[Method, ...]
+    settings: tuple[Setting, ...]
+    samples: Mapping[Key, Samples] = attrs.field(eq=False, repr=False)
+    shown: Mapping[Setting, tuple[str, ...]] = attrs.field(eq=False)
+    published: tuple[PublishedEntry, ...] = attrs.field(eq=False, repr=False)
+    reference: Method
+    confidence: float = CONFIDENCE
+    notes: tuple[str, ...] = ()
+    placed: tuple[Placed, ...] = attrs.field(default=(), eq=False, repr=False)
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric that some setting shows."""
+        return tuple(dict.fromkeys(metric for names in self.shown.values() for metric in names))
+
+    @cached_property
+    def protocols(self) -> dict[str, tuple[Setting, ...]]:
+        """Settings by protocol, in order."""
+        found: dict[str, list[Setting]] = {}
+        for setting in self.settings:
+            found.setdefault(setting.protocol, []).append(setting)
+        return {name: tuple(settings) for name, settings in found.items()}
+
+    @cached_property
+    def _methods_by_setting(self) -> dict[Setting, tuple[Method, ...]]:
+        there = {(setting, method) for setting, method, _rule, _metric in self.samples}
+        return {
+            setting: tuple(method for method in self.methods if (setting, method) in there)
+            for setting in self.settings
+        }
+
+    def methods_in(self, setting: Setting) -> tuple[Method, ...]:
+        """Methods with results in a setting."""
+        return self._methods_by_setting[setting]
+
+    def estimate(
+        self, setting: Setting, method: Method, metric: str, rule: str = "exact"
+    ) -> Estimate | None:
+        """Mean and interval of a method's metric; None where there is no value.
+
+        Args:
+            setting: where.
+            method: whose.
+            metric: name of the metric.
+            rule: evaluation rule, one of `results.RULES`.
+        """
+        samples = self.samples.get((setting, method, rule, metric))
+        if not samples:
+            return None
+        return statistics.estimate(samples, setting.over_trials, self.confidence)
+
+    def differences(self, setting: Setting, metric: str) -> dict[Method, Difference]:
+        """Each method minus the reference, corrected over the methods compared by this metric.
+
+        Methods that share no trial with the reference are left out, and all of them where the
+        reference has no results.
+        """
+        reference = self.samples.get((setting, self.reference, "exact", metric))
+        if not reference:
+            return {}
+        found: dict[Method, Difference] = {}
+        for method in self.methods_in(setting):
+            ours = self.samples.get((setting, method, "exact", metric))
+            if method == self.reference or not ours:
+                continue
+            difference = statistics.paired_difference(
+                ours, reference, setting.over_trials, self.confidence
+            )
+            if difference is not None:
+                found[method] = difference
+        return dict(zip(found, statistics.corrected(list(found.values())), strict=True))
+
+    def ranks(self, setting: Setting, metric: str) -> dict[Method, float]:
+        """Rank of each method's mean in a setting, 1 is best; ties share their mean rank."""
+        means = {
+            method: found.mean
+            for method in self.methods_in(setting)
+            if (found := self.estimate(setting, method, metric)) is not None
+        }
+        ranks = statistics.rank(list(means.values()), METRICS[metric].higher_is_better)
+        return dict(zip(means, map(float, ranks), strict=True))
+
+    def average_ranks(self, metric: str) -> dict[Method, float]:
+        """Mean rank over the settings of a metric, for methods that have them all."""
+        settings = [setting for setting in self.settings if metric in self.shown[setting]]
+        ranks = [self.ranks(setting, metric) for setting in settings]
+        return {
+            method: sum(found[method] for found in ranks) / len(ranks)
+            for method in self.methods
+            if ranks and all(method in found for found in ranks)
+        }
+
+    def ranking(self, metric: str) -> tuple[tuple[Method, ...], Ranking] | None:
+        """Methods ranked over all trials of all protocols, with the critical difference.
+
+        A block is a trial of a protocol: the mean over its seeds, and over its unknown sets,
+        which share the trained networks. With a single trial in all, the seeds are the blocks.
+        Methods with less than half of the blocks are left out, then blocks that not every method
+        has.
+
+        Returns:
+            The methods that were ranked, and how; None for fewer than two methods or blocks.
+        """
+        values = self._block_values(metric)
+        blocks = list(dict.fromkeys(block for found in values.values() for block in found))
+        methods = tuple(m for m, found in values.items() if 2 * len(found) >= len(blocks))
+        whole = [block for block in blocks if all(block in values[m] for m in methods)]
+        if len(methods) < 2 or len(whole) < 2:
+            return None
+        table = [[values[method][block] for method in methods] for block in whole]
+        higher = METRICS[metric].higher_is_better
+        return methods, statistics.rank_methods(table, higher, self.confidence)
+
+    def _block_values(self, metric: str) -> dict[Method, dict[tuple[Any, ...], float]]:
+        places = {(setting.protocol, setting.group) for setting in self.settings}
+        seeds_alone = len(places) == 1 and not self.settings[0].over_trials
+        found: dict[Method, dict[tuple[Any, ...], list[float]]] = {m: {} for m in self.methods}
+        for (setting, method, rule, name), samples in self.samples.items():
+            if (rule, name) != ("exact", metric):
+                continue
+            for (trial, seed), value in samples.items():
+                block = (setting.protocol, setting.group, seed if seeds_alone else trial)
+                found[method].setdefault(block, []).append(value)
+        return {
+            method: {block: sum(many) / len(many) for block, many in blocks.items()}
+            for method, blocks in found.items()
+        }
+
+    def table(self) -> str:
+        """Everything as text for a terminal."""
+        return formats.text(tables.comparison_tables(self), self.notes)
+
+    def markdown(self) -> str:
+        """Everything as Markdown."""
+        return formats.markdown(tables.comparison_tables(self), self.notes)
+
+    def latex(self) -> str:
+        """Everything as LaTeX tables with booktabs."""
+        return formats.latex(tables.comparison_tables(self), self.notes)
+
+    def csv(self) -> str:
+        """A line for each setting, method, evaluation rule and metric, in full precision."""
+        return records.to_csv(records.summary_records(self))
+
+    def json(self) -> str:
+        """Every record: summary, differences, ranks and single runs."""
+        return records.to_json(self)
+
+
+def compare(
+    *paths: str | Path,
+    metrics: Sequence[str] = (),
+    reference: str | None = None,
+    confidence: float = CONFIDENCE,
+) -> Comparison:
+    """Compare methods over protocols, trials and seeds.
+
+    Args:
+        *paths: run folders, benches, or folders that contain either.
+        metrics: what to compare; the metrics of each protocol's table by default.
+        reference: the method that the others are compared with, as the tables name it, with the
+            scorer where it has several; the first method by default.
+        confidence: level of intervals and tests, in (0, 1).
+
+    Raises:
+        OpensetError: no finished runs, an unknown metric or reference.
+    """
+    return compare_runs(find_runs([Path(path) for path in paths]), metrics, reference, confidence)
+
+
+def compare_runs(
+    found: FoundRuns,
+    metrics: Sequence[str] = (),
+    reference: str | None = None,
+    confidence: float = CONFIDENCE,
+) -> Comparison:
+    """The same for runs that were found already.
+
+    Raises:
+        OpensetError: an unknown metric or reference.
+    """
+    for metric in metrics:
+        if metric not in METRICS:
+            raise ConfigError(
+                f"there is no metric {metric!r}{did_you_mean(metric, METRICS)}; there are "
+                f"{', '.join(METRICS)}"
+            )
+    if not 0 < confidence < 1:
+        raise ConfigError(f"the confidence level must lie between 0 and 1, not at {confidence}")
+    places = sort_runs(found.runs)
+    return Comparison(
+        methods=places.methods,
+        settings=tuple(places.shown),
+        samples=places.samples,
+        shown={setting: tuple(metrics) or names for setting, names in places.shown.items()},
+        published=tuple(published_figures(places)),
+        reference=find_method(places.methods, reference),
+        confidence=confidence,
+        notes=tuple(notes(places, found.left_out)),
+        placed=places.placed,
+    )
+
+
+def find_method(methods: Sequence[Method], wanted: str | None) -> Method:
+    """The method that a text names; the first one for None.
+
+    The text is a name as the tables show it, with or without the scorer, or the parts in any
+    order. Where the scorer is left open the method's first one is meant.
+
+    Raises:
+        ConfigError: no method is called so.
+    """
+    if wanted is None:
+        return methods[0]
+    text = " ".join(wanted.split())
+    parts = {part.strip() for part in text.split(",")}
+
+    def fits(method: Method) -> bool:
+        names = {*method.name.split(",")}
+        return text in (method.name, method.title) or parts in (names, {*names, method.scorer})
+
+    for method in methods:
+        if fits(method):
+            return method
+    titles = [method.title for method in methods]
+    raise ConfigError(
+        f"no method is called {wanted!r}{did_you_mean(wanted, titles)}; there are "
+        f"{'; '.join(titles)}"
+    )

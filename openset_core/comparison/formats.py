@@ -1,0 +1,173 @@
+"""Tables as terminal text, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import math
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+
+from openset_core.comparison.tables import Cell, Column, Interval, Number, Table, rank_text
+from openset_core.text_table import aligned
+
+EMPTY = "-"
+WIDTH = 100
+"""Columns after which a sentence goes on in the next line."""
+
+
+def text(tables: Sequence[Table], notes: Sequence[str] = ()) -> str:
+    """Tables for a terminal, one below the other.
+
+    Args:
+        tables: what to show.
+        notes: sentences on the whole, put last.
+    """
+    parts = []
+    for table, following in zip(tables, [*tables[1:], None], strict=True):
+        left = sum(column.left for column in table.columns)
+        columns = [
+            _padded([_plain(row[number]) for row in table.rows], column)
+            for number, column in enumerate(table.columns)
+        ]
+        rows = [list(row) for row in zip(*columns, strict=True)]
+        lines = aligned([column.title for column in table.columns], rows, left)
+        # What holds for several tables in a row is said once, beneath the last.
+        below = table.notes if following is None or following.notes != table.notes else ()
+        parts.append("\n".join([table.title, *lines, *_wrapped(below)]))
+    if notes:
+        parts.append("\n".join(_wrapped([f"note: {note}" for note in notes])))
+    return "\n\n".join(parts)
+
+
+def markdown(tables: Sequence[Table], notes: Sequence[str] = ()) -> str:
+    """Tables as GitHub's Markdown, the best of each kind in bold."""
+    parts = []
+    for table in tables:
+        titles = [_markdown_text(column.title) for column in table.columns]
+        rules = ["---" if column.left else "---:" for column in table.columns]
+        rows = [[_markdown_cell(cell) for cell in row] for row in table.rows]
+        lines = ["| " + " | ".join(cells) + " |" for cells in (titles, rules, *rows)]
+        below = [f"- {_markdown_text(note)}" for note in table.notes]
+        parts.append(
+            "\n".join([f"### {_markdown_text(table.title)}", "", *lines, "", *below]).rstrip()
+        )
+    if notes:
+        listed = [f"- {_markdown_text(note)}" for note in notes]
+        parts.append("\n".join(["### Notes", "", *listed]))
+    return "\n\n".join(parts) + "\n"
+
+
+def latex(tables: Sequence[Table], notes: Sequence[str] = ()) -> str:
+    r"""Tables as LaTeX with booktabs (`\usepackage{booktabs}`), the best of each kind in bold."""
+    parts = [r"% needs \usepackage{booktabs}"]
+    for table in tables:
+        layout = "".join("l" if column.left else "r" for column in table.columns)
+        titles = [_latex_text(column.title) for column in table.columns]
+        rows = [[_latex_cell(cell) for cell in row] for row in table.rows]
+        sentences = [table.title, *table.notes]
+        caption = " ".join(_latex_text(_sentence(words)) for words in sentences)
+        parts.append(
+            "\n".join(
+                [
+                    r"\begin{table}",
+                    r"\centering",
+                    rf"\caption{{{caption}}}",
+                    rf"\begin{{tabular}}{{{layout}}}",
+                    r"\toprule",
+                    " & ".join(titles) + r" \\",
+                    r"\midrule",
+                    *(" & ".join(cells) + r" \\" for cells in rows),
+                    r"\bottomrule",
+                    r"\end{tabular}",
+                    r"\end{table}",
+                ]
+            )
+        )
+    if notes:
+        parts.append("\n".join(f"% note: {note}" for note in notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def _wrapped(sentences: Sequence[str]) -> list[str]:
+    return [
+        line
+        for sentence in sentences
+        for line in textwrap.wrap(
+            sentence, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+    ]
+
+
+# --- cells ----------------------------------------------------------------------------------------
+
+
+def _percent(value: float, signed: bool = False) -> str:
+    if math.isnan(value):
+        return EMPTY
+    shown = f"{100 * value:{'+' if signed else ''}.1f}"
+    return "0.0" if float(shown) == 0 else shown  # neither -0.0 nor +0.0
+
+
+def _plain(cell: Cell) -> str:
+    if cell is None:
+        return EMPTY
+    if isinstance(cell, Interval):
+        return f"[{_percent(cell.low, cell.signed)}, {_percent(cell.high, cell.signed)}]"
+    if isinstance(cell, Number):
+        spread = f" ± {_percent(cell.deviation)}" if cell.deviation is not None else ""
+        rank = f" ({rank_text(cell.rank)})" if cell.rank is not None else ""
+        return f"{_percent(cell.value, cell.signed)}{spread}{rank}{cell.mark and ' ' + cell.mark}"
+    return cell
+
+
+def _padded(cells: list[str], column: Column) -> list[str]:
+    """Numbers with a mark hang it out to the right, so that digits stay under digits."""
+    if column.left or not any(cell.endswith(" *") for cell in cells):
+        return cells
+    return [cell if cell.endswith(" *") else f"{cell}  " for cell in cells]
+
+
+def _markdown_text(words: str) -> str:
+    return re.sub(r"([|*_<>`])", r"\\\1", words)
+
+
+def _markdown_cell(cell: Cell) -> str:
+    shown = _markdown_text(_plain(cell))
+    return f"**{shown}**" if isinstance(cell, Number) and cell.best else shown
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "<": r"$<$",
+    ">": r"$>$",
+    **{sign: rf"\{sign}" for sign in "&%$#_{}"},
+}
+
+
+def _latex_text(words: str) -> str:
+    return "".join(LATEX.get(sign, sign) for sign in words)
+
+
+def _latex_cell(cell: Cell) -> str:
+    if isinstance(cell, str):
+        return re.sub(r"^< ", "$<$ ", cell) if cell.startswith("< ") else _latex_text(cell)
+    if cell is None:
+        return "--"
+    shown = _plain(cell)
+    if isinstance(cell, Interval):
+        return f"${shown}$"
+    number, *rest = shown.split(" ")
+    bold = isinstance(cell, Number) and cell.best
+    body = " ".join([rf"\mathbf{{{number}}}" if bold else number, *rest])
+    return f"${body.replace('±', chr(92) + 'pm')}$".replace(" *$", "^{*}$")
+
+
+def _sentence(words: str) -> str:
+    return words if words.endswith(".") else f"{words}."
+
+
+Format = Callable[[Sequence[Table], Sequence[str]], str]
+FORMATS: dict[str, Format] = {"text": text, "markdown": markdown, "latex": latex}

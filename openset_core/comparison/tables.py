@@ -1,0 +1,537 @@
+"""What a comparison shows: tables of typed cells, which `formats` turns into text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from openset_core.comparison.model import Method, PublishedEntry, Setting
+from openset_core.comparison.statistics import Difference, Estimate, Ranking
+from openset_core.metrics import METRICS
+from openset_core.results import RULES
+
+if TYPE_CHECKING:
+    from openset_core.comparison.comparing import Comparison
+
+FEW_BLOCKS = 10
+"""Up to so many blocks the distribution behind Friedman's test is a rough approximation."""
+
+
+@attrs.frozen(kw_only=True)
+class Number:
+    """A fraction, shown in percent.
+
+    Attributes:
+        value: a fraction; a difference of fractions where `signed`.
+        deviation: shown after ±.
+        signed: whether a plus is shown.
+        mark: stands behind it, explained in a note.
+        best: whether it is the best of its kind, for bold print.
+        rank: stands behind it in parentheses.
+    """
+
+    value: float
+    deviation: float | None = None
+    signed: bool = False
+    mark: str = ""
+    best: bool = False
+    rank: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Interval:
+    """Two fractions, shown in percent."""
+
+    low: float
+    high: float
+    signed: bool = False
+
+
+Cell = str | Number | Interval | None
+
+
+@attrs.frozen(kw_only=True)
+class Column:
+    """A column of a table; `left` for text, which is flush left."""
+
+    title: str
+    left: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Table:
+    """A table.
+
+    Attributes:
+        title: one line.
+        columns: titles, those flush left first.
+        rows: as many cells in each as there are columns.
+        notes: sentences that belong beneath it.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def bench_tables(comparison: Comparison) -> list[Table]:
+    """What a bench ends with: methods by metrics, published figures, differences."""
+    return [
+        *metric_tables(comparison),
+        *published_tables(comparison),
+        *overview_tables(comparison),
+        *difference_tables(comparison),
+    ]
+
+
+def comparison_tables(comparison: Comparison) -> list[Table]:
+    """Everything: also intervals, ranks and critical differences."""
+    return [
+        *overview_tables(comparison),
+        *interval_tables(comparison),
+        *published_tables(comparison),
+        *difference_tables(comparison),
+        *ranking_tables(comparison),
+    ]
+
+
+# --- methods by metrics ---------------------------------------------------------------------------
+
+
+def metric_tables(comparison: Comparison) -> list[Table]:
+    """For each protocol a row a method, a column a metric: mean and deviation."""
+    return [
+        _metric_table(comparison, protocol, settings)
+        for protocol, settings in comparison.protocols.items()
+    ]
+
+
+def _metric_table(c: Comparison, protocol: str, settings: Sequence[Setting]) -> Table:
+    metrics = _metrics_of(c, settings)
+    rows: list[tuple[Cell, ...]] = []
+    marked = False
+    for setting in settings:
+        best = {metric: _best(c, setting, metric) for metric in metrics}
+        for method in c.methods_in(setting):
+            cells: list[Cell] = []
+            for metric in metrics:
+                found = c.estimate(setting, method, metric)
+                difference = c.differences(setting, metric).get(method)
+                mark = "*" if difference and difference.significant(c.confidence) else ""
+                marked = marked or bool(mark)
+                cells.append(_number(found, mark=mark, best=method in best[metric]))
+            rows.append((*_condition(settings, setting), method.name, method.scorer, *cells))
+    notes = list(dict.fromkeys(spread_note(c, setting) for setting in settings))
+    if marked:
+        notes.append(
+            f"* differs from {c.reference.title} (paired t test, p < {_level(c)} after Holm)"
+        )
+    return Table(
+        title=f"{protocol}: percent",
+        columns=(
+            *_condition_column(settings),
+            *_method_columns(),
+            *(Column(title=METRICS[metric].title) for metric in metrics),
+        ),
+        rows=tuple(rows),
+        notes=tuple(notes),
+    )
+
+
+def spread_note(comparison: Comparison, setting: Setting) -> str:
+    """How deviations in a setting are formed, in one sentence."""
+    trials, seeds = set(), set()
+    for (place, _method, rule, _metric), samples in comparison.samples.items():
+        if place == setting and rule == "exact":
+            trials |= {trial for trial, _seed in samples}
+            seeds |= {seed for _trial, seed in samples}
+    if setting.over_trials:
+        each = f", each the mean of its {len(seeds)} seeds" if len(seeds) > 1 else ""
+        return f"± standard deviation (n - 1) over {len(trials)} trials{each}"
+    if len(seeds) > 1:
+        return f"± standard deviation (n - 1) over {len(seeds)} seeds of a single trial"
+    return "one run a method, hence no deviation"
+
+
+def interval_tables(comparison: Comparison) -> list[Table]:
+    """For each protocol a row a metric and method: mean, deviation, interval, rank."""
+    tables = []
+    for protocol, settings in comparison.protocols.items():
+        rows: list[tuple[Cell, ...]] = []
+        for metric in _metrics_of(comparison, settings):
+            for setting in settings:
+                ranks = comparison.ranks(setting, metric)
+                best = _best(comparison, setting, metric)
+                for method, rank in ranks.items():
+                    found = comparison.estimate(setting, method, metric)
+                    assert found is not None  # only what has a mean has a rank
+                    rows.append(
+                        (
+                            METRICS[metric].title,
+                            *_condition(settings, setting),
+                            method.name,
+                            method.scorer,
+                            _number(found, best=method in best),
+                            _interval(found),
+                            rank_text(rank),
+                            str(found.units),
+                        )
+                    )
+        units = "trials" if settings[0].over_trials else "seeds"
+        notes = [spread_note(comparison, setting) for setting in settings]
+        notes.append(f"interval: t interval of the mean over {units}")
+        tables.append(
+            Table(
+                title=f"{protocol}: means and intervals, percent",
+                columns=(
+                    Column(title="metric", left=True),
+                    *_condition_column(settings),
+                    *_method_columns(),
+                    Column(title="mean ± deviation"),
+                    Column(title=f"{_percent(comparison.confidence)} interval"),
+                    Column(title="rank"),
+                    Column(title=units),
+                ),
+                rows=tuple(rows),
+                notes=tuple(dict.fromkeys(notes)),
+            )
+        )
+    return tables
+
+
+# --- figures from papers --------------------------------------------------------------------------
+
+
+def published_tables(comparison: Comparison) -> list[Table]:
+    """For each protocol and evaluation rule: ours by that rule beside what papers say."""
+    tables = []
+    for protocol, settings in comparison.protocols.items():
+        here = [entry for entry in comparison.published if entry.setting in settings]
+        for rule, called in RULES.items():
+            entries = [
+                entry
+                for entry in here
+                if entry.rule == rule and entry.metric in comparison.shown[entry.setting]
+            ]
+            if entries:
+                title = f"{protocol}: ours beside published figures, percent"
+                if rule != "exact":
+                    title += f"; ours by the same {called}"
+                tables.append(_published_table(comparison, title, rule, settings, entries))
+    return tables
+
+
+def _published_table(
+    c: Comparison,
+    title: str,
+    rule: str,
+    settings: Sequence[Setting],
+    entries: Sequence[PublishedEntry],
+) -> Table:
+    metrics = [m for m in _metrics_of(c, settings) if any(e.metric == m for e in entries)]
+    figures = {(e.setting, e.method, e.metric): e.figure for e in entries}
+    rows: list[tuple[Cell, ...]] = []
+    for setting in settings:
+        ours = [e.method for e in entries if e.run and e.setting == setting]
+        others = [e.method for e in entries if not e.run and e.setting == setting]
+        for method in dict.fromkeys([*ours, *others]):
+            cells: list[Cell] = []
+            for metric in metrics:
+                figure = figures.get((setting, method, metric))
+                found = c.estimate(setting, method, metric, rule) if method in ours else None
+                cells.append(_number(found) if found else None)
+                cells.append(
+                    Number(value=figure.value, deviation=figure.deviation) if figure else None
+                )
+            rows.append((*_condition(settings, setting), method.name, method.scorer, *cells))
+    columns = [
+        Column(title=title) for metric in metrics for title in (METRICS[metric].title, "published")
+    ]
+    sources = {
+        metric: list(dict.fromkeys(e.figure.source for e in entries if e.metric == metric))
+        for metric in metrics
+    }
+    notes = [f"published {METRICS[m].title}: {'; '.join(found)}" for m, found in sources.items()]
+    return Table(
+        title=title,
+        columns=(*_condition_column(settings), *_method_columns(), *columns),
+        rows=tuple(rows),
+        notes=tuple(notes),
+    )
+
+
+# --- differences ----------------------------------------------------------------------------------
+
+
+def difference_tables(comparison: Comparison) -> list[Table]:
+    """For each protocol: every method minus the reference, with interval and p-value."""
+    tables = []
+    for protocol, settings in comparison.protocols.items():
+        rows: list[tuple[Cell, ...]] = []
+        compared: list[Difference] = []
+        for metric in _metrics_of(comparison, settings):
+            for setting in settings:
+                for method, difference in comparison.differences(setting, metric).items():
+                    compared.append(difference)
+                    rows.append(
+                        (
+                            METRICS[metric].title,
+                            *_condition(settings, setting),
+                            method.name,
+                            method.scorer,
+                            Number(value=difference.mean, signed=True),
+                            _interval(difference, signed=True),
+                            _p_text(difference.p_adjusted),
+                            verdict(difference, metric, comparison.confidence),
+                        )
+                    )
+        if not rows:
+            continue
+        units = "trials" if settings[0].over_trials else "seeds"
+        tables.append(
+            Table(
+                title=(
+                    f"{protocol}: difference to {comparison.reference.title} over the same "
+                    f"{units}, percentage points"
+                ),
+                columns=(
+                    Column(title="metric", left=True),
+                    *_condition_column(settings),
+                    *_method_columns(),
+                    Column(title="difference"),
+                    Column(title=f"{_percent(comparison.confidence)} interval"),
+                    Column(title="p (Holm)"),
+                    Column(title="verdict"),
+                ),
+                rows=tuple(rows),
+                notes=_difference_notes(comparison, compared, units),
+            )
+        )
+    return tables
+
+
+def _difference_notes(
+    comparison: Comparison, compared: Sequence[Difference], units: str
+) -> tuple[str, ...]:
+    pairs = sorted({difference.pairs for difference in compared})
+    if pairs == [1]:
+        return (
+            f"one pair each: nothing can be said about chance; run more {units}"
+            + (" or seeds" if units == "trials" else " or trials"),
+        )
+    many = f"{pairs[0]}" if len(pairs) == 1 else f"{pairs[0]} to {pairs[-1]}"
+    level = _level(comparison)
+    return (
+        f"paired t intervals over {many} {units}, each for its difference alone",
+        "p: paired t test with Holm's correction for all methods compared by one metric; better or "
+        f"worse where p < {level}, else unclear: it may be chance",
+    )
+
+
+def verdict(difference: Difference, metric: str, confidence: float) -> str:
+    """What a difference means: better, worse, same, or unclear where it may be chance."""
+    if difference.identical:
+        return "same"
+    if not difference.significant(confidence):
+        return "unclear"
+    higher = METRICS[metric].higher_is_better
+    return "better" if (difference.mean > 0) == higher else "worse"
+
+
+# --- methods by protocols -------------------------------------------------------------------------
+
+
+def overview_tables(comparison: Comparison) -> list[Table]:
+    """For each metric a row a method, a column a protocol; nothing for a single protocol."""
+    tables = []
+    for metric in comparison.metrics:
+        settings = [s for s in comparison.settings if metric in comparison.shown[s]]
+        if len({setting.protocol for setting in settings}) < 2:
+            continue
+        ranks = {setting: comparison.ranks(setting, metric) for setting in settings}
+        best = {setting: _best(comparison, setting, metric) for setting in settings}
+        average = comparison.average_ranks(metric)
+        rows: list[tuple[Cell, ...]] = []
+        for method in comparison.methods:
+            cells = [
+                _number(
+                    comparison.estimate(setting, method, metric),
+                    best=method in best[setting],
+                    rank=ranks[setting].get(method),
+                )
+                for setting in settings
+            ]
+            means = [rank_text(average[method]) if method in average else None] if average else []
+            rows.append((method.name, method.scorer, *cells, *means))
+        spreads = {setting.title: spread_note(comparison, setting) for setting in settings}
+        notes = [
+            f"{note}: {', '.join(title for title, own in spreads.items() if own == note)}"
+            if len(set(spreads.values())) > 1
+            else note
+            for note in dict.fromkeys(spreads.values())
+        ]
+        tables.append(
+            Table(
+                title=f"{METRICS[metric].title}, percent (rank)",
+                columns=(
+                    *_method_columns(),
+                    *(Column(title=setting.title) for setting in settings),
+                    *([Column(title="average rank")] if average else []),
+                ),
+                rows=tuple(rows),
+                notes=tuple(notes),
+            )
+        )
+    return tables
+
+
+def ranking_tables(comparison: Comparison) -> list[Table]:
+    """Average ranks over all trials, a column a metric, with letters for what is not told apart.
+
+    One table where all metrics rank the same methods over as many trials, as they mostly do.
+    """
+    alike: dict[tuple[tuple[Method, ...], int], dict[str, Ranking]] = {}
+    for metric in comparison.metrics:
+        ranked = comparison.ranking(metric)
+        if ranked is not None:
+            methods, ranking = ranked
+            alike.setdefault((methods, ranking.blocks), {})[metric] = ranking
+    return [
+        _ranking_table(comparison, methods, blocks, rankings)
+        for (methods, blocks), rankings in alike.items()
+    ]
+
+
+def _ranking_table(
+    c: Comparison, methods: Sequence[Method], blocks: int, rankings: Mapping[str, Ranking]
+) -> Table:
+    letters = {metric: _letters(len(methods), found.groups) for metric, found in rankings.items()}
+    over = f"{blocks} {'trials' if _over_trials(c) else 'seeds'}"
+    if len(c.protocols) > 1:
+        over += f" of {len(c.protocols)} protocols"
+    distance = next(iter(rankings.values())).critical_difference
+    notes = [
+        "1 is best; methods that share a letter by a metric are not told apart: their ranks lie "
+        f"closer than Nemenyi's critical difference of {distance:.2f}"
+    ]
+    tested = {metric: found.p for metric, found in rankings.items() if found.p is not None}
+    if tested:
+        told = ", ".join(f"{METRICS[m].title} p {_p_phrase(p)}" for m, p in tested.items())
+        unclear = [METRICS[m].title for m, p in tested.items() if p >= 1 - c.confidence]
+        notes.append(
+            f"Friedman's test: {told}"
+            + (f"; by {', '.join(unclear)} no difference is shown at all" if unclear else "")
+        )
+    if blocks <= FEW_BLOCKS:
+        notes.append(f"these tests are rough for as few as {over}")
+    left_out = [method.title for method in c.methods if method not in methods]
+    if left_out:
+        notes.append(f"left out, with too few trials in common: {'; '.join(left_out)}")
+    return Table(
+        title=f"Average ranks over {over}",
+        columns=(*_method_columns(), *(Column(title=METRICS[m].title) for m in rankings)),
+        rows=tuple(
+            (
+                method.name,
+                method.scorer,
+                *(
+                    f"{found.average_ranks[position]:.2f} {letters[metric][position]}"
+                    for metric, found in rankings.items()
+                ),
+            )
+            for position, method in enumerate(methods)
+        ),
+        notes=tuple(notes),
+    )
+
+
+def _over_trials(comparison: Comparison) -> bool:
+    places = {(setting.protocol, setting.group) for setting in comparison.settings}
+    return len(places) > 1 or comparison.settings[0].over_trials
+
+
+def _letters(count: int, groups: Sequence[Sequence[int]]) -> list[str]:
+    """For each method the letters of its groups; `a` is the group of the best."""
+    names = [chr(ord("a") + number) for number in range(26)]
+    return [
+        "".join(
+            names[number] if number < len(names) else f"({number + 1})"
+            for number, group in enumerate(groups)
+            if method in group
+        )
+        for method in range(count)
+    ]
+
+
+# --- pieces ---------------------------------------------------------------------------------------
+
+
+def rank_text(rank: float) -> str:
+    """A rank or an average of ranks, without needless zeros."""
+    return f"{rank:.2f}".rstrip("0").rstrip(".")
+
+
+def _method_columns() -> tuple[Column, Column]:
+    return Column(title="method", left=True), Column(title="scorer", left=True)
+
+
+def _condition_column(settings: Sequence[Setting]) -> tuple[Column, ...]:
+    return (Column(title="setting", left=True),) if any(s.condition for s in settings) else ()
+
+
+def _condition(settings: Sequence[Setting], setting: Setting) -> tuple[str, ...]:
+    return (setting.condition,) if any(s.condition for s in settings) else ()
+
+
+def _metrics_of(comparison: Comparison, settings: Sequence[Setting]) -> list[str]:
+    """Metrics that the settings show and that some method has."""
+    shown = dict.fromkeys(metric for setting in settings for metric in comparison.shown[setting])
+    there = {
+        metric
+        for setting, _method, rule, metric in comparison.samples
+        if rule == "exact" and setting in settings
+    }
+    return [metric for metric in shown if metric in there]
+
+
+def _best(comparison: Comparison, setting: Setting, metric: str) -> set[Method]:
+    """Methods with the best mean; none where there is nothing to choose from."""
+    ranks = comparison.ranks(setting, metric)
+    if len(set(ranks.values())) < 2:
+        return set()
+    return {method for method, rank in ranks.items() if rank == min(ranks.values())}
+
+
+def _number(
+    found: Estimate | None, mark: str = "", best: bool = False, rank: float | None = None
+) -> Number | None:
+    if found is None:
+        return None
+    return Number(value=found.mean, deviation=found.deviation, mark=mark, best=best, rank=rank)
+
+
+def _interval(found: Estimate | Difference, signed: bool = False) -> Interval | None:
+    if found.low is None or found.high is None:
+        return None
+    return Interval(low=found.low, high=found.high, signed=signed)
+
+
+def _p_phrase(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def _p_text(p: float | None) -> str | None:
+    if p is None:
+        return None
+    return _p_phrase(p).removeprefix("= ")
+
+
+def _percent(level: float) -> str:
+    return f"{100 * level:g} %"
+
+
+def _level(comparison: Comparison) -> str:
+    return f"{1 - comparison.confidence:.4g}"
