@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import openset_core
@@ -147,7 +148,14 @@ def test_onnx_file_decides_as_the_model_does(openset, finished):
 
 
 @needs_onnx
-@pytest.mark.parametrize("scorer", ["openmax", "knn", "mahalanobis"])
+@pytest.mark.parametrize(
+    "scorer",
+    [
+        "openmax",
+        pytest.param("knn", marks=pytest.mark.slow),
+        pytest.param("mahalanobis", marks=pytest.mark.slow),
+    ],
+)
 def test_scorers_with_state_in_onnx(openset, finished, tmp_path, scorer):
     openset("score", finished, "--plugins", scorer)
     target = tmp_path / "deep" / "one.onnx"
@@ -322,3 +330,24 @@ def test_an_onnx_file_that_differs_is_not_kept(openset, finished, monkeypatch):
     assert openset("export", finished, "--to", "onnx").code == 2
     assert (finished / "model.onnx").read_text() == "old"
     assert not [path for path in finished.iterdir() if path.name.endswith(".partial")]
+
+
+@needs_onnx
+def test_images_of_any_size_are_brought_to_the_models(openset, finished):
+    openset("export", finished, "--to", "onnx")
+    openset("export", finished, "--to", "torchexport")
+    model = openset_core.load(finished, device="cpu")
+    session = session_of(finished / "model.onnx")
+    program = torch.export.load(finished / "model.pt2").module()
+    threshold = torch.tensor(model.threshold, dtype=torch.float64)
+    channels = model.description.image.channels
+    rng = np.random.default_rng(5)
+    for height, width in ((40, 40), (61, 30), (9, 200), (1, 1)):
+        coarse = rng.integers(0, 256, (4, 4), dtype=np.uint8)
+        photo = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        images = np.asarray(photo)[None, None].repeat(channels, axis=1)
+        expected = model.predictions(photo)
+        onnx_score = session.run(["score"], {"images": images})[0]
+        torch_score = program(torch.from_numpy(images), threshold)[1].detach().numpy()
+        np.testing.assert_allclose(onnx_score, expected.scores, atol=5e-3)
+        np.testing.assert_allclose(torch_score, expected.scores, atol=5e-3)

@@ -41,7 +41,8 @@ def export(run: Path, form: str, scorer: str | None, output: Path | None) -> Non
     difference = writers[form](exported, path)
     image = model.description.image
     click.echo(f"written {path}, {path.stat().st_size / 2**20:.1f} MB")
-    click.echo(f"  images         uint8 [N, {image.channels}, {image.size}, {image.size}]")
+    colours = "RGB" if image.channels == 3 else "grey"
+    click.echo(f"  images         uint8 [N, {image.channels}, H, W], {colours}, of any size")
     optional = ", optional" if form == "onnx" else ""
     click.echo(f"  threshold      float64{optional}, stored {exported.threshold:.6g}")
     click.echo(f"  probabilities  float32 [N, {len(model.classes)}]")

@@ -169,29 +169,25 @@ def fitted(pixels: Pixels, size: int, interpolation: str, fit: str = "crop") -> 
         pixels: uint8 [H, W, C].
         size: side length of the result.
         interpolation: `"nearest"`, `"bilinear"` or `"bicubic"`.
-        fit: `"crop"`: the shorter side is resized to `size` and the middle cut out, as is usual
-            where images differ in size; `"stretch"`: both sides are resized to `size`.
+        fit: `"crop"`: the middle is cut out, as is usual where images differ in size;
+            `"stretch"`: both sides are resized to `size`.
 
     Returns:
         uint8 [size, size, C].
     """
     from PIL import Image
 
+    if pixels.shape[:2] == (size, size):
+        return np.ascontiguousarray(pixels)
     height, width = pixels.shape[:2]
-    scale = size / min(height, width)
-    wanted = (size, size) if fit == "stretch" else _scaled(height, width, scale, size)
-    if wanted != (height, width):
-        height, width = wanted
-        plain = pixels[..., 0] if pixels.shape[2] == 1 else pixels
-        method = Image.Resampling[interpolation.upper()]
-        pixels = np.asarray(Image.fromarray(plain).resize((width, height), method))
-        pixels = pixels.reshape(height, width, -1)
-    top, left = (height - size) // 2, (width - size) // 2
-    return np.ascontiguousarray(pixels[top : top + size, left : left + size])
-
-
-def _scaled(height: int, width: int, scale: float, size: int) -> tuple[int, int]:
-    return max(size, round(height * scale)), max(size, round(width * scale))
+    box = (0, 0, width, height)
+    if fit == "crop":
+        side = min(height, width)
+        left, top = (width - side) // 2, (height - side) // 2
+        box = (left, top, left + side, top + side)
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    resized = image.resize((size, size), Image.Resampling[interpolation.upper()], box=box)
+    return np.array(resized).reshape(size, size, -1)
 
 
 def read_class_folders(

@@ -4,14 +4,49 @@ from __future__ import annotations
 
 import attrs
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openset_core.components import OpenSetModel
 from openset_core.data.loading import PixelScale
 from openset_core.errors import ModelError
 from openset_core.inference import FittedScorer, TrainedModel
+from openset_core.protocols import ImageOptions
 
 OUTPUTS = ("probabilities", "score", "unknown", "label")
+
+
+class Resize(nn.Module):
+    """Images of any size in the model's, by what training did with its images.
+
+    Args:
+        image: the model's size, and how images come to it.
+    """
+
+    def __init__(self, image: ImageOptions) -> None:
+        super().__init__()
+        self.image = image
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Bring images to the model's size.
+
+        Args:
+            images: whole numbers from 0 to 255, float [N, C, H, W].
+
+        Returns:
+            whole numbers, float [N, C, size, size]; the same for images of that size.
+        """
+        if self.image.fit != "stretch":
+            height, width = images.shape[2:]
+            side = torch.sym_min(height, width)
+            # Not a slice: what is traced from one holds for images that are not square only.
+            along = torch.arange(side, device=images.device)
+            images = images.index_select(2, along + (height - side) // 2)
+            images = images.index_select(3, along + (width - side) // 2)
+        size = (self.image.size, self.image.size)
+        mode = self.image.interpolation
+        resized = F.interpolate(images, size=size, mode=mode, antialias=mode != "nearest")
+        return resized.round().clamp(0, 255)  # as 8-bit images are
 
 
 class Deployed(nn.Module):
@@ -22,13 +57,17 @@ class Deployed(nn.Module):
 
     Args:
         network: backbone and loss in evaluation mode.
+        resize: brings images to the model's size.
         scale: preprocessing of pixels.
         scorer: the fitted scorer's torch form.
     """
 
-    def __init__(self, network: OpenSetModel, scale: PixelScale, scorer: nn.Module) -> None:
+    def __init__(
+        self, network: OpenSetModel, resize: Resize, scale: PixelScale, scorer: nn.Module
+    ) -> None:
         super().__init__()
         self.network = network
+        self.resize = resize
         self.scorer = scorer
         self.register_buffer("factor", scale.factor)
         self.register_buffer("offset", scale.offset)
@@ -39,14 +78,15 @@ class Deployed(nn.Module):
         """Judge images.
 
         Args:
-            images: uint8 [N, C, size, size], RGB or grey, already of the model's size.
+            images: uint8 [N, C, H, W], RGB or grey as the model is, of any size.
             threshold: float64 scalar; a score above it means unknown.
 
         Returns:
             probabilities of the known classes, float32 [N, K]; score, float64 [N], higher = more
             unknown; unknown, bool [N]; label, int64 [N], -1 for unknown.
         """
-        embedding, logits = self.network(images.float() * self.factor + self.offset)
+        pixels = self.resize(images.float())
+        embedding, logits = self.network(pixels * self.factor + self.offset)
         embedding, logits = embedding.float(), logits.float()
         score = self.scorer({"embedding": embedding, "logits": logits})
         unknown = score > threshold
@@ -95,5 +135,6 @@ def deployed(model: TrainedModel, scorer: str | None = None) -> ToExport:
             f"scorer {fitted.part.name} of {fitted.part.distribution} {fitted.part.version} "
             f"cannot be exported; {advice}"
         )
-    module = Deployed(model.network, model.pixel_scale, form).eval()
+    resize = Resize(model.description.image)
+    module = Deployed(model.network, resize, model.pixel_scale, form).eval()
     return ToExport(model=model, fitted=fitted, module=module)

@@ -22,8 +22,8 @@ INPUTS = ("images", "threshold")
 def write(exported: ToExport, path: Path) -> float:
     """Write an ONNX file, whole or not at all.
 
-    Inputs: `images` uint8 [N, C, size, size], and `threshold`, a float64 scalar that may be left
-    out: its default is the stored one. Outputs: see `Deployed.forward`. Class names, scorer,
+    Inputs: `images` uint8 [N, C, H, W] of any size, and `threshold`, a float64 scalar that may be
+    left out: its default is the stored one. Outputs: see `Deployed.forward`. Class names, scorer,
     threshold and preprocessing stand in the file's metadata.
 
     Returns:
@@ -64,21 +64,22 @@ def write(exported: ToExport, path: Path) -> float:
 
 
 def _complete(proto: Any, exported: ToExport) -> None:
-    """Give the threshold its default, the batch axis its name, and the file its metadata."""
+    """Give the threshold its default, free axes their names, and the file its metadata."""
     import onnx
 
     threshold = np.array(exported.threshold, dtype=np.float64)
     # An initializer of an input's name is the input's default.
     proto.graph.initializer.append(onnx.numpy_helper.from_array(threshold, "threshold"))
-    batch = {
-        value.type.tensor_type.shape.dim[0].dim_param
-        for value in proto.graph.input
-        if value.name == "images"
+    (images,) = (value for value in proto.graph.input if value.name == "images")
+    named = {
+        dim.dim_param: name
+        for dim, name in zip(images.type.tensor_type.shape.dim, "NCHW", strict=True)
+        if dim.dim_param
     }
     for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param in batch:
-                dim.dim_param = "N"
+            if dim.dim_param in named:
+                dim.dim_param = named[dim.dim_param]
     onnx.helper.set_model_props(proto, description(exported))
     proto.doc_string = "openset: open-set classifier"
 

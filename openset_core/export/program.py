@@ -20,16 +20,20 @@ from openset_core.export.deployed import ToExport
 
 
 def traced(exported: ToExport) -> Any:
-    """The module as a `torch.export.ExportedProgram` for any number of images of 1 or more.
+    """The module as a `torch.export.ExportedProgram` for any number and size of images.
 
     Raises:
         ModelError: torch cannot trace it, or the scorer's torch form is wrong.
     """
     check_form(exported)
     image = exported.model.description.image
-    images = torch.zeros((2, image.channels, image.size, image.size), dtype=torch.uint8)
+    # No two extents the same, lest the exporter takes them for one.
+    height, width = 2 * image.size + 5, 2 * image.size + 3
+    images = torch.zeros((2, image.channels, height, width), dtype=torch.uint8)
     threshold = torch.tensor(exported.threshold, dtype=torch.float64)
-    shapes = {"images": {0: torch.export.Dim("N", min=1)}, "threshold": None}
+    free = {0: torch.export.Dim("N", min=1)}
+    free |= {2: torch.export.Dim("H", min=1), 3: torch.export.Dim("W", min=1)}
+    shapes = {"images": free, "threshold": None}
     with blamed_on_torch(exported, "torch.export"), quiet(), torch.no_grad():
         return torch.export.export(exported.module, (images, threshold), dynamic_shapes=shapes)
 
