@@ -31,6 +31,7 @@ from openset_core.specs import (
 
 if TYPE_CHECKING:
     from openset_core.api import load_run, run, run_trials
+    from openset_core.benching import bench
     from openset_core.comparison import compare
     from openset_core.components import (
         Backbone,
@@ -75,6 +76,7 @@ _LAZY = {
     "RunEvent": "observers",
     "SampleGenerator": "components",
     "UnknownScorer": "scorer",
+    "bench": "benching",
     "compare": "comparison",
     "load": "inference",
     "load_run": "api",
@@ -115,6 +117,7 @@ __all__ = [
     "UnknownScorer",
     "UnknownScorerSpec",
     "__version__",
+    "bench",
     "compare",
     "hookimpl",
     "load",

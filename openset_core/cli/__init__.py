@@ -17,6 +17,7 @@ COMMANDS = {
     "extract": "openset_core.cli.stages:extract",
     "score": "openset_core.cli.stages:score",
     "show": "openset_core.cli.stages:show",
+    "bench": "openset_core.cli.bench:bench",
     "compare": "openset_core.cli.compare:compare",
     "predict": "openset_core.cli.predict:predict",
     "export": "openset_core.cli.export:export",

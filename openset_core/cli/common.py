@@ -49,13 +49,16 @@ threshold_option = click.option(
 
 
 @contextlib.contextmanager
-def interruptible(folder: Callable[[], Path | None]) -> Iterator[Callable[[], None]]:
+def interruptible(
+    folder: Callable[[], Path | None], command: str = "openset run"
+) -> Iterator[Callable[[], None]]:
     """Let Ctrl-C stop between two steps, so that what is being written is finished first.
 
     A second Ctrl-C stops at once.
 
     Args:
         folder: tells the run folder, for the advice on how to go on.
+        command: what goes on when given that folder.
 
     Yields:
         A function that raises `Interrupted` once Ctrl-C was pressed.
@@ -73,7 +76,7 @@ def interruptible(folder: Callable[[], Path | None]) -> Iterator[Callable[[], No
         if pressed:
             where = folder()
             raise Interrupted(
-                f"interrupted; what was finished is kept, go on with: openset run {where}"
+                f"interrupted; what was finished is kept, go on with: {command} {where}"
                 if where
                 else "interrupted"
             )
@@ -83,6 +86,14 @@ def interruptible(folder: Callable[[], Path | None]) -> Iterator[Callable[[], No
         yield should_stop
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def duration(seconds: float) -> str:
+    """A length of time for a reader: `8 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def progress(quiet: bool) -> tuple[Any, ...]:

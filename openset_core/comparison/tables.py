@@ -115,11 +115,12 @@ def _metric_table(c: Comparison, protocol: str, settings: Sequence[Setting]) -> 
     marked = False
     for setting in settings:
         best = {metric: _best(c, setting, metric) for metric in metrics}
+        compared = {metric: c.differences(setting, metric) for metric in metrics}
         for method in c.methods_in(setting):
             cells: list[Cell] = []
             for metric in metrics:
                 found = c.estimate(setting, method, metric)
-                difference = c.differences(setting, metric).get(method)
+                difference = compared[metric].get(method)
                 mark = "*" if difference and difference.significant(c.confidence) else ""
                 marked = marked or bool(mark)
                 cells.append(_number(found, mark=mark, best=method in best[metric]))

@@ -1,8 +1,9 @@
 """A third party's plugin, small enough to train within a second; used by the tests.
 
-Two variables of the environment change how it behaves, not what it computes:
-OPENSET_TINY_SLEEP, seconds that each pass of the backbone takes longer, and
-OPENSET_TINY_TRACE, a folder for the hash of each process's weights after an epoch.
+Three variables of the environment change how it behaves, not what it computes:
+OPENSET_TINY_SLEEP, seconds that each pass of the backbone takes longer;
+OPENSET_TINY_TRACE, a folder for the hash of each process's weights after an epoch; and
+OPENSET_TINY_KILL, a file: the first process to find it there removes it and is killed.
 """
 
 from __future__ import annotations

@@ -1,0 +1,102 @@
+"""Where the runs of a bench are carried out: the interface, and the launchers by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+from attrs.validators import ge, gt, le, optional
+
+from openset_core.benching.work import Job, Outcome, Settings
+from openset_core.observers import RunEvent
+
+Tell = Callable[[Job, RunEvent], None]
+"""Called with what happens in a run."""
+
+
+class Launcher(Protocol):
+    """Carries out runs.
+
+    Attributes:
+        slots: how many runs may be under way at once.
+        restarts: whether a run that died may be started again.
+    """
+
+    slots: int
+
+    def start(self, job: Job) -> None:
+        """Begin a run; called with at most `slots` under way."""
+
+    def wait(self, tell: Tell, seconds: float) -> list[tuple[Job, Outcome]]:
+        """Pass on what happened, and return runs that ended; waits at most so long if it can."""
+
+    def stop(self) -> None:
+        """Ask the runs under way to stop; they end as `"stopped"`, or as something else."""
+
+    def close(self) -> None:
+        """End everything at once."""
+
+
+@attrs.frozen(kw_only=True)
+class Resources:
+    """What runs may use.
+
+    Attributes:
+        workers: runs at once; None for what the machine suggests.
+        threads: processor threads a run; None to divide the processors among the workers.
+        gpus_per_run: share of a GPU for each run, in (0, 1].
+        ray_address: address of a Ray cluster; a local one is started when None.
+    """
+
+    workers: int | None = attrs.field(default=None, validator=optional(ge(1)))
+    threads: int | None = attrs.field(default=None, validator=optional(ge(1)))
+    gpus_per_run: float = attrs.field(default=1.0, validator=[gt(0.0), le(1.0)])
+    ray_address: str | None = None
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def default_workers(gpus: int, gpus_per_run: float, runs: int) -> int:
+    """As many runs as share the GPUs, or half as many as there are processors, at least two."""
+    several = gpus * int(1 / gpus_per_run) if gpus else max(2, processors() // 2)
+    return max(1, min(several, runs))
+
+
+def _inline(
+    settings: Settings, resources: Resources, runs: int, check: Callable[[], None]
+) -> Launcher:
+    from openset_core.benching.inline import InlineLauncher
+
+    return InlineLauncher(settings, check)
+
+
+def _processes(
+    settings: Settings, resources: Resources, runs: int, check: Callable[[], None]
+) -> Launcher:
+    from openset_core.benching.processes import ProcessLauncher
+
+    return ProcessLauncher(settings, resources, runs)
+
+
+def _ray(
+    settings: Settings, resources: Resources, runs: int, check: Callable[[], None]
+) -> Launcher:
+    from openset_core.benching.ray_launcher import RayLauncher
+
+    return RayLauncher(settings, resources, runs)
+
+
+LAUNCHERS: dict[str, Callable[[Settings, Resources, int, Callable[[], None]], Launcher]] = {
+    "inline": _inline,
+    "processes": _processes,
+    "ray": _ray,
+}
+"""How to make each launcher, from where and how to run, what may be used, the number of runs, and
+what is asked between steps."""

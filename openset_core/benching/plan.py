@@ -1,0 +1,334 @@
+"""What a bench is asked to run, resolved to single runs before the first one starts."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from openset_core import config
+from openset_core.api import DEFAULT_RUNS
+from openset_core.compose import select, split_names
+from openset_core.errors import ConfigError, OpensetError, did_you_mean
+from openset_core.experiment import DEFAULT_PROTOCOL, TRAINING_SECTION, Experiment, resolve
+from openset_core.plugins import Part, Registry, registry
+from openset_core.protocols import Protocol, load_protocol
+
+ALL_TRIALS = "all"
+
+
+@attrs.frozen(kw_only=True)
+class BenchMethod:
+    """One method of a bench.
+
+    Attributes:
+        plugins: part names separated by commas, as after `--plugins`.
+        name: what tables call it; the parts by default.
+        set: options by part, and under `training`, for this method alone.
+    """
+
+    plugins: str
+    name: str = ""
+    set: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What tells it apart in messages."""
+        options = [
+            f"{section}.{key}={json.dumps(value)}"
+            for section, values in self.set.items()
+            for key, value in values.items()
+        ]
+        return self.name or " ".join([",".join(split_names(self.plugins)), *options])
+
+
+def _trials(_instance: Any, _attribute: Any, value: str | tuple[int, ...]) -> None:
+    if isinstance(value, str) and value != ALL_TRIALS:
+        raise ValueError(f'trials must be "{ALL_TRIALS}" or a list of numbers, not {value!r}')
+    _numbers(value if isinstance(value, tuple) else (0,), "trials")
+
+
+def _seeds(_instance: Any, _attribute: Any, value: int | tuple[int, ...]) -> None:
+    if isinstance(value, int):
+        if value < 1:
+            raise ValueError(f"seeds must be at least 1, or a list of seeds, not {value}")
+    else:
+        _numbers(value, "seeds")
+
+
+def _numbers(values: Sequence[int], what: str) -> None:
+    if not values:
+        raise ValueError(f"{what} names none")
+    if min(values) < 0:
+        raise ValueError(f"{what} must be 0 or more, not {min(values)}")
+    if len(set(values)) < len(values):
+        raise ValueError(f"{what} names one twice: {', '.join(map(str, values))}")
+
+
+@attrs.frozen(kw_only=True)
+class BenchFile:
+    """What bench.toml says.
+
+    Attributes:
+        methods: what is compared, at least one.
+        protocols: names or paths.
+        trials: `"all"` of each protocol, or numbers.
+        seeds: training seeds, or how many: 3 stands for 0, 1, 2.
+        set: options by part, and under `training`, for every method that has the part.
+        reference: the method that the others are compared with; the first one when None.
+        record: what a bench wrote down; ignored when read.
+    """
+
+    methods: tuple[BenchMethod, ...] = ()
+    protocols: tuple[str, ...] = (DEFAULT_PROTOCOL,)
+    trials: str | tuple[int, ...] = attrs.field(default=ALL_TRIALS, validator=_trials)
+    seeds: int | tuple[int, ...] = attrs.field(default=(0,), validator=_seeds)
+    set: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    reference: str | None = None
+    record: dict[str, Any] = attrs.field(factory=dict, eq=False)
+
+    @property
+    def seed_numbers(self) -> tuple[int, ...]:
+        """The seeds one by one."""
+        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    def asked(self) -> dict[str, Any]:
+        """What decides which runs there are, as plain values."""
+        values = config.unstructure(self)
+        values["seeds"] = list(self.seed_numbers)
+        for method in values["methods"]:
+            method["plugins"] = ",".join(split_names(method["plugins"]))
+        return {key: values[key] for key in values if key not in ("reference", "record")}
+
+
+@attrs.frozen(kw_only=True)
+class PlannedRun:
+    """One run of a bench.
+
+    Attributes:
+        name: name of its run folder.
+        method: what the bench calls its method, in messages.
+        shown: what tables call the method; empty for its parts.
+        experiment: what is run.
+    """
+
+    name: str
+    method: str
+    shown: str
+    experiment: Experiment
+
+    @property
+    def place(self) -> str:
+        """Protocol, trial and seed."""
+        run = self.experiment
+        return f"{run.protocol.path.stem}, trial {run.trial}, seed {run.seed}"
+
+    @property
+    def title(self) -> str:
+        """Method and place."""
+        return f"{self.method} on {self.place}"
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """Everything that a bench will run.
+
+    Attributes:
+        file: what was asked, with protocols found from any working directory.
+        runs: in the order in which they start: all methods of a trial before the next trial, so
+            that what an interrupted bench has can be compared.
+    """
+
+    file: BenchFile
+    runs: tuple[PlannedRun, ...]
+
+    def default_folder(self) -> Path:
+        """The bench's folder: the same wishes always get the same one."""
+        protocols = dict.fromkeys(run.experiment.protocol.path.stem for run in self.runs)
+        text = json.dumps(self.file.asked(), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:6]
+        stem = "+".join(protocols) if len(protocols) <= 2 else f"{len(protocols)}protocols"
+        return DEFAULT_RUNS / f"bench-{stem}-{digest}"
+
+
+def read_bench_file(path: Path) -> BenchFile:
+    """Read a bench TOML.
+
+    Raises:
+        ConfigError: missing, malformed, or with keys and values that do not fit.
+    """
+    return config.structure(config.read_toml(path, "bench"), BenchFile, str(path))
+
+
+def make_plan(file: BenchFile, installed: Registry | None = None) -> Plan:
+    """Resolve every run, so that a mistake in the last one costs nothing.
+
+    Raises:
+        OpensetError: of the kind that fits, naming the method it is about.
+    """
+    installed = installed or registry()
+    if not file.methods:
+        raise ConfigError(
+            "a bench needs at least one method: --plugins softmax,vgg13 m2iosr,vgg13, or "
+            "[[methods]] in a bench TOML"
+        )
+    if not file.protocols:
+        raise ConfigError("a bench needs at least one protocol")
+    protocols = [load_protocol(name, installed) for name in file.protocols]
+    _check_common_options(file, protocols, installed)
+    runs: dict[str, PlannedRun] = {}
+    for method, experiment in _experiments(file, protocols, installed):
+        planned = PlannedRun(
+            name=experiment.default_folder_name(),
+            method=method.label,
+            shown=method.name,
+            experiment=experiment,
+        )
+        _add(runs, planned)
+    every = all(file.trials == tuple(range(protocol.trials)) for protocol in protocols)
+    found = attrs.evolve(
+        file,
+        protocols=tuple(protocol.reference for protocol in protocols),
+        trials=ALL_TRIALS if every else file.trials,
+    )
+    return Plan(file=found, runs=tuple(runs.values()))
+
+
+def _experiments(
+    file: BenchFile, protocols: Sequence[Protocol], installed: Registry
+) -> Iterator[tuple[BenchMethod, Experiment]]:
+    for protocol in protocols:
+        trials = range(protocol.trials) if isinstance(file.trials, str) else file.trials
+        for trial in trials:
+            protocol.check_trial(trial)
+        options = [_options(file, method, protocol, installed) for method in file.methods]
+        for seed in file.seed_numbers:
+            for trial in trials:
+                for method, overrides in zip(file.methods, options, strict=True):
+                    with _named(method):
+                        yield (
+                            method,
+                            resolve(
+                                method.plugins,
+                                protocol.reference,
+                                trial,
+                                seed,
+                                overrides,
+                                registry_=installed,
+                            ),
+                        )
+
+
+@contextlib.contextmanager
+def _named(method: BenchMethod) -> Iterator[None]:
+    """Say in an error which method it is about."""
+    try:
+        yield
+    except OpensetError as error:
+        raise type(error)(f"method {method.label!r}: {error}") from error
+
+
+# --- options for several methods ------------------------------------------------------------------
+
+
+def _sections(method: BenchMethod, protocol: Protocol, installed: Registry) -> set[str]:
+    """Option tables that a method takes under a protocol."""
+    with _named(method):
+        selection = select(method.plugins, protocol.content.defaults, installed)
+    return {TRAINING_SECTION, *(part.name for part in selection.parts)}
+
+
+def _options(
+    file: BenchFile, method: BenchMethod, protocol: Protocol, installed: Registry
+) -> config.Overrides:
+    """The common options of the parts that a method has, then its own."""
+    sections = _sections(method, protocol, installed)
+    common = {section: values for section, values in file.set.items() if section in sections}
+    return config.merge(common, method.set)
+
+
+def _check_common_options(
+    file: BenchFile, protocols: Sequence[Protocol], installed: Registry
+) -> None:
+    known = {
+        section
+        for protocol in protocols
+        for method in file.methods
+        for section in _sections(method, protocol, installed)
+    }
+    for section in file.set:
+        if section not in known:
+            raise ConfigError(
+                f"options for {section!r} are given, which is part of no method of this bench"
+                f"{did_you_mean(section, known)}; there are {', '.join(sorted(known))}"
+            )
+
+
+# --- one folder a run -----------------------------------------------------------------------------
+
+
+def _add(runs: dict[str, PlannedRun], planned: PlannedRun) -> None:
+    """Add a run, or its scorers to the run that trains the same network.
+
+    Raises:
+        ConfigError: two methods are the same.
+    """
+    before = runs.get(planned.name)
+    if before is None:
+        runs[planned.name] = planned
+        return
+    first, second = before.experiment, planned.experiment
+    if _key(first) == _key(second):
+        raise ConfigError(
+            f"methods {before.method!r} and {planned.method!r} are the same; leave one out"
+        )
+    joined = _joined(first, second)
+    if joined is not None:
+        selection = joined.selection
+        parts = [selection.loss, selection.generator, selection.backbone]
+        runs[planned.name] = attrs.evolve(
+            before,
+            experiment=joined,
+            method=",".join(part.name for part in parts if part),
+            shown=before.shown if before.shown == planned.shown else "",
+        )
+        return
+    # Another experiment of that name, such as a second option of a scorer, gets its own folder.
+    text = json.dumps(_key(second), sort_keys=True)
+    own = hashlib.sha256(text.encode()).hexdigest()[:6]
+    _add(runs, attrs.evolve(planned, name=f"{planned.experiment.default_folder_name()}-{own}"))
+
+
+def _key(experiment: Experiment) -> list[Any]:
+    """What tells two experiments of one folder name apart."""
+    return [experiment.digest, _scorer_options(experiment)]
+
+
+def _scorer_options(experiment: Experiment) -> dict[str, Any]:
+    return {
+        part.reference: config.unstructure(experiment.options[part.name])
+        for part in experiment.selection.scorers
+    }
+
+
+def _joined(first: Experiment, second: Experiment) -> Experiment | None:
+    """One training for the scorers of both; None where that cannot be."""
+    ours, theirs = _scorer_options(first), _scorer_options(second)
+    clash = any(ours[name] != theirs[name] for name in ours.keys() & theirs.keys())
+    if clash or first.digest != second.digest:
+        return None
+    selection = attrs.evolve(
+        first.selection,
+        scorers=_union(first.selection.scorers, second.selection.scorers),
+        observers=_union(first.selection.observers, second.selection.observers),
+    )
+    return attrs.evolve(first, selection=selection, options={**first.options, **second.options})
+
+
+def _union(first: Sequence[Part], second: Sequence[Part]) -> tuple[Part, ...]:
+    return tuple({part.reference: part for part in (*first, *second)}.values())

@@ -1,0 +1,135 @@
+"""What a bench ends with: the comparison of its runs, as tables and files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from openset_core.benching.board import FAILED, Board
+from openset_core.benching.folder import BenchFolder
+from openset_core.benching.plan import Plan
+from openset_core.comparison import formats, records, tables
+from openset_core.comparison.comparing import Comparison, compare_runs, find_method
+from openset_core.comparison.model import Method
+from openset_core.comparison.runs import FoundRuns, read_run
+from openset_core.errors import ConfigError
+from openset_core.files import write_text
+from openset_core.model import library_versions
+
+
+@attrs.frozen(kw_only=True)
+class FailedRun:
+    """A run that failed.
+
+    Attributes:
+        title: method, protocol, trial and seed.
+        name: name of its run folder.
+        reason: one sentence.
+    """
+
+    title: str
+    name: str
+    reason: str
+
+
+def failed_runs(board: Board) -> tuple[FailedRun, ...]:
+    """The runs that failed, in order."""
+    return tuple(
+        FailedRun(title=entry.planned.title, name=entry.planned.name, reason=entry.reason)
+        for entry in board.in_state(FAILED)
+    )
+
+
+def compare_bench(
+    folder: BenchFolder, plan: Plan, failed: Sequence[FailedRun] = ()
+) -> Comparison | None:
+    """Compare the runs of a bench that did not fail; None where there are none."""
+    names = {run.name for run in failed}
+    runs = tuple(
+        read_run(folder.run(planned), planned.shown)
+        for planned in plan.runs
+        if planned.name not in names
+    )
+    if not runs:
+        return None
+    found = compare_runs(FoundRuns(runs))
+    try:
+        reference = find_method(found.methods, plan.file.reference)
+    except ConfigError:
+        note = (
+            f"{plan.file.reference} has no finished run; the others are compared with "
+            f"{found.reference.title} instead"
+        )
+        return attrs.evolve(found, notes=(note, *found.notes))
+    return attrs.evolve(found, reference=reference)
+
+
+def check_reference(plan: Plan) -> None:
+    """Refuse a reference that no method can be, before anything runs.
+
+    Raises:
+        ConfigError: no method is called so.
+    """
+    wanted = plan.file.reference
+    methods = []
+    for planned in plan.runs:
+        selection = planned.experiment.selection
+        parts = (selection.loss, selection.generator, selection.backbone)
+        name = planned.shown or ",".join(part.name for part in parts if part)
+        methods += [Method(name=name, scorer=part.name) for part in selection.scorers]
+    methods = list(dict.fromkeys(methods))
+    # Variants of a method get longer names in the tables, by what differs between them.
+    variants = tuple(f"{method.name} {mark}" for method in methods for mark in "(#")
+    if wanted and not wanted.startswith(variants):
+        find_method(methods, wanted)
+
+
+def text(comparison: Comparison) -> str:
+    """What a terminal shows in the end."""
+    return formats.text(tables.bench_tables(comparison), comparison.notes)
+
+
+def _heading(plan: Plan, comparison: Comparison) -> str:
+    """What a reader of the Markdown file needs to place the tables."""
+    runs = [run.experiment for run in plan.runs]
+    versions = library_versions()
+    devices = {
+        f"{device['name']}, {device['precision']}"
+        for place in comparison.placed
+        if (device := place.run.record.get("device"))
+    }
+    return (
+        f"# {many(len(plan.file.methods), 'method')} on "
+        f"{', '.join(dict.fromkeys(run.protocol.name for run in runs))}\n\n"
+        f"{many(len({run.trial for run in runs}), 'trial')}, "
+        f"{many(len(plan.file.seed_numbers), 'seed')}; on {' and '.join(sorted(devices))}; openset "
+        f"{versions['openset']}, torch {versions['torch']}. Repeat it with `openset bench "
+        "bench.toml`.\n\n"
+    )
+
+
+def many(count: int, what: str) -> str:
+    """A number of things: `1 trial`, `5 trials`."""
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
+def save(
+    folder: BenchFolder, plan: Plan, comparison: Comparison, failed: Sequence[FailedRun]
+) -> None:
+    """Write the tables as Markdown, CSV, LaTeX and JSON."""
+    found = tables.bench_tables(comparison)
+    notes = [*(f"failed: {run.title}: {run.reason}" for run in failed), *comparison.notes]
+    asked = plan.file.asked()
+    write_text(folder.table("md"), _heading(plan, comparison) + formats.markdown(found, notes))
+    write_text(folder.table("tex"), formats.latex(found, notes))
+    write_text(folder.table("csv"), records.to_csv(records.summary_records(comparison)))
+    write_text(
+        folder.table("csv", "differences"),
+        records.to_csv(records.difference_records(comparison)),
+    )
+    write_text(folder.table("csv", "runs"), records.to_csv(records.run_records(comparison)))
+    write_text(
+        folder.table("json"),
+        records.to_json(comparison, bench=asked, failed=[attrs.asdict(run) for run in failed]),
+    )

@@ -1,0 +1,397 @@
+"""Benches from end to end: what is run, repeated, gone on with, and written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import time
+import tomllib
+
+import pytest
+
+import openset_core
+from openset_core.benching.board import Board
+from openset_core.benching.folder import BenchFolder
+from openset_core.benching.plan import BenchFile, BenchMethod, make_plan
+from openset_core.benching.running import make_execution, run_bench
+from openset_core.cli.bench import spread
+from openset_core.errors import ConfigError
+from openset_core.files import sha256
+
+PATIENCE = 90.0
+"""Seconds that a child process is waited for, on a machine that has other work too."""
+
+METHODS = ("softmax,tiny", "turns,tiny")
+OPTIONS = ("--protocol", "tiny-digits", "--epochs", "3", "--device", "cpu")
+ASKED = ("bench", *OPTIONS, "--plugins", *METHODS)
+RUNS = 4  # two methods, two trials
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+def wishes(**changes):
+    values = {
+        "methods": tuple(BenchMethod(plugins=method) for method in METHODS),
+        "protocols": ("tiny-digits",),
+        "set": {"training": {"epochs": 3}},
+    }
+    return BenchFile(**values | changes)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Where the bench that nothing disturbs is kept for the other tests."""
+    return tmp_path_factory.mktemp("bench") / "whole"
+
+
+@pytest.fixture
+def whole(tiny, kept, tmp_path):
+    """A test's own copy of a bench that nothing disturbed."""
+    if not kept.exists():
+        run_bench(make_plan(wishes()), kept, execution())
+    return shutil.copytree(kept, tmp_path / "whole")
+
+
+def execution(launcher="inline", **more):
+    resources = {"workers": 2, "threads": 1}
+    return make_execution(launcher, resources=resources, **{"retries": 2, "device": "cpu"} | more)
+
+
+def weights_of(bench):
+    return {
+        path.parent.parent.name: sha256(path)
+        for path in sorted(bench.glob("runs/*/model/weights.safetensors"))
+    }
+
+
+def times_of(bench):
+    return {path: path.stat().st_mtime_ns for path in bench.glob("runs/**/*") if path.is_file()}
+
+
+def same_bench(first, second):
+    """Whether two benches have the same networks and the same tables."""
+    assert weights_of(first) == weights_of(second)
+    assert len(weights_of(first)) == RUNS
+    for name in ("results.csv", "differences.csv", "results.md", "results.tex"):
+        assert (first / name).read_text() == (second / name).read_text(), name
+    return True
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_bench(openset, whole, tmp_path):
+    """The undisturbed bench was made from Python, this one by the command."""
+    out = tmp_path / "out"
+    answer = openset(*ASKED, "--out", out)
+    assert answer.code == 0
+    assert same_bench(out, whole)
+    assert answer.err.splitlines()[0] == (
+        f"2 methods on tiny-digits, 2 trials, 1 seed: 4 runs; launcher inline; folder {out}"
+    )
+    assert answer.err.count("begins: ") == RUNS
+    lines = answer.out.splitlines()
+    assert lines[0] == "tiny-digits: percent"
+    assert lines[1].split() == ["method", "scorer", "Accuracy", "AUROC", "Macro-F1"]
+    assert [line.split()[:2] for line in lines[3:5]] == [
+        ["softmax,tiny", "msp"],
+        ["turns,tiny", "max-logit"],
+    ]
+    assert "4 of 4 runs done, 0 failed" in lines
+    assert "An Invented Paper, Table 1" in answer.out
+    assert {path.name for path in out.iterdir() if path.name != ".lock"} == {
+        "bench.toml",
+        "differences.csv",
+        "results.csv",
+        "results.json",
+        "results.md",
+        "results.tex",
+        "runs",
+        "runs.csv",
+    }
+    # What is shown is what the runs' own files say.
+    with (out / "runs.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row["rule"] == "exact"]
+    assert len(rows) == RUNS
+    for row in rows:
+        results = json.loads((out / "runs" / row["folder"] / "results.json").read_text())
+        assert float(row["auroc"]) == results["scorers"][row["scorer"]]["metrics"]["auroc"]
+    heading = (out / "results.md").read_text().splitlines()[:3]
+    assert heading[0] == "# 2 methods on tiny-digits"
+    assert heading[2].startswith("2 trials, 1 seed; on cpu, fp32; openset ")
+    values = json.loads((out / "results.json").read_text())
+    assert values["bench"]["methods"] == [{"plugins": m, "name": "", "set": {}} for m in METHODS]
+    assert (values["failed"], len(values["runs"])) == ([], 2 * RUNS)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--plugins", "softmax,tiny", "turns,tiny", "--trials", "all"),
+        ("-p", "softmax,tiny", "--plugins", "turns,tiny"),
+        ("--seeds", "0,", "--plugins=softmax,tiny", "turns,tiny", "--trials", "0,1"),
+        ("--plugins", "softmax, tiny", "--seeds", "1", "-p", "turns,tiny"),
+    ],
+)
+def test_several_methods_after_one_option(openset, whole, arguments):
+    """However the same bench is asked for, it is the one that is done already."""
+    before = times_of(whole)
+    answer = openset("bench", *OPTIONS, *arguments, "--out", whole)
+    assert answer.code == 0
+    assert "4 runs, 4 of them done" in answer.err
+    assert "begins" not in answer.err
+    assert times_of(whole) == before
+
+
+def test_methods_keep_the_order_in_which_they_are_written():
+    written = ["x.toml", "-p", "a", "b", "--seeds", "3", "--plugins=c", "d", "-q"]
+    assert spread(written, ("-p", "--plugins")) == [
+        "x.toml", "-p", "a", "-p", "b", "--seeds", "3", "--plugins=c", "--plugins", "d", "-q"
+    ]  # fmt: skip
+
+
+def test_methods_in_another_order_are_another_bench(openset, whole):
+    answer = openset("bench", *OPTIONS, "--out", whole, "-p", *reversed(METHODS))
+    assert answer.code == 2
+    assert "holds another bench (different: methods); choose another folder" in answer.err
+
+
+def test_a_bench_folder_is_gone_on_with_and_nothing_is_repeated(openset, whole):
+    before, tables = times_of(whole), (whole / "results.md").read_text()
+    (whole / "results.md").unlink()
+    answer = openset("bench", whole, "--quiet", "--device", "cpu")
+    assert (answer.code, answer.err) == (0, "")
+    assert times_of(whole) == before
+    assert (whole / "results.md").read_text() == tables
+
+
+def test_only_what_is_missing_is_run(openset, whole, kept):
+    gone = "tiny-digits-turns-tiny-trial1-seed0"
+    (folder,) = (path for path in (whole / "runs").iterdir() if path.name.startswith(gone))
+    before = {p: t for p, t in times_of(whole).items() if folder not in p.parents}
+    shutil.rmtree(folder)
+    answer = openset("bench", whole, "--device", "cpu")
+    assert answer.err.count("begins") == 1
+    assert before.items() <= times_of(whole).items()
+    assert same_bench(whole, kept)
+
+
+def test_the_reference_may_change_afterwards(openset, whole):
+    answer = openset("bench", whole, "--reference", "turns,tiny", "--device", "cpu", "-q")
+    assert "difference to turns,tiny max-logit" in answer.out
+    assert tomllib.loads((whole / "bench.toml").read_text())["reference"] == "turns,tiny"
+
+
+def test_compare_reads_a_bench(openset, whole):
+    answer = openset("compare", whole)
+    assert answer.code == 0
+    assert "Average ranks over 2 trials" in answer.out
+    one = openset("compare", whole, "--format", "csv").out
+    assert one == (whole / "results.csv").read_text()
+
+
+def test_a_failed_run_is_listed_and_stops_nobody(openset, tmp_path):
+    file = tmp_path / "table.toml"
+    file.write_text(
+        'protocols = ["tiny-digits"]\ntrials = [0]\nreference = "broken"\n'
+        '[[methods]]\nplugins = "softmax,tiny"\n'
+        '[[methods]]\nname = "broken"\nplugins = "turns,tiny"\n[methods.set.turns]\nnan_epoch = 1\n'
+        '[[methods]]\nplugins = "rpl,tiny"\n'
+    )
+    out = tmp_path / "out"
+    answer = openset("bench", file, "--out", out, "--device", "cpu")
+    assert answer.code == 1
+    lines = answer.out.splitlines()
+    assert "2 of 3 runs done, 1 failed" in lines
+    reason = "training stopped in epoch 1, step 2: term fit of phase first is no longer a finite"
+    assert any(
+        line.startswith(f"  failed: broken on tiny-digits, trial 0, seed 0: {reason}")
+        for line in lines
+    )
+    assert f"try these again: openset bench {out}" in lines
+    assert "broken has no finished run; the others are compared with softmax,tiny msp" in answer.out
+    assert "rpl,tiny" in (out / "results.md").read_text()
+    assert reason in (out / "results.md").read_text()
+    (failed,) = json.loads((out / "results.json").read_text())["failed"]
+    assert failed["name"].startswith("tiny-digits-turns-tiny")
+
+
+def test_a_defect_in_a_plugin_leaves_its_traceback(openset, tmp_path, monkeypatch):
+    from openset_tiny.parts import Tiny
+
+    monkeypatch.setattr(Tiny, "forward", lambda self, images: {}["no such key"])
+    out = tmp_path / "out"
+    answer = openset(
+        "bench", *OPTIONS, "-p", "softmax,tiny", "--trials", "0", "--out", out, "--quiet"
+    )
+    assert answer.code == 1
+    assert answer.out.startswith("\n0 of 1 runs done, 1 failed")
+    (log,) = (out / "logs").iterdir()
+    assert f"KeyError: 'no such key'; the traceback is in {log}" in answer.out
+    assert "Traceback" in log.read_text()
+    assert not (out / "results.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "a bench needs at least one method"),
+        (["softmax,tiny"], "'softmax,tiny' is neither a bench TOML nor a bench folder; methods"),
+        (["-p", "softmax,tiny", "turns,tiny", "sofmax,tiny"], "method 'sofmax,tiny': no part"),
+        (["-p", "softmax,tiny", "--seeds", "x"], "--seeds 'x' is not a number of seeds, nor"),
+        (["-p", "softmax,tiny", "--seeds", "0"], "seeds must be at least 1"),
+        (["-p", "softmax,tiny", "--seeds", "1,1"], "seeds names one twice: 1, 1"),
+        (["-p", "softmax,tiny", "--trials", "first"], "--trials 'first' is not \"all\", nor"),
+        (["-p", "softmax,tiny", "--trials", "9"], "there is no trial 9"),
+        (["-p", "softmax,tiny", "--set", "nope.x=1"], "'nope' are given, which is part of no"),
+        (["-p", "softmax,tiny", "--workers", "0"], "'workers' must be >= 1"),
+        (["-p", "softmax,tiny", "--reference", "rpl"], "no method is called 'rpl'"),
+        (["nowhere.toml"], "nowhere.toml does not exist"),
+        (["."], "is not a bench: it has no bench.toml"),
+    ],
+)
+def test_mistakes_on_the_command_line(openset, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    answer = openset("bench", "--protocol", "tiny-digits", *arguments)
+    assert (answer.code, answer.out) == (2, "")
+    (line,) = answer.err.splitlines()
+    assert said in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_from_python(whole):
+    bench = openset_core.bench(
+        METHODS, "tiny-digits", epochs=3, out=whole, device="cpu", reference="turns,tiny"
+    )
+    assert (bench.failed, bench.folder) == ((), whole)
+    (setting,) = bench.comparison.settings
+    method = bench.comparison.methods[0]
+    assert bench.comparison.estimate(setting, method, "auroc").units == 2
+    assert "difference to turns,tiny max-logit" in bench.table()
+    named = openset_core.bench(file=whole, device="cpu")
+    assert named.comparison.methods == bench.comparison.methods
+
+
+def test_ray_is_an_extra(whole, monkeypatch):
+    shutil.rmtree(next((whole / "runs").iterdir()))
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"--launcher ray needs Ray: python -m pip install"):
+        openset_core.bench(file=whole, launcher="ray")
+
+
+# --- disturbed ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("launcher", ["processes", "ray"])
+def test_a_run_whose_worker_is_killed_goes_on_from_its_checkpoint(
+    launcher, whole, tmp_path, monkeypatch
+):
+    if launcher == "ray":
+        pytest.importorskip("ray", reason="Ray is not installed")
+    kill, out = tmp_path / "kill", tmp_path / "out"
+    monkeypatch.setenv("OPENSET_TINY_KILL", str(kill))
+    monkeypatch.setenv("OPENSET_TINY_SLEEP", "0.05")
+    boards = []
+
+    class Killer:
+        """A display that has a worker killed as soon as there is a checkpoint."""
+
+        asked = False
+
+        def __call__(self):
+            if not self.asked and any(out.glob("runs/*/checkpoints/last.pt")):
+                self.asked = True
+                kill.touch()
+
+        def close(self):
+            """Nothing to take away."""
+
+    def display(board: Board, slots):
+        assert slots == 2
+        boards.append(board)
+        return Killer()
+
+    bench = run_bench(make_plan(wishes()), out, execution(launcher, display=display))
+    assert bench.failed == ()
+    assert not kill.exists()
+    (board,) = boards
+    assert sorted(entry.tries for entry in board.entries) == [1, 1, 1, 2]
+    (again,) = (entry for entry in board.entries if entry.tries == 2)
+    history = openset_core.load_run(out / "runs" / again.planned.name).history
+    assert [line["epoch"] for line in history] == [1, 2, 3]
+    assert same_bench(out, whole)
+
+
+def wait_for(process, happened):
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def workers_of(process):
+    """Process ids of the children."""
+    listed = f"/proc/{process.pid}/task/{process.pid}/children"
+    if not os.path.exists(listed):
+        pytest.skip("this system does not tell a process's children")
+    with open(listed) as file:
+        return [int(number) for number in file.read().split()]
+
+
+def alive(number):
+    try:
+        with open(f"/proc/{number}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_killed_half_way_and_gone_on_with(whole, tmp_path, start, openset):
+    out = tmp_path / "out"
+    process = start(
+        *ASKED, "--out", out, "--launcher", "processes", "--workers", "1",
+        OPENSET_TINY_SLEEP="0.05",
+    )  # fmt: skip
+    wait_for(process, lambda: any(out.glob("runs/*/results.json")))
+    (worker,) = workers_of(process)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    # The worker notices at once: nobody may write into folders that the next bench works on.
+    deadline = time.monotonic() + PATIENCE
+    while alive(worker):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    done = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/results.json")}
+    assert 1 <= len(done) < RUNS
+    answer = openset("bench", out, "--device", "cpu")
+    assert answer.code == 0
+    assert answer.err.count("begins") == RUNS - len(done)
+    assert done.items() <= times_of(out).items()
+    assert same_bench(out, whole)
+
+
+def test_ctrl_c_says_how_to_go_on_and_that_works(whole, tmp_path, start, openset):
+    out = tmp_path / "out"
+    process = start(
+        *ASKED, "--out", out, "--launcher", "processes", "--workers", "1",
+        OPENSET_TINY_SLEEP="0.05",
+    )  # fmt: skip
+    wait_for(process, lambda: any(out.glob("runs/*/checkpoints/last.pt")))
+    (worker,) = workers_of(process)
+    process.send_signal(signal.SIGINT)
+    out_text, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out_text) == (2, "")
+    assert not alive(worker)
+    advised = re.search(
+        r"error: interrupted; what was finished is kept, go on with: openset (.*)\n", err
+    )
+    assert advised[1] == f"bench {out}"
+    assert any(out.glob("runs/*/checkpoints/last.pt"))
+    assert openset(*advised[1].split(), "--device", "cpu").code == 0
+    assert same_bench(out, whole)
+    assert BenchFolder(out).read().asked() == BenchFolder(whole).read().asked()
