@@ -56,6 +56,12 @@ class RPLOptions:
     hardness: float = option(
         1.0, "factor on the distances in the cross entropy", equation="gamma", validator=gt(0.0)
     )
+    distance: str = option(
+        "euclidean",
+        "distance to the reciprocal points, see arpl; both is RPL+cosine of ARPL's Fig. 8",
+        equation="d",
+        choices=("euclidean", "both", "dot"),
+    )
     init_std: float = option(0.1, _INIT_HELP, validator=gt(0.0))
 
 

@@ -43,6 +43,19 @@ class ReciprocalPoints(RepresentationLoss):
         """The margin R of Eq. 11."""
         return {"margin": float(self.margin.detach())}
 
+    def distances(self, features: Features, kind: str) -> Tensor:
+        """d(C(x), P^k), raw, [B, K]: the farther, the more probable (Eq. 6, 7).
+
+        Args:
+            features: of the batch.
+            kind: both (d_e - d_d), euclidean (d_e) or dot (-d_d).
+        """
+        vector = features.vector
+        if kind == "dot":
+            return -dot_products(vector, self.points)
+        distance = mean_squared_distance(vector, self.points)
+        return distance if kind == "euclidean" else distance - dot_products(vector, self.points)
+
     def open_space(self, features: Features) -> Tensor:
         """Minus N H(z, P) of Eq. 17: least where all points are equally far, [B].
 
@@ -69,13 +82,7 @@ class ARPL(ReciprocalPoints):
 
     def logits(self, features: Features) -> Tensor:
         """d(C(x), P^k), raw, [B, K]: the farther, the more probable (Eq. 7)."""
-        vector = features.vector
-        if self.config.distance == "dot":
-            return -dot_products(vector, self.points)
-        distance = mean_squared_distance(vector, self.points)
-        if self.config.distance == "euclidean":
-            return distance
-        return distance - dot_products(vector, self.points)
+        return self.distances(features, self.config.distance)
 
     def loss(self, features: Features, labels: Tensor) -> Terms:
         """L_c + lambda L_o, Eq. 14."""
@@ -88,7 +95,7 @@ class ARPL(ReciprocalPoints):
 
 
 class RPL(ReciprocalPoints):
-    """Cross entropy over d_e and (d_e(own point) - R)^2."""
+    """Cross entropy over the distance, d_e by default, and (d_e(own point) - R)^2."""
 
     def __init__(self, config: RPLOptions, context: LossContext) -> None:
         super().__init__(context.num_classes, context.vector_dim, config.init_std, 0.0)
@@ -96,8 +103,8 @@ class RPL(ReciprocalPoints):
         self.label_smoothing = context.label_smoothing
 
     def logits(self, features: Features) -> Tensor:
-        """d_e(C(x), P^k), raw, [B, K]."""
-        return mean_squared_distance(features.vector, self.points)
+        """d(C(x), P^k), raw, [B, K]; d_e unless told otherwise."""
+        return self.distances(features, self.config.distance)
 
     def loss(self, features: Features, labels: Tensor) -> Terms:
         """Classification and open space terms."""

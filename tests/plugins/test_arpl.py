@@ -458,3 +458,15 @@ def test_reciprocal_points_and_margin_are_told(named):
     assert landmarks.labels.tolist() == list(range(CLASSES))
     assert landmarks.name == "reciprocal point"
     assert loss.learnt() == {"margin": pytest.approx(0.7)}
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "both", "dot"])
+def test_rpl_takes_the_distances_of_arpl(distance):
+    features = Features(vectors(), {})
+    rpl = make(build_rpl, RPLOptions(distance=distance))
+    arpl = make(build_arpl, ARPLOptions(distance=distance))
+    assert torch.equal(rpl.logits(features), arpl.logits(features))
+    # The bound stays RPL's own, on the Euclidean distance.
+    own = mean_squared_distance(features.vector, rpl.points)[torch.arange(BATCH), LABELS]
+    expected = 0.1 * (own - rpl.margin).square().mean()
+    torch.testing.assert_close(rpl.loss(features, LABELS)["open_space"], expected)
