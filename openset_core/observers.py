@@ -83,6 +83,35 @@ class SamplesDrawn(RunEvent):
 
 
 @attrs.frozen(kw_only=True)
+class EpochScores:
+    """How one scorer does on the test after an epoch.
+
+    Attributes:
+        metrics: exact metrics over all unknown sets together, fractions by name; those that need a
+            threshold are not among them.
+        unknown: the same against each unknown set alone.
+    """
+
+    metrics: Mapping[str, float]
+    unknown: Mapping[str, Mapping[str, float]]
+
+
+@attrs.frozen(kw_only=True)
+class EpochTested(RunEvent):
+    """The test after an epoch, for curves over training; nothing may be chosen by it.
+
+    Computed and sent only where an observer `wants` it, before the epoch's `EpochDone`.
+
+    Attributes:
+        epoch: epoch from 0.
+        scorers: by scorer.
+    """
+
+    epoch: int
+    scorers: Mapping[str, EpochScores]
+
+
+@attrs.frozen(kw_only=True)
 class StageDone(RunEvent):
     """A stage (`train`, `extract`, `score`) is done, or was found done."""
 

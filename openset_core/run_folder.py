@@ -81,6 +81,16 @@ class RunFolder:
         return self.path / "scores.h5"
 
     @property
+    def samples(self) -> Path:
+        """Generated samples, where there was a generator."""
+        return self.path / "samples.h5"
+
+    @property
+    def kept(self) -> Path:
+        """What figures keep, to be made again without data and network."""
+        return self.path / "figures.h5"
+
+    @property
     def results(self) -> Path:
         """Every metric of every scorer."""
         return self.path / "results.json"

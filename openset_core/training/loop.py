@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from openset_core.data.randaugment import RandAugment
 from openset_core.errors import TrainingError
 from openset_core.observers import (
     EpochDone,
+    EpochScores,
+    EpochTested,
     Observers,
     SamplesDrawn,
     StepsDone,
@@ -140,6 +142,7 @@ class Trainer:
         checkpoints: folder of the resume state.
         observers: who is told.
         should_stop: asked after every step; raises to stop.
+        epoch_test: metrics on the test by scorer; asked after an epoch where an observer wants it.
     """
 
     def __init__(
@@ -154,10 +157,12 @@ class Trainer:
         checkpoints: Path,
         observers: Observers,
         should_stop: Callable[[], None] = lambda: None,
+        epoch_test: Callable[[], Mapping[str, EpochScores]] | None = None,
     ) -> None:
         self.model, self.loader, self.validation = model, loader, validation
         self.options, self.accelerator = options, accelerator
         self.checkpoints, self.observers, self.should_stop = checkpoints, observers, should_stop
+        self.epoch_test = epoch_test
         self.augmentation = build_augmentation(options)
         self.order = torch.Generator().manual_seed(seed)
         phases = model.phases()  # a generator may give the backbone a second side here
@@ -204,6 +209,8 @@ class Trainer:
             if self.model.generator is not None and self.observers.want(SamplesDrawn):
                 images = draw_samples(self.model, self.loader.scale, self.accelerator.autocast())
                 self.observers.send(SamplesDrawn(epoch=epoch, images=images))
+            if self.epoch_test is not None and self.observers.want(EpochTested):
+                self.observers.send(EpochTested(epoch=epoch, scorers=self.epoch_test()))
             self.observers.send(EpochDone(epoch=epoch, record=record))
             if epoch + 1 < epochs:
                 self.should_stop()

@@ -19,7 +19,9 @@ _SEED = 0  # the same noise each epoch, so that looks compare
 
 
 @torch.no_grad()
-def draw_samples(model: OpenSetModel, scale: PixelScale, autocast: Any) -> npt.NDArray[np.uint8]:
+def draw_samples(
+    model: OpenSetModel, scale: PixelScale, autocast: Any, count: int = SAMPLES
+) -> npt.NDArray[np.uint8]:
     """Generated images as pixels, uint8 [N, H, W, C].
 
     The generator runs in evaluation mode, so that no batch statistics move, and every random
@@ -29,6 +31,7 @@ def draw_samples(model: OpenSetModel, scale: PixelScale, autocast: Any) -> npt.N
         model: a model with a generator.
         scale: preprocessing of the model's input, to be undone.
         autocast: context of the mixed precision.
+        count: number of images.
     """
     assert model.generator is not None
     random = checkpoint.random_state()
@@ -37,7 +40,7 @@ def draw_samples(model: OpenSetModel, scale: PixelScale, autocast: Any) -> npt.N
     model.generator.eval()
     try:
         with autocast:
-            images = model.generator.sample(SAMPLES)
+            images = model.generator.sample(count)
     finally:
         for module in training:
             module.training = True

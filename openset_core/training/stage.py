@@ -16,11 +16,15 @@ from openset_core.data.preparation import ExperimentData, prepare_data
 from openset_core.errors import CompositionError, DataError
 from openset_core.experiment import Experiment
 from openset_core.model import build_model, save_model
-from openset_core.observers import Observers
+from openset_core.observers import EpochTested, Observers
 from openset_core.run_folder import RunFolder, Runtime, append_metrics
+from openset_core.samples import COUNT as SAMPLES_KEPT
+from openset_core.samples import write_samples
 from openset_core.training import checkpoint
+from openset_core.training.epoch_test import EpochTest
 from openset_core.training.loop import Trainer
 from openset_core.training.options import TrainingOptions
+from openset_core.training.samples import draw_samples
 
 
 def train_here(
@@ -79,6 +83,8 @@ def train_here(
         model = model.to(memory_format=torch.channels_last)
     # Under data parallelism each process needs random draws of its own after a common start.
     checkpoint.seed_everything(experiment.seed + accelerator.process_index)
+    listeners = observers if accelerator.is_main_process else Observers()
+    tested = EpochTest(model, data, experiment, device) if listeners.want(EpochTested) else None
     trainer = Trainer(
         model,
         loader,
@@ -87,13 +93,17 @@ def train_here(
         seed=experiment.seed,
         accelerator=accelerator,
         checkpoints=folder.checkpoints,
-        observers=observers if accelerator.is_main_process else Observers(),
+        observers=listeners,
         should_stop=runtime.should_stop,
+        epoch_test=tested,
     )
     if accelerator.is_main_process:  # nothing was refused: the folder belongs to this experiment
         _record(folder, data, accelerator)
     trainer.fit(partial(append_metrics, folder))
     if accelerator.is_main_process:
+        if model.generator is not None:
+            drawn = draw_samples(model, loader.scale, accelerator.autocast(), SAMPLES_KEPT)
+            write_samples(folder.samples, drawn)
         save_model(folder.model, model, experiment, data.class_names)
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
     accelerator.wait_for_everyone()

@@ -1,4 +1,4 @@
-"""Observers that keep a run's course: a CSV file, and TensorBoard."""
+"""Observers that keep a run's course: a CSV file, TensorBoard, and test metrics by epoch."""
 
 from __future__ import annotations
 
@@ -18,8 +18,13 @@ class TensorBoardOptions:
 
 @hookimpl
 def openset_observers() -> list[ObserverSpec]:
-    """The observers `csv` and `tensorboard`."""
+    """The observers `by-epoch`, `csv` and `tensorboard`."""
     return [
+        ObserverSpec(
+            name="by-epoch",
+            summary="test-by-epoch.json in the run folder: test metrics after each epoch",
+            factory="openset_plugins.trackers.by_epoch:ByEpoch",
+        ),
         ObserverSpec(
             name="csv",
             summary="log.csv in the run folder: losses, rate and accuracy, a row an epoch",

@@ -267,7 +267,7 @@ def test_listing_the_observers_imports_neither_torch_nor_tensorboard():
         "{'torch', 'tensorboard'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.stdout == "['csv', 'tensorboard'] set()\n", done.stderr
+    assert done.stdout == "['by-epoch', 'csv', 'tensorboard'] set()\n", done.stderr
 
 
 # ---- the guide's sketch
