@@ -50,6 +50,10 @@ class TrainingError(OpensetError):
     """Training cannot go on, for example because a loss is no longer finite."""
 
 
+class FigureError(OpensetError):
+    """A figure cannot be made from the runs that are there."""
+
+
 class Interrupted(OpensetError):
     """The user asked to stop; what was finished is kept."""
 

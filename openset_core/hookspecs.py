@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         BackboneSpec,
         DatasetSpec,
         FamilySpec,
+        FigureSpec,
         ObserverSpec,
         ProtocolSpec,
         RepresentationLossSpec,
@@ -77,4 +78,13 @@ def openset_protocols() -> list[ProtocolSpec]:
 @hookspec
 def openset_observers() -> list[ObserverSpec]:
     """Receivers of run events: trackers, loggers, progress displays."""
+    raise AssertionError
+
+
+# What shows runs.
+
+
+@hookspec
+def openset_figures() -> list[FigureSpec]:
+    """Figures made from the recorded data of runs."""
     raise AssertionError

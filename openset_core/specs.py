@@ -204,6 +204,70 @@ class ProtocolSpec:
 
 
 @attrs.frozen(kw_only=True)
+class RunNeed:
+    """A run that a figure is made from, in the words of the command that makes it.
+
+    Attributes:
+        label: what the figure calls it, and every other run of the same loss, generator and
+            options, whatever its protocol and backbone.
+        plugins: part names, as after `--plugins`.
+        protocol: name of the protocol.
+        options: assignments, as after `--set`.
+        trials: as after `--trials`; None for the first trial alone.
+    """
+
+    label: str
+    plugins: tuple[str, ...]
+    protocol: str
+    options: tuple[str, ...] = ()
+    trials: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class FigureShape:
+    """Base of what a figure looks like: an attrs class whose values are the figure's options.
+
+    Attributes:
+        factory: draws it, as `"module:attribute"`; `factory(shape, FigureRuns) -> Picture`, see
+            `openset_core.report.figures.picture`.
+    """
+
+    factory: ClassVar[Factory]
+
+
+@attrs.frozen(kw_only=True)
+class FigureSpec:
+    """A figure that is made from the recorded data of runs.
+
+    Attributes:
+        name: what the user writes after `openset figure`.
+        summary: one line for the list of figures.
+        shape: what is drawn, with its options; the user may set them anew.
+        runs: the runs that it shows. Others may be given; they are named by what they are.
+        least: with fewer kinds of run than this there is nothing to show.
+        reference: paper and number of the figure.
+        departs: where it differs from the paper's, in a sentence.
+        api: version of the hook contracts the plugin was written for, 1 where it does not say.
+    """
+
+    kind: ClassVar[str] = "figure"
+
+    name: str = attrs.field(validator=_check_name)
+    summary: str
+    shape: FigureShape = attrs.field(validator=attrs.validators.instance_of(FigureShape))
+    runs: tuple[RunNeed, ...] = ()
+    least: int = 1
+    reference: str = ""
+    departs: str = ""
+    api: int = UNSTATED_HOOK_API
+
+    @property
+    def factory(self) -> Factory:
+        """What draws it."""
+        return type(self.shape).factory
+
+
+@attrs.frozen(kw_only=True)
 class FamilySpec:
     """A whole namespace of parts, served lazily: `prefix:NAME`.
 

@@ -53,6 +53,12 @@ def tiny() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def with_tiny() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """The tests' plugin for the length of a `with` block, for runs that several tests share."""
+    return tiny_plugin_installed
+
+
+@pytest.fixture(scope="session")
 def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run that no test may change: softmax on tiny, two epochs, scorer msp."""
     from openset_core import api

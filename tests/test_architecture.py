@@ -27,6 +27,14 @@ PUBLIC_MODULES = (
     "openset_core.errors",
     "openset_core.files",
     "openset_core.observers",
+    "openset_core.report.colours",
+    "openset_core.report.data",
+    "openset_core.report.figures",
+    "openset_core.report.figures.panels",
+    "openset_core.report.figures.picture",
+    "openset_core.report.figures.runs",
+    "openset_core.report.kept",
+    "openset_core.report.style",
 )
 """Modules that plugins may import beside the names of `openset_core` itself."""
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "show": "openset_core.cli.stages:show",
     "bench": "openset_core.cli.bench:bench",
     "compare": "openset_core.cli.compare:compare",
+    "figure": "openset_core.cli.figure:figure",
     "predict": "openset_core.cli.predict:predict",
     "export": "openset_core.cli.export:export",
     "plugins": "openset_core.cli.plugins:plugins",

@@ -17,6 +17,7 @@ KINDS = (
     ("dataset", "data sets"),
     ("protocol", "protocols"),
     ("observer", "observers"),
+    ("figure", "figures"),
 )
 
 
@@ -64,28 +65,32 @@ def show(name: str) -> None:
     from openset_core import config
     from openset_core.plugins import PART_KINDS, registry
 
-    part = registry().find(name, (*PART_KINDS, "dataset"))
+    part = registry().find(name, (*PART_KINDS, "dataset", "figure"))
     spec = part.spec
+    figure = part.kind == "figure"
     click.echo(f"{part.kind} {part.name}: {spec.summary}")
     click.echo(f"from {part.distribution} {part.version}, hook API {spec.api}")
     for label, value in (
         ("reference", spec.reference),
-        ("needs", ", ".join(spec.needs)),
-        ("provides", ", ".join(spec.provides)),
+        ("departs", getattr(spec, "departs", "")),
+        ("needs", ", ".join(getattr(spec, "needs", ()))),
+        ("provides", ", ".join(getattr(spec, "provides", ()))),
         ("default scorers", ", ".join(getattr(spec, "default_scorers", ()))),
         ("default backbone", getattr(spec, "default_backbone", None)),
         ("recipe", _assignments(getattr(spec, "recipe", {}))),
     ):
         if value:
             click.echo(textwrap.fill(f"{label}: {value}", 98, subsequent_indent="  "))
-    options = config.describe(spec.config)
+    options = config.describe(type(spec.shape) if figure else spec.config)
     if not options:
         click.echo("no options")
         return
-    click.echo(f"\noptions, set with --set {part.name}.OPTION=VALUE:")
+    how = f"with openset figure {part.name} --set " if figure else f"with --set {part.name}."
+    click.echo(f"\noptions, set {how}OPTION=VALUE:")
     for option in options:
         kind = " | ".join(map(str, option.choices)) if option.choices else option.type
-        default = "nothing" if option.default is None else _toml(option.default)
+        value = getattr(spec.shape, option.name) if figure else option.default
+        default = "nothing" if value is None else _toml(value)
         click.echo(f"  {option.name} ({kind}; default {default})")
         text = option.help + (f" [{option.equation}]" if option.equation else "")
         indent = " " * 6

@@ -13,7 +13,7 @@ display is needed.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -68,6 +68,7 @@ RC: Mapping[Any, Any] = MappingProxyType(
         "svg.fonttype": "path",
         # Names inside an SVG come from this text and the contents alone, not from chance.
         "svg.hashsalt": "openset",
+        "pdf.fonttype": 42,  # TrueType, which journals ask for
     }
 )
 """What the style sets; everything else is matplotlib's default, whatever the user configured."""
@@ -105,7 +106,17 @@ def line(number: int) -> dict[str, Any]:
     return {"color": colour(number).light, "linestyle": style}
 
 
-def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
+_METADATA: Mapping[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+}
+"""What to leave out, so that the same figure gives the same bytes."""
+
+
+def save_figure(
+    figure: Figure, stem: Path, formats: Sequence[str] = ("png", "svg")
+) -> tuple[Path, ...]:
     """Write a figure as STEM.png and STEM.svg, each whole or not at all.
 
     The same figure gives the same bytes each time: no date and no version is written.
@@ -113,19 +124,20 @@ def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
     Args:
         figure: made within `paper_style`.
         stem: path without suffix.
+        formats: some of `png`, `svg` and `pdf`.
 
     Returns:
-        The two paths.
+        The paths, one a format.
 
     Raises:
         RunFolderError: the folder cannot be written.
     """
     paths = []
     with paper_style():
-        for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
-            path = stem.with_name(stem.name + suffix)
+        for name in formats:
+            path = stem.with_name(f"{stem.name}.{name}")
             with replacing(path) as temporary:
                 # Its own name ends in .partial, so the format has to be said.
-                figure.savefig(temporary, format=suffix[1:], metadata=metadata)
+                figure.savefig(temporary, format=name, metadata=_METADATA[name])
             paths.append(path)
-    return paths[0], paths[1]
+    return tuple(paths)

@@ -1,0 +1,169 @@
+"""`openset figure`: figures from the recorded data of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from openset_core.report.figures.runs import Wanted
+    from openset_core.specs import FigureSpec
+
+FOLDER = Path("figures")
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    help="Path of the files without suffix, or with one for that kind alone "
+    "[default: figures/NAME].",
+)
+@click.option(
+    "--format",
+    "formats",
+    default="png,svg,pdf,csv,html",
+    show_default=True,
+    help="Kinds of file, separated by commas.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="OPTION=VALUE",
+    help="Set an option of the figure, for example samples=500; `openset plugins show "
+    "figure:NAME` lists them.",
+)
+@click.option("--protocol", help="Make the figure for this protocol: name, or path of a TOML file.")
+@click.option(
+    "--runs-set",
+    "settings",
+    multiple=True,
+    metavar="PART.OPTION=VALUE",
+    help="A further --set of the commands that make the runs, for example training.epochs=5.",
+)
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder in which runs are looked for when none are named.",
+)
+@click.option("--commands", is_flag=True, help="Print the commands that make the runs, no figure.")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Folder of data sets, for figures that show images not yet kept in the run "
+    "[default: $OPENSET_DATA, else ./data].",
+)
+def figure(
+    name: str | None,
+    runs: tuple[Path, ...],
+    output: Path | None,
+    formats: str,
+    assignments: tuple[str, ...],
+    protocol: str | None,
+    settings: tuple[str, ...],
+    root: Path,
+    commands: bool,
+    data_root: Path | None,
+) -> None:
+    """Draw a figure from the recorded data of RUNS; without a NAME, list all figures.
+
+    RUNS are run folders or folders that hold some. Without any, the folders that the figure's own
+    commands make are taken; for a run that is not there its command is printed. Nothing is trained.
+    """
+    from openset_core.plugins import registry
+
+    if name is None:
+        _list(root, protocol, settings)
+        return
+    spec: FigureSpec = registry().find(name, ("figure",)).spec
+    if commands:
+        for wanted in _wanted(spec, protocol, settings):
+            click.echo(wanted.command)
+        return
+    _draw(spec, runs, output, formats, assignments, protocol, settings, root, data_root)
+
+
+def _draw(
+    spec: FigureSpec,
+    paths: tuple[Path, ...],
+    output: Path | None,
+    formats: str,
+    assignments: tuple[str, ...],
+    protocol: str | None,
+    settings: tuple[str, ...],
+    root: Path,
+    data_root: Path | None,
+) -> None:
+    from openset_core import config
+    from openset_core.data.images import data_root as data_folder
+    from openset_core.report.figures import picture as pictures
+    from openset_core.report.figures.runs import collected
+
+    stem, kinds = _target(spec, output, formats)
+    changes = config.parse_assignments(f"figure.{text}" for text in assignments)
+    shape = pictures.shape_with(spec, changes.get("figure", {}))
+    with collected(
+        spec,
+        paths,
+        protocol=protocol,
+        settings=settings,
+        root=root,
+        data_root=data_folder(data_root),
+    ) as found:
+        made = pictures.draw(spec, shape, found)
+        written = pictures.save(made, spec, found, stem, kinds)
+    for note in made.notes:
+        click.echo(f"note: {note}", err=True)
+    for wanted in found.missing:
+        click.echo(f"not shown: {wanted.need.label}; {wanted.command}", err=True)
+    for path in written:
+        click.echo(path)
+
+
+def _target(spec: FigureSpec, output: Path | None, formats: str) -> tuple[Path, tuple[str, ...]]:
+    """Path without suffix, and kinds of file."""
+    from openset_core.compose import split_names
+    from openset_core.report.figures.picture import FORMATS, check_formats
+
+    if output is None:
+        return FOLDER / spec.name, check_formats(split_names(formats))
+    suffix = output.suffix.removeprefix(".")
+    if suffix in FORMATS:
+        return output.with_suffix(""), (suffix,)
+    if output.is_dir():
+        output /= spec.name
+    return output, check_formats(split_names(formats))
+
+
+def _wanted(spec: FigureSpec, protocol: str | None, settings: tuple[str, ...]) -> list[Wanted]:
+    from openset_core.report.figures.runs import wanted_by
+
+    return wanted_by(spec, protocol, settings)
+
+
+def _list(root: Path, protocol: str | None, settings: tuple[str, ...]) -> None:
+    from openset_core.plugins import registry
+    from openset_core.report.figures.runs import in_order, is_made
+
+    parts = sorted(registry().of_kind("figure"), key=lambda part: in_order(part.name))
+    if not parts:
+        click.echo("no plugin offers a figure")
+    for part in parts:
+        spec: FigureSpec = part.spec
+        click.echo(f"{spec.name}: {spec.summary}")
+        if spec.reference:
+            click.echo(f"  {spec.reference}")
+        if not spec.runs:
+            click.echo("  any runs")
+        for wanted in _wanted(spec, protocol, settings):
+            mark = "there   " if is_made(wanted, root) else "missing "
+            click.echo(f"  {mark} {wanted.command}")
+    click.echo(f"\nRuns are looked for in {root}/; `openset figure NAME RUN...` takes any others.")

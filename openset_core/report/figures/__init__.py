@@ -1,0 +1,189 @@
+"""Figures of runs: what they look like. Which figures there are, plugins say.
+
+A shape is an attrs class of options; its factory draws it. `runs` finds the runs of a figure,
+`picture` is what a factory returns and how it is saved, `recording` what is kept in a run folder so
+that a figure can be made again without data. A shape of a plugin's own derives from `FigureShape`
+in the same way. This module imports no heavy library.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from attrs import frozen
+from attrs.validators import deep_iterable, ge, gt, in_, min_len
+
+from openset_core.specs import Factory, FigureShape, option
+
+_HERE = "openset_core.report.figures"
+_SCORER = option("own", "scorer whose scores are shown; own is the one that decides in the run")
+_SEED = option(0, "of the draw of samples", validator=ge(0))
+
+
+def _samples(default: int) -> int:
+    drawn: int = option(
+        default, "most samples drawn of each part, chosen by a seed", validator=ge(1)
+    )
+    return drawn
+
+
+@frozen(kw_only=True)
+class FeatureSpace(FigureShape):
+    """The plane of a two-dimensional embedding, a panel a run, with the loss's landmarks."""
+
+    factory: ClassVar[Factory] = f"{_HERE}.feature_space:draw"
+
+    colour: str = option(
+        "class",
+        "what colours tell: class, the known classes, with unknown sets in greys; set, the known "
+        "samples and each unknown set",
+        choices=("class", "set"),
+    )
+    histogram: bool = option(False, "below each panel, how the largest logit is distributed")
+    histogram_label: str = option("largest logit", "name of the largest logit")
+    title: str = option(
+        "label",
+        "title of a panel: label, what the run is; classes, the number K of known classes",
+        choices=("label", "classes"),
+    )
+    samples: int = _samples(1500)
+    seed: int = _SEED
+
+
+@frozen(kw_only=True)
+class GeneratedFeatures(FigureShape):
+    """The features of generated samples among those of known ones, before and after training on
+    them: what each network makes of the samples of the last run that has any."""
+
+    factory: ClassVar[Factory] = f"{_HERE}.generated:draw_features"
+
+    samples: int = _samples(1500)
+    seed: int = _SEED
+
+
+@frozen(kw_only=True)
+class Retrieval(FigureShape):
+    """Test images met on the way from the centre of a class to a landmark of it."""
+
+    factory: ClassVar[Factory] = f"{_HERE}.retrieval:draw_retrieval"
+
+    part: str = option(
+        "first",
+        "where images are sought: known; unknown, all unknown sets; first, the first of them; or "
+        "one by its name",
+    )
+    classes: tuple[int, ...] = option(
+        (), "numbers of the known classes shown; all without any", validator=deep_iterable(ge(0))
+    )
+    steps: int = option(8, "images on the way", validator=ge(2))
+
+
+@frozen(kw_only=True)
+class GeneratedBetween(FigureShape):
+    """Generated images between training images of two classes, nearest to the way in between."""
+
+    factory: ClassVar[Factory] = f"{_HERE}.retrieval:draw_between"
+
+    columns: int = option(10, "pairs of classes", validator=ge(1))
+    steps: int = option(4, "generated images between the two", validator=ge(1))
+    seed: int = option(0, "of the draw of training images", validator=ge(0))
+
+
+@frozen(kw_only=True)
+class Curves(FigureShape):
+    """ROC and OSCR curves, a column an unknown set, a curve a run."""
+
+    factory: ClassVar[Factory] = f"{_HERE}.curves:draw"
+
+    rows: tuple[str, ...] = option(
+        ("roc", "oscr"),
+        "kinds of curve",
+        validator=[min_len(1), deep_iterable(in_(("roc", "oscr")))],
+    )
+    scale: str = option(
+        "log",
+        "of the false positive rate in OSCR curves, whose low end tells most",
+        choices=("log", "linear"),
+    )
+    scorer: str = _SCORER
+
+
+@frozen(kw_only=True)
+class Sweep(FigureShape):
+    """Metrics against a quantity that runs differ in, a panel a metric, a curve a method."""
+
+    factory: ClassVar[Factory] = f"{_HERE}.sweep:draw"
+
+    x: str = option(
+        "classes",
+        "quantity: classes, the number K of known ones; openness, of each unknown set; or an "
+        "option of the loss, the generator, the backbone or training: loss.weight",
+    )
+    x_label: str = option("", "name of the quantity; as it is called without")
+    x_scale: str = option("linear", "of the quantity", choices=("linear", "log"))
+    metrics: tuple[str, ...] = option(
+        ("auroc",),
+        "metrics, a panel each; learnt.NAME for a number that the loss learnt",
+        validator=min_len(1),
+    )
+    unknown: str = option("all", "unknown set: all, first, or one by its name")
+    rule: str = option(
+        "exact",
+        "how metrics are computed; fixed and arpl where a run has them",
+        choices=("exact", "arpl", "fixed"),
+    )
+    scorer: str = _SCORER
+
+
+@frozen(kw_only=True)
+class Confusion(FigureShape):
+    """Confusion matrices with the unknown as one more class, side by side, a matrix a run."""
+
+    factory: ClassVar[Factory] = f"{_HERE}.confusion:draw"
+
+    rule: str = option(
+        "exact",
+        "threshold: exact, the run's own; fixed, the one of a paper where the protocol names it",
+        choices=("exact", "fixed"),
+    )
+    scorer: str = _SCORER
+
+
+@frozen(kw_only=True)
+class EmbeddingMap(FigureShape):
+    """A two-dimensional t-SNE map of the embedding, a panel a run."""
+
+    factory: ClassVar[Factory] = f"{_HERE}.embedding_map:draw"
+
+    unknown: bool = option(False, "unknown samples too, in grey")
+    samples: int = option(2000, "most samples drawn, chosen by a seed", validator=ge(10))
+    perplexity: float = option(30.0, "of t-SNE", validator=gt(0.0))
+    seed: int = option(0, "of the draw and of t-SNE", validator=ge(0))
+
+
+@frozen(kw_only=True)
+class ClassActivation(FigureShape):
+    """Where an image speaks for its class: activation maps over known test images, a column a
+    run."""
+
+    factory: ClassVar[Factory] = f"{_HERE}.activation:draw"
+
+    images: int = option(6, "number of images", validator=ge(1))
+    map: str = option("", "name of the feature map; the last one that keeps 4x4 pixels without")
+    seed: int = option(0, "of the draw of images", validator=ge(0))
+
+
+@frozen(kw_only=True)
+class Timing(FigureShape):
+    """Milliseconds an image and numbers of parameters, a row a run."""
+
+    factory: ClassVar[Factory] = f"{_HERE}.timing:draw"
+
+    batch_size: int = option(256, "images at once", validator=ge(1))
+    repeats: int = option(10, "measured batches; the median counts", validator=ge(1))
+    again: bool = option(False, "measure anew what was measured before")
+    scorer: str = option("all", "scorer that is timed: all of the run's, a row each, or one")
+    published: tuple[tuple[str, float, int], ...] = option(
+        (), "rows of a paper: method, milliseconds an image, thousands of parameters"
+    )
+    published_hardware: str = option("", "what these were measured on")

@@ -1,0 +1,319 @@
+"""Milliseconds an image and numbers of parameters: a table, as a picture and as text."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict, frozen
+
+from openset_core import config
+from openset_core.errors import FigureError, RunFolderError
+from openset_core.files import write_text
+from openset_core.report.data import RunData
+from openset_core.report.figures import Timing
+from openset_core.report.figures.picture import Cell, Numbers, Picture
+from openset_core.report.figures.runs import FigureRuns, chosen_scorer
+from openset_core.report.style import DOUBLE_COLUMN, new_figure
+
+FILE_NAME = "timing.json"
+WARM_UP = 2
+"""Batches before the measurement."""
+
+
+@frozen(kw_only=True)
+class Measurement:
+    """How long a run's network and a scorer take.
+
+    Attributes:
+        device: name of the processor that computed.
+        threads: threads of the processor, where it is no accelerator.
+        batch_size: images at once.
+        repeats: measured batches.
+        scorer: the scorer.
+        network_ms: milliseconds an image from preprocessed images to embedding and logits; the
+            median batch.
+        scorer_ms: milliseconds an image of the scorer, on arrays.
+        parameters: of the network at test time.
+        weights: hash of the weights.
+        torch: version.
+    """
+
+    device: str
+    threads: int
+    batch_size: int
+    repeats: int
+    scorer: str
+    network_ms: float
+    scorer_ms: float
+    parameters: int
+    weights: str
+    torch: str
+
+
+@frozen(kw_only=True)
+class Measurements:
+    """What timing.json holds.
+
+    Attributes:
+        measurements: one for each scorer that was timed.
+    """
+
+    measurements: tuple[Measurement, ...] = ()
+
+
+def draw(shape: Timing, runs: FigureRuns) -> Picture:
+    """Draw a table with a row for each run; a run that was not measured yet is measured."""
+    measured = []
+    for group, label in zip(runs.groups, runs.labels(), strict=True):
+        run = group.first  # the other trials have the same network
+        scorers = run.scored if shape.scorer == "all" else (chosen_scorer(run, shape.scorer),)
+        for scorer in scorers:
+            name = f"{label}, {scorer}" if len(scorers) > 1 else label
+            measured.append((name, run, measurement_of(run, scorer, shape)))
+    columns = (
+        "method",
+        "ms an image",
+        "of it the scorer",
+        "parameters",
+        "training images a second",
+        "hardware",
+    )
+    rows: list[tuple[Cell, ...]] = [
+        (
+            label,
+            round(found.network_ms + found.scorer_ms, 4),
+            round(found.scorer_ms, 4),
+            found.parameters,
+            _training_speed(run),
+            _hardware(found),
+        )
+        for label, run, found in measured
+    ]
+    rows += [
+        (f"{label} (published)", ms, None, 1000 * thousands, None, shape.published_hardware)
+        for label, ms, thousands in shape.published
+    ]
+    numbers = Numbers(columns, rows)
+    used = ", ".join(sorted({found.scorer for _label, _run, found in measured}))
+    return Picture(
+        figure=_table(numbers),
+        caption=(
+            f"Time from a preprocessed image to its score ({used}), the median of "
+            f"{shape.repeats} batches of {shape.batch_size} random images, and parameters at test "
+            "time. Times on different hardware do not compare."
+        ),
+        alt="A table of times and parameters; its cells stand below.",
+        numbers=numbers,
+        more={"md": _markdown(numbers), "tex": _latex(numbers)},
+    )
+
+
+# --- measuring ------------------------------------------------------------------------------------
+
+
+def measurement_of(run: RunData, scorer: str, shape: Timing) -> Measurement:
+    """The measurement that a run keeps for these options, or a new one, which it keeps then.
+
+    Raises:
+        FigureError: the kept measurements are damaged.
+    """
+    path = run.folder.path / FILE_NAME
+    there = _read(path)
+    weights = _weights(run)
+    for found in there:
+        same = (found.weights, found.scorer, found.batch_size, found.repeats)
+        if same == (weights, scorer, shape.batch_size, shape.repeats) and not shape.again:
+            return found
+    made = measure(run.folder.path, scorer, shape.batch_size, shape.repeats)
+    kept = [item for item in there if (item.weights, item.scorer) != (weights, scorer)]
+    content = json.dumps(asdict(Measurements(measurements=(*kept, made))), indent=1) + "\n"
+    with contextlib.suppress(RunFolderError):  # a read-only folder can be measured all the same
+        write_text(path, content)
+    return made
+
+
+def _read(path: Path) -> list[Measurement]:
+    if not path.exists():
+        return []
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise FigureError(f"{path} is damaged; delete it to measure anew") from error
+    return list(config.structure(values, Measurements, str(path), FigureError).measurements)
+
+
+def _weights(run: RunData) -> str:
+    from openset_core.model import read_description
+
+    return read_description(run.folder.model).weights_sha256
+
+
+def measure(folder: Path, scorer: str, batch_size: int, repeats: int) -> Measurement:
+    """Time a run's network and one of its scorers on random images.
+
+    Args:
+        folder: the run folder.
+        scorer: name of a fitted scorer.
+        batch_size: images at once.
+        repeats: measured batches.
+    """
+    import torch
+
+    from openset_core.features import as_float
+    from openset_core.inference import load
+
+    trained = load(folder)
+    image = trained.description.image
+    pixels = torch.randint(
+        0,
+        256,
+        (batch_size, image.channels, image.size, image.size),
+        dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(0),
+    )
+    batch = trained.pixel_scale(pixels.to(trained.device))
+
+    def forward() -> Any:
+        with torch.inference_mode():
+            found = trained.network(batch)
+        if trained.device.type != "cpu":
+            torch.accelerator.synchronize()
+        return found
+
+    embedding, logits = forward()
+    table = {"embedding": as_float(embedding), "logits": as_float(logits)}
+    fitted = trained.fitted(scorer).scorer
+    return Measurement(
+        device=device_name(trained.device.type),
+        threads=torch.get_num_threads(),
+        batch_size=batch_size,
+        repeats=repeats,
+        scorer=scorer,
+        network_ms=_median_ms(forward, repeats) / batch_size,
+        scorer_ms=_median_ms(lambda: fitted.score(table), repeats) / batch_size,
+        parameters=trained.network.parameter_count(),
+        weights=trained.description.weights_sha256,
+        torch=torch.__version__,
+    )
+
+
+def _median_ms(function: Callable[[], Any], repeats: int) -> float:
+    for _ in range(WARM_UP):
+        function()
+    times = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        function()
+        times.append(1000.0 * (time.perf_counter() - begun))
+    return statistics.median(times)
+
+
+def device_name(kind: str) -> str:
+    """Name of the accelerator, or of the processor."""
+    import torch
+
+    if kind == "cuda":
+        return torch.cuda.get_device_name()
+    if kind != "cpu":
+        return kind
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def _hardware(found: Measurement) -> str:
+    threads = f", {found.threads} threads" if found.threads and "GPU" not in found.device else ""
+    return f"{found.device}{threads}"
+
+
+def _training_speed(run: RunData) -> int | None:
+    """Training images a second, the median epoch; on the run's own hardware."""
+    speeds = [line["images_per_second"] for line in run.history if "images_per_second" in line]
+    return round(statistics.median(speeds)) if speeds else None
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def _cell(value: Cell) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def _cells(numbers: Numbers) -> list[list[str]]:
+    return [list(map(_cell, row)) for row in numbers.rows]
+
+
+def _markdown(numbers: Numbers) -> str:
+    lines = [
+        " | ".join(["", *numbers.columns, ""]).strip(),
+        "|" + "|".join(["---", *["--:"] * (len(numbers.columns) - 2), "---"]) + "|",
+        *(" | ".join(["", *row, ""]).strip() for row in _cells(numbers)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    """Text for LaTeX."""
+    return "".join(f"\\{letter}" if letter in "&%_#$" else letter for letter in text)
+
+
+def _latex(numbers: Numbers) -> str:
+    def line(cells: list[str]) -> str:
+        escaped = (
+            cell.replace("&", r"\&").replace("%", r"\%").replace("_", r"\_") for cell in cells
+        )
+        return " & ".join(escaped) + r" \\"
+
+    count = len(numbers.columns)
+    body = [
+        rf"\begin{{tabular}}{{l{'r' * (count - 2)}l}}",
+        r"\toprule",
+        line(list(numbers.columns)),
+        r"\midrule",
+        *map(line, _cells(numbers)),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(body) + "\n"
+
+
+def _table(numbers: Numbers) -> Any:
+    """The table as a picture, with rules as in a paper."""
+    rows = _cells(numbers)
+    figure = new_figure(DOUBLE_COLUMN, 0.35 + 0.22 * (len(rows) + 1))
+    axes = figure.subplots()
+    axes.set_axis_off()
+    widths = [
+        max(len(row[i]) for row in [list(numbers.columns), *rows]) + 2
+        for i in range(len(numbers.columns))
+    ]
+    table = axes.table(
+        cellText=rows,
+        colLabels=list(numbers.columns),
+        loc="center",
+        cellLoc="right",
+        colWidths=[width / sum(widths) for width in widths],
+        edges="horizontal",
+    )
+    table.auto_set_font_size(False)
+    table.set_fontsize(6)
+    for (row, column), cell in table.get_celld().items():
+        cell.set_linewidth(0.6 if row in (0, 1) or row == len(rows) else 0.0)
+        cell.visible_edges = "TB" if row == 0 else ("B" if row == len(rows) else "")
+        if column in (0, len(numbers.columns) - 1):
+            cell.set_text_props(ha="left")
+    return figure
