@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+GAP = "  "
+"""What stands between two columns."""
+
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
     """Lines of a table: header, rule, rows.
@@ -20,6 +23,6 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1)
             cell.ljust(width) if number < left else cell.rjust(width)
             for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
         ]
-        return "  ".join(padded).rstrip()
+        return GAP.join(padded).rstrip()
 
-    return [line(header), "  ".join("-" * width for width in widths), *map(line, rows)]
+    return [line(header), GAP.join("-" * width for width in widths), *map(line, rows)]

@@ -318,6 +318,29 @@ def test_holm_counts_the_methods_of_one_metric(runs, made):
     assert "unclear" in found.table()
 
 
+def test_a_network_counts_once_where_its_scorers_say_the_same(made, tmp_path):
+    for trial in range(3):
+        made("softmax", 0.7 + 0.1 * trial, trial=trial, scorers=("msp", "energy"))
+        accuracy = {"accuracy": 0.9 + 0.02 * trial, "auroc": 0.6 + 0.05 * trial}
+        path = made("arpl", trial=trial)
+        results = Results.load(path / "results.json")
+        both = {name: ScorerResults(threshold=0.5, metrics=accuracy) for name in ("msp", "energy")}
+        attrs.evolve(results, scorers=both).save(path / "results.json")
+    found = compare(tmp_path, reference="softmax,net energy")
+    (setting,) = found.settings
+    (arpl, difference), *others = found.differences(setting, "accuracy").items()
+    assert (arpl.title, others) == ("arpl,net msp", [])
+    assert difference.p_adjusted == difference.p
+    assert [method.title for method in found.differences(setting, "auroc")] == [
+        "arpl,net msp",
+        "softmax,net msp",
+    ]
+    assert set(found.ranks(setting, "accuracy").values()) == {1.0, 2.0}
+    assert len(found.ranks(setting, "accuracy")) == 4
+    assert [len(found.ranking(metric)[0]) for metric in ("accuracy", "auroc")] == [2, 3]
+    assert "left out" not in found.table()
+
+
 def test_published_figures_stand_beside_ours_by_their_own_rule(made, tmp_path):
     arpl = PublishedFigure(value=0.87, deviation=0.01, source="Table 1", compat="arpl")
     made("softmax", 0.9, published={"auroc": arpl})
@@ -351,6 +374,11 @@ def test_ranks_over_protocols(made, tmp_path):
     assert found.average_ranks("auroc") == {
         names["rpl"]: 3.5, names["arpl"]: 2.5, names["softmax"]: 1.5
     }  # fmt: skip
+    made("softmax", 0.1, protocol="q", trial=3, group="other")
+    made("arpl", 0.2, protocol="q", trial=3, group="other")
+    made("rpl", 0.3, protocol="q", trial=3, group="other")
+    # Within q the ranks are now 3 and 1 for rpl; q counts by their mean.
+    assert compare(tmp_path).average_ranks("auroc")[names["rpl"]] == pytest.approx((4 + 2) / 2)
     methods, ranking = found.ranking("auroc")
     assert names["gcpl"] not in methods
     ranks = dict(zip(methods, ranking.average_ranks, strict=True))
@@ -428,6 +456,22 @@ def test_text():
         "\n"
         "note: look out"
     )
+
+
+def test_a_wide_table_is_cut_to_the_terminal():
+    assert text([TABLE], width=40).splitlines()[:9] == [
+        "cifar+10: 50 % & more",
+        "method                 A_B",
+        "-----------  -------------",
+        "softmax,net   90.0 ± 1.2",
+        "a*b|c         95.6 ± 1.0 *",
+        "x                   -5.0",
+        "y            100.0 (2.5)",
+        "",
+        "method            interval        p",
+    ]
+    assert text([TABLE], width=51) == text([TABLE])
+    assert text([TABLE], width=10).count("method ") == 3  # a column is never cut
 
 
 def test_markdown():

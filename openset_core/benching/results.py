@@ -85,9 +85,9 @@ def check_reference(plan: Plan) -> None:
         find_method(methods, wanted)
 
 
-def text(comparison: Comparison) -> str:
-    """What a terminal shows in the end."""
-    return formats.text(tables.bench_tables(comparison), comparison.notes)
+def text(comparison: Comparison, width: int | None = None) -> str:
+    """What a terminal of so many columns shows in the end."""
+    return formats.text(tables.bench_tables(comparison), comparison.notes, width)
 
 
 def _heading(plan: Plan, comparison: Comparison) -> str:

@@ -40,9 +40,13 @@ class Bench:
     failed: tuple[FailedRun, ...]
     comparison: Comparison | None
 
-    def table(self) -> str:
-        """What the terminal shows: methods by metrics, published figures, differences."""
-        return results.text(self.comparison) if self.comparison else "no run is done"
+    def table(self, width: int | None = None) -> str:
+        """What the terminal shows: methods by metrics, published figures, differences.
+
+        Args:
+            width: columns of the terminal; wider tables are cut into pieces. None for no limit.
+        """
+        return results.text(self.comparison, width) if self.comparison else "no run is done"
 
 
 class Display(Protocol):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openset_core.cli.common import interruptible, runtime_options
+from openset_core.cli.common import interruptible, runtime_options, terminal_width
 
 if TYPE_CHECKING:
     from openset_core.benching.board import Board
@@ -262,7 +262,7 @@ def _announce(plan: Plan, board: Board, folder: Path, launcher: str) -> None:
 
 def _print(finished: Bench, plan: Plan) -> None:
     if finished.comparison is not None:
-        click.echo(finished.table())
+        click.echo(finished.table(terminal_width()))
     done = len(plan.runs) - len(finished.failed)
     click.echo(f"\n{done} of {len(plan.runs)} runs done, {len(finished.failed)} failed")
     for run in finished.failed:

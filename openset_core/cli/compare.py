@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from openset_core.cli.common import terminal_width
+
 FORMATS = ("text", "markdown", "csv", "latex", "json")
 BY_SUFFIX = {
     ".txt": "text",
@@ -86,8 +88,9 @@ def compare(
     found = comparison.compare(
         *folders, metrics=split_names(metrics), reference=reference, confidence=confidence
     )
-    write = {"text": found.table, **{name: getattr(found, name) for name in FORMATS[1:]}}
-    content = write[chosen]().rstrip("\n")
+    width = None if output else terminal_width()
+    content = found.table(width) if chosen == "text" else getattr(found, chosen)()
+    content = content.rstrip("\n")
     if output:
         write_text(output, content + "\n")
         click.echo(f"written to {output}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import attrs
@@ -86,19 +87,49 @@ class Comparison:
             return None
         return statistics.estimate(samples, setting.over_trials, self.confidence)
 
+    @cached_property
+    def _stand_ins(self) -> dict[str, dict[Method, Method]]:
+        """For each metric, the row that stands for a row with the very same values.
+
+        Accuracy without rejection, for one, is the same by every scorer; ranked or tested once a
+        scorer, one network would count as several.
+        """
+        values: dict[str, dict[Method, dict[Setting, Samples]]] = {}
+        for (setting, method, rule, metric), samples in self.samples.items():
+            if rule == "exact":
+                values.setdefault(metric, {}).setdefault(method, {})[setting] = samples
+        found: dict[str, dict[Method, Method]] = {}
+        for metric, rows in values.items():
+            stand_ins = found.setdefault(metric, {})
+            for method in self.methods:
+                if method in rows:
+                    alike = (
+                        other
+                        for other in stand_ins.values()
+                        if other.name == method.name and rows[other] == rows[method]
+                    )
+                    stand_ins[method] = next(alike, method)
+        return found
+
+    def stand_in(self, method: Method, metric: str) -> Method:
+        """The row that counts for a method by a metric: another scorer's if it says the same."""
+        return self._stand_ins.get(metric, {}).get(method, method)
+
     def differences(self, setting: Setting, metric: str) -> dict[Method, Difference]:
         """Each method minus the reference, corrected over the methods compared by this metric.
 
-        Methods that share no trial with the reference are left out, and all of them where the
-        reference has no results.
+        Left out are methods that share no trial with the reference, all of them where the
+        reference has no results, and all but one of those that differ in a scorer which makes no
+        difference to the metric.
         """
-        reference = self.samples.get((setting, self.reference, "exact", metric))
+        first = self.stand_in(self.reference, metric)
+        reference = self.samples.get((setting, first, "exact", metric))
         if not reference:
             return {}
         found: dict[Method, Difference] = {}
         for method in self.methods_in(setting):
             ours = self.samples.get((setting, method, "exact", metric))
-            if method == self.reference or not ours:
+            if method == first or method != self.stand_in(method, metric) or not ours:
                 continue
             difference = statistics.paired_difference(
                 ours, reference, setting.over_trials, self.confidence
@@ -108,23 +139,35 @@ class Comparison:
         return dict(zip(found, statistics.corrected(list(found.values())), strict=True))
 
     def ranks(self, setting: Setting, metric: str) -> dict[Method, float]:
-        """Rank of each method's mean in a setting, 1 is best; ties share their mean rank."""
+        """Rank of each method's mean in a setting, 1 is best; ties share their mean rank.
+
+        A network that several scorers judge alike takes one rank.
+        """
         means = {
             method: found.mean
             for method in self.methods_in(setting)
             if (found := self.estimate(setting, method, metric)) is not None
         }
-        ranks = statistics.rank(list(means.values()), METRICS[metric].higher_is_better)
-        return dict(zip(means, map(float, ranks), strict=True))
+        ranked = [method for method in means if self.stand_in(method, metric) == method]
+        values = [means[method] for method in ranked]
+        ranks = statistics.rank(values, METRICS[metric].higher_is_better)
+        found_ranks = dict(zip(ranked, map(float, ranks), strict=True))
+        return {method: found_ranks[self.stand_in(method, metric)] for method in means}
 
     def average_ranks(self, metric: str) -> dict[Method, float]:
-        """Mean rank over the settings of a metric, for methods that have them all."""
-        settings = [setting for setting in self.settings if metric in self.shown[setting]]
-        ranks = [self.ranks(setting, metric) for setting in settings]
+        """Mean rank over protocols, for methods that have all of a metric's settings.
+
+        A protocol with several settings counts once, by its mean rank over them.
+        """
+        protocols = [
+            [self.ranks(setting, metric) for setting in settings if metric in self.shown[setting]]
+            for settings in self.protocols.values()
+        ]
+        protocols = [ranks for ranks in protocols if ranks]
         return {
-            method: sum(found[method] for found in ranks) / len(ranks)
+            method: fmean(fmean(found[method] for found in ranks) for ranks in protocols)
             for method in self.methods
-            if ranks and all(method in found for found in ranks)
+            if protocols and all(method in found for ranks in protocols for found in ranks)
         }
 
     def ranking(self, metric: str) -> tuple[tuple[Method, ...], Ranking] | None:
@@ -133,7 +176,7 @@ class Comparison:
         A block is a trial of a protocol: the mean over its seeds, and over its unknown sets,
         which share the trained networks. With a single trial in all, the seeds are the blocks.
         Methods with less than half of the blocks are left out, then blocks that not every method
-        has.
+        has. A network that several scorers judge alike is ranked once.
 
         Returns:
             The methods that were ranked, and how; None for fewer than two methods or blocks.
@@ -151,21 +194,27 @@ class Comparison:
     def _block_values(self, metric: str) -> dict[Method, dict[tuple[Any, ...], float]]:
         places = {(setting.protocol, setting.group) for setting in self.settings}
         seeds_alone = len(places) == 1 and not self.settings[0].over_trials
-        found: dict[Method, dict[tuple[Any, ...], list[float]]] = {m: {} for m in self.methods}
+        found: dict[Method, dict[tuple[Any, ...], list[float]]] = {
+            method: {} for method in self.methods if self.stand_in(method, metric) == method
+        }
         for (setting, method, rule, name), samples in self.samples.items():
-            if (rule, name) != ("exact", metric):
+            if (rule, name) != ("exact", metric) or method not in found:
                 continue
             for (trial, seed), value in samples.items():
                 block = (setting.protocol, setting.group, seed if seeds_alone else trial)
                 found[method].setdefault(block, []).append(value)
         return {
-            method: {block: sum(many) / len(many) for block, many in blocks.items()}
+            method: {block: fmean(many) for block, many in blocks.items()}
             for method, blocks in found.items()
         }
 
-    def table(self) -> str:
-        """Everything as text for a terminal."""
-        return formats.text(tables.comparison_tables(self), self.notes)
+    def table(self, width: int | None = None) -> str:
+        """Everything as text for a terminal.
+
+        Args:
+            width: columns of the terminal; wider tables are cut into pieces. None for no limit.
+        """
+        return formats.text(tables.comparison_tables(self), self.notes, width)
 
     def markdown(self) -> str:
         """Everything as Markdown."""

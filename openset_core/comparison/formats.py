@@ -8,35 +8,50 @@ import textwrap
 from collections.abc import Callable, Sequence
 
 from openset_core.comparison.tables import Cell, Column, Interval, Number, Table, rank_text
-from openset_core.text_table import aligned
+from openset_core.text_table import GAP, aligned
 
 EMPTY = "-"
 WIDTH = 100
 """Columns after which a sentence goes on in the next line."""
 
 
-def text(tables: Sequence[Table], notes: Sequence[str] = ()) -> str:
+def text(tables: Sequence[Table], notes: Sequence[str] = (), width: int | None = None) -> str:
     """Tables for a terminal, one below the other.
 
     Args:
         tables: what to show.
         notes: sentences on the whole, put last.
+        width: columns of the terminal; wider tables are cut into pieces. None for no limit.
     """
     parts = []
     for table, following in zip(tables, [*tables[1:], None], strict=True):
-        left = sum(column.left for column in table.columns)
-        columns = [
-            _padded([_plain(row[number]) for row in table.rows], column)
-            for number, column in enumerate(table.columns)
-        ]
-        rows = [list(row) for row in zip(*columns, strict=True)]
-        lines = aligned([column.title for column in table.columns], rows, left)
         # What holds for several tables in a row is said once, beneath the last.
         below = table.notes if following is None or following.notes != table.notes else ()
-        parts.append("\n".join([table.title, *lines, *_wrapped(below)]))
+        parts.append("\n".join([table.title, *_lines(table, width), *_wrapped(below)]))
     if notes:
         parts.append("\n".join(_wrapped([f"note: {note}" for note in notes])))
     return "\n\n".join(parts)
+
+
+def _lines(table: Table, width: int | None) -> list[str]:
+    """A table's lines; in pieces, each with the columns flush left, where it is too wide."""
+    columns = [
+        [column.title, *_padded([_plain(row[number]) for row in table.rows], column)]
+        for number, column in enumerate(table.columns)
+    ]
+    left = sum(column.left for column in table.columns)
+    widths = [max(map(len, column)) + len(GAP) for column in columns]
+    pieces: list[list[int]] = [[]]
+    for number in range(left, len(columns)):
+        taken = sum(widths[:left]) + sum(widths[other] for other in pieces[-1])
+        if width and pieces[-1] and taken + widths[number] > width + len(GAP):
+            pieces.append([])
+        pieces[-1].append(number)
+    lines: list[str] = []
+    for piece in pieces:
+        header, *rows = zip(*columns[:left], *(columns[n] for n in piece), strict=True)
+        lines += [*([""] if lines else []), *aligned(header, rows, left)]
+    return lines
 
 
 def markdown(tables: Sequence[Table], notes: Sequence[str] = ()) -> str:

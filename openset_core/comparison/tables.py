@@ -120,7 +120,7 @@ def _metric_table(c: Comparison, protocol: str, settings: Sequence[Setting]) -> 
             cells: list[Cell] = []
             for metric in metrics:
                 found = c.estimate(setting, method, metric)
-                difference = compared[metric].get(method)
+                difference = compared[metric].get(c.stand_in(method, metric))
                 mark = "*" if difference and difference.significant(c.confidence) else ""
                 marked = marked or bool(mark)
                 cells.append(_number(found, mark=mark, best=method in best[metric]))
@@ -428,7 +428,11 @@ def _ranking_table(
         )
     if blocks <= FEW_BLOCKS:
         notes.append(f"these tests are rough for as few as {over}")
-    left_out = [method.title for method in c.methods if method not in methods]
+    left_out = [
+        method.title
+        for method in c.methods
+        if not any(c.stand_in(method, metric) in methods for metric in rankings)
+    ]
     if left_out:
         notes.append(f"left out, with too few trials in common: {'; '.join(left_out)}")
     return Table(
