@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openset_core.cli.common import (
-    bar,
     interruptible,
     print_files,
     progress,
     runtime_options,
     threshold_option,
 )
+from openset_core.cli.own_images import begin, own_images_options, print_next, wish
 
 if TYPE_CHECKING:
     from openset_core.api import Run
@@ -30,38 +30,7 @@ if TYPE_CHECKING:
     "--plugins", "-p", default="", help="Parts by name, separated by commas: m2iosr,vgg13,openmax."
 )
 @click.option("--protocol", help="Name of a protocol or path of a TOML file [default: digits].")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    help="Instead of a protocol, a folder of your own images with a folder for each class.",
-)
-@click.option(
-    "--known",
-    multiple=True,
-    metavar="CLASSES",
-    help="For --data, the known classes, separated by commas; the others, and a folder unknown, "
-    "are the unknown test images [default: all but unknown].",
-)
-@click.option(
-    "--image-size",
-    type=int,
-    help="For --data, height and width that the network sees [default: what suits backbone or "
-    "images].",
-)
-@click.option(
-    "--fit",
-    type=click.Choice(["crop", "stretch"]),
-    help="For --data, how images become square [default: crop].",
-)
-@click.option(
-    "--test", type=float, help="For --data, share of each known class for testing [default: 0.2]."
-)
-@click.option(
-    "--validation",
-    type=float,
-    help="For --data, share of each known class held out to set the threshold [default: 0.15].",
-)
-@click.option("--split-seed", type=int, help="For --data, seed of that split [default: 0].")
+@own_images_options
 @click.option("--trial", type=int, help="Number of the trial [default: 0].")
 @click.option("--trials", help='"all", or numbers separated by commas; mean and deviation.')
 @click.option("--seed", type=int, help="Training seed [default: 0].")
@@ -93,13 +62,6 @@ def run(
     experiment: Path | None,
     plugins: str,
     protocol: str | None,
-    data: Path | None,
-    known: tuple[str, ...],
-    image_size: int | None,
-    fit: str | None,
-    test: float | None,
-    validation: float | None,
-    split_seed: int | None,
     trial: int | None,
     trials: str | None,
     seed: int | None,
@@ -114,6 +76,7 @@ def run(
     download: bool,
     device: str,
     quiet: bool,
+    **own: Any,
 ) -> None:
     """Train a method, score the test sets and print the results.
 
@@ -144,16 +107,7 @@ def run(
         out, file = experiment, experiment / "experiment.toml"
         if not file.exists():
             raise RunFolderError(f"{experiment} is not a run folder: it has no experiment.toml")
-    images = api.own_images(
-        data,
-        [name for text in known for name in text.split(",")],
-        protocol,
-        image_size=image_size,
-        fit=fit,
-        test=test,
-        validation=validation,
-        split_seed=split_seed,
-    )
+    images = wish(protocol, **own)
     if images is not None and file != experiment:
         raise ConfigError(f"{experiment} has its images already; leave out --data")
     if images is not None and trials is not None:
@@ -177,17 +131,16 @@ def run(
 
         planned: list[tuple[Experiment, Path]] = []
         if images is not None:
-            from openset_core.own_images.start import start
-
-            begun = start(
-                images,
-                lambda own: resolved_with(own, trial),
-                out,
-                api.DEFAULT_RUNS,
-                progress=_reading(quiet, should_stop),
-                tell=lambda line: None if quiet else click.echo(line, err=True),
+            planned.append(
+                begin(
+                    images,
+                    lambda protocol: resolved_with(protocol, trial),
+                    out,
+                    api.DEFAULT_RUNS,
+                    should_stop,
+                    quiet,
+                )
             )
-            planned.append(begun)
         else:
             numbers = _trial_numbers(trial, trials, partial(_count, plugins, protocol, file))
             # All are resolved first: a mistake in the last must not cost the others' training.
@@ -205,20 +158,8 @@ def run(
                 click.echo(_headline(resolved, folder), err=True)
             finished.append(api.carry_out(resolved, folder, runtime))
     _print(finished, trials is not None)
-
-
-def _reading(
-    quiet: bool, should_stop: Callable[[], None]
-) -> Callable[[Iterable[Any], int], Iterable[Any]]:
-    """Shows the reading of images, and lets Ctrl-C stop it."""
-    show = bar(quiet, "reading")
-
-    def wrapped(items: Iterable[Any], total: int) -> Iterable[Any]:
-        for item in show(items, total):
-            should_stop()
-            yield item
-
-    return wrapped
+    if images is not None:
+        print_next(finished[0].folder)
 
 
 def _names(plugins: str, file: Path | None) -> list[str]:

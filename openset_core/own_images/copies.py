@@ -27,6 +27,9 @@ SHAPE_TOLERANCE = 0.04
 MOST_PER_IMAGE = 50
 """Candidates an image on average beyond which near copies are not looked for."""
 
+MOST_IMAGES = 200_000
+"""Images beyond which near copies are not looked for: the time grows with the square."""
+
 _BLOCK = 1 << 24
 
 Rows = npt.NDArray[np.int64]
@@ -40,12 +43,12 @@ class Copies:
         exact: pairs of rows with the same pixels, int64 [n, 2]; the first of each is the first
             image with these pixels.
         near: pairs of rows that are nearly the same, int64 [m, 2].
-        too_many: whether near copies were not looked for, because so many images look alike.
+        unsearched: why near copies were not looked for; empty when they were.
     """
 
     exact: Rows
     near: Rows
-    too_many: bool = False
+    unsearched: str = ""
 
 
 def find_copies(looks: Sequence[Look]) -> Copies:
@@ -60,14 +63,18 @@ def find_copies(looks: Sequence[Look]) -> Copies:
         if first.setdefault(look.digest, row) != row:
             pairs.append((first[look.digest], row))
     alone = np.array(sorted(first.values()), np.int64)
-    near, too_many = _near([looks[row] for row in alone])
-    return Copies(_pairs(pairs), alone[near], too_many)
+    if len(alone) > MOST_IMAGES:
+        return Copies(_pairs(pairs), _pairs([]), f"there are more than {MOST_IMAGES:,} images")
+    near = _near([looks[row] for row in alone])
+    if near is None:
+        return Copies(_pairs(pairs), _pairs([]), "so many images look alike")
+    return Copies(_pairs(pairs), alone[near])
 
 
-def _near(looks: Sequence[Look]) -> tuple[Rows, bool]:
-    """Pairs of near copies among images with different pixels."""
+def _near(looks: Sequence[Look]) -> Rows | None:
+    """Pairs of near copies among images with different pixels; None when they are too many."""
     if len(looks) < 2:
-        return _pairs([]), False
+        return _pairs([])
     sketches = np.stack([look.sketch for look in looks]).astype(np.float32)
     # An orthogonal projection brings no two sketches further apart, so that all near pairs are
     # among those that are close in its few dimensions.
@@ -78,9 +85,9 @@ def _near(looks: Sequence[Look]) -> tuple[Rows, bool]:
     for candidates in _close(places, TOLERANCE * np.sqrt(sketches.shape[1])):
         count += len(candidates)
         if count > MOST_PER_IMAGE * len(looks):
-            return _pairs([]), True
+            return None
         found += [pair for pair in candidates if _alike(pair, sketches, ratios)]
-    return _pairs(found), False
+    return _pairs(found)
 
 
 def _close(places: npt.NDArray[np.float32], reach: float) -> Iterator[Rows]:

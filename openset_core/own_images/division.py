@@ -151,13 +151,15 @@ def _kept_together(
         largest = max(Counter(numbers[own].tolist()).values(), default=0)
         if largest > max(_CHAIN, LARGEST_SHARE * len(own)):
             loose.append(name)
-    if loose or copies.too_many:
+    reason = copies.unsearched
+    if loose:
         near = near[~np.isin(labels[near[:, 0]], loose)]
         numbers = groups(len(files), np.concatenate([exact, near]))
-        what = f"of {some(loose)} " if loose else ""
+        reason = f"so many images of {some(loose)} look alike"
+    if reason:
         division.findings.append(
-            f"so many images {what}look alike that only exact copies were kept on one side of the "
-            "split; the accuracy on test images may be too good"
+            f"only exact copies were kept on one side of the split, as {reason}; the accuracy on "
+            "test images may be too good"
         )
     return numbers
 

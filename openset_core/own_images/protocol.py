@@ -39,7 +39,10 @@ RECIPE: dict[str, Any] = {
 }
 """Training options for images that no protocol knows; a method's own recipe wins, then the user."""
 
+OPEN_METRICS = ("accuracy", "auroc", "macro_f1", "known_accepted", "unknown_rejected")
 CLOSED_METRICS = ("accuracy", "known_accepted")
+"""What tables show with and without unknown test images."""
+
 ACCEPTANCE = 0.95
 """Share of held-out known images that the threshold accepts unless the user says otherwise."""
 
@@ -83,7 +86,7 @@ def own_protocol(
         unknown=rest if unknown else {},
         validation=ValidationPart(fraction=validation),
         threshold=ThresholdRule(acceptance=acceptance),
-        report=ReportOptions() if unknown else ReportOptions(metrics=CLOSED_METRICS),
+        report=ReportOptions(metrics=OPEN_METRICS if unknown else CLOSED_METRICS),
         defaults=load_protocol(DEFAULT_PROTOCOL).content.defaults,
         training=dict(RECIPE),
     )

@@ -1,0 +1,120 @@
+"""Options of `openset run` on images of one's own, and what they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from openset_core.cli.common import bar
+
+if TYPE_CHECKING:
+    from openset_core.experiment import Experiment
+    from openset_core.own_images.found import OwnImages
+    from openset_core.own_images.start import Resolve
+
+
+def own_images_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say what images of one's own are; `wish` takes their values."""
+    for decorate in reversed(
+        [
+            click.option(
+                "--data",
+                type=click.Path(path_type=Path),
+                help="Instead of a protocol, a folder of your own images with a folder for each "
+                "class.",
+            ),
+            click.option(
+                "--known",
+                multiple=True,
+                metavar="CLASSES",
+                help="For --data, the known classes, separated by commas; the others, and a folder "
+                "unknown, are the unknown test images [default: all but unknown].",
+            ),
+            click.option(
+                "--image-size",
+                type=int,
+                help="For --data, height and width that the network sees [default: what suits "
+                "backbone or images].",
+            ),
+            click.option(
+                "--fit",
+                type=click.Choice(["crop", "stretch"]),
+                help="For --data, how images become square [default: crop].",
+            ),
+            click.option(
+                "--test",
+                type=float,
+                help="For --data, share of each known class for testing [default: 0.2].",
+            ),
+            click.option(
+                "--validation",
+                type=float,
+                help="For --data, share of each known class held out to set the threshold "
+                "[default: 0.15].",
+            ),
+            click.option(
+                "--split-seed", type=int, help="For --data, seed of that split [default: 0]."
+            ),
+        ]
+    ):
+        command = decorate(command)
+    return command
+
+
+def wish(protocol: str | None, known: tuple[str, ...], **said: Any) -> OwnImages | None:
+    """What the options say; None without --data.
+
+    Raises:
+        ConfigError: they contradict each other.
+    """
+    from openset_core.api import own_images
+
+    names = [name for text in known for name in text.split(",")]
+    return own_images(said.pop("data"), names, protocol, **said)
+
+
+def begin(
+    images: OwnImages,
+    resolve: Resolve,
+    out: Path | None,
+    runs: Path,
+    should_stop: Callable[[], None],
+    quiet: bool,
+) -> tuple[Experiment, Path]:
+    """Prepare the run, with a progress bar, and tell what was found.
+
+    Args:
+        images: what the user says about them.
+        resolve: makes an experiment of their protocol.
+        out: the run folder, or None for one below `runs`.
+        runs: where run folders lie.
+        should_stop: asked before each image; raises to stop.
+        quiet: whether to say nothing.
+
+    Returns:
+        The experiment and its run folder.
+    """
+    from openset_core.own_images.start import start
+
+    show = bar(quiet, "reading")
+
+    def reading(items: Iterable[Any], total: int) -> Iterable[Any]:
+        for item in show(items, total):
+            should_stop()
+            yield item
+
+    def tell(line: str) -> None:
+        if not quiet:
+            click.echo(line, err=True)
+
+    return start(images, resolve, out, runs, progress=reading, tell=tell)
+
+
+def print_next(folder: Path) -> None:
+    """What to do with a model of one's own images."""
+    click.echo(
+        f"\nnext:\n  openset predict {folder} IMAGES...\n  openset export {folder} --to onnx"
+    )
