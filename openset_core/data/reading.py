@@ -12,6 +12,7 @@ What a file's pixels become:
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,10 @@ def read_image(path: str | Path) -> Pixels:
 
     path = Path(path)
     try:
-        if path.is_file() and not path.stat().st_size:
+        kind = path.stat()  # opening a pipe would wait for who writes to it
+        if not stat.S_ISREG(kind.st_mode) and not stat.S_ISDIR(kind.st_mode):
+            raise DataError(f"{path} is no regular file")
+        if not kind.st_size:
             raise DataError(f"{path} is empty")
         with Image.open(path) as image:
             return pixels_of(image, str(path))
@@ -95,7 +99,7 @@ def pixels_of(image: Any, name: str = "the image") -> Pixels:
 
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise _too_large(name, f"{width} x {height} pixels, ")
+        raise _too_large(name, f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise DataError(
@@ -113,7 +117,8 @@ def pixels_of(image: Any, name: str = "the image") -> Pixels:
 
 
 def _too_large(name: str, size: str = "") -> DataError:
-    return DataError(f"{name} is too large ({size}more than {MAX_PIXELS:,}); make it smaller")
+    what = size or f"more than {MAX_PIXELS:,} pixels"
+    return DataError(f"{name} is too large ({what}); make it smaller")
 
 
 def _first_line(error: BaseException) -> str:

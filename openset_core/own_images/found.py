@@ -217,9 +217,7 @@ def _left_out(
         found.append(f"without image files, and so no class: {some(empty)}")
     if others:
         counted = ", ".join(f"{count} {ending}" for ending, count in others.most_common(NAMED))
-        found.append(
-            f"{others.total()} files are no images by their endings and were left out ({counted})"
-        )
+        found.append(f"no images by their endings, and left out: {counted}")
     loose = [path for place, _side in sides for path in _images_in(place)]
     if loose:
         found.append(

@@ -213,10 +213,12 @@ def _shorter_side(path: Path) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                return min(image.size)
+            if path.is_file():  # opening a pipe would wait for who writes to it
+                with Image.open(path) as image:
+                    return min(image.size)
     except Exception:  # whatever is wrong with the file is said when it is read
-        return 0
+        pass
+    return 0
 
 
 def _request(wish: OwnImages, found: FoundImages, size: int) -> Request:
