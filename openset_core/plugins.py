@@ -301,10 +301,8 @@ def _check_contents(spec: Any) -> None:
             f"{spec.name} was written for hook API {spec.api}, this openset has "
             f"{specs.HOOK_API}; {advice}"
         )
-    if isinstance(spec, specs.ComponentSpec):
-        _check_config(spec.name, spec.config)
-    elif isinstance(spec, specs.FigureSpec):
-        _check_config(spec.name, type(spec.shape))
+    if isinstance(spec, specs.ComponentSpec | specs.FigureSpec):
+        _check_config(spec)
 
 
 def _check_member(spec: Any, name: str, family: Part) -> None:
@@ -317,13 +315,13 @@ def _check_member(spec: Any, name: str, family: Part) -> None:
     _check_contents(spec)
 
 
-def _check_config(name: str, config: type) -> None:
-    if not attrs.has(config):
-        raise PluginError(f"the config of {name} must be an attrs class, not {config!r}")
-    required = [f.name for f in attrs.fields(config) if f.default is attrs.NOTHING]
+def _check_config(spec: specs.ComponentSpec | specs.FigureSpec) -> None:
+    if not attrs.has(spec.config):
+        raise PluginError(f"the config of {spec.name} must be an attrs class, not {spec.config!r}")
+    required = [f.name for f in attrs.fields(spec.config) if f.default is attrs.NOTHING]
     if required:
-        raise PluginError(f"options of {name} without a default: {', '.join(required)}")
-    attrs.resolve_types(config)  # names in annotations that do not exist fail here
+        raise PluginError(f"options of {spec.name} without a default: {', '.join(required)}")
+    attrs.resolve_types(spec.config)  # names in annotations that do not exist fail here
 
 
 @cache

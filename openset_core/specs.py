@@ -266,6 +266,11 @@ class FigureSpec:
         """What draws it."""
         return type(self.shape).factory
 
+    @property
+    def config(self) -> type:
+        """Class of its options."""
+        return type(self.shape)
+
 
 @attrs.frozen(kw_only=True)
 class FamilySpec:

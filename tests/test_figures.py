@@ -282,6 +282,26 @@ def test_a_folder_of_runs_stands_for_its_runs_in_order(tiny, tmp_path):
     assert sorted(["t10", "t9", "t1"], key=in_order) == ["t1", "t9", "t10"]
 
 
+def test_of_a_folder_of_runs_those_are_taken_that_the_figure_asks_for(tiny, tmp_path, openset):
+    many = tmp_path / "many"
+    plain = make_run(many / "plain")
+    make_run(many / "odd", options=["arpl.weight=0.7"])
+    with collected(spec_of("arpl-1"), [many]) as found:
+        assert [run.folder.path for _label, run in found.runs] == [plain]
+        assert found.left_out == 1
+    with collected(spec_of("arpl-1"), [many, many / "odd", plain]) as found:
+        assert found.labels() == ["ARPL", "arpl, weight=0.7"]
+    protocol = tmp_path / "own.toml"
+    protocol.write_text('base = "tiny-digits"\nsummary = "x"\n')
+    own = make_run(many / "own", protocol=str(protocol))
+    with collected(spec_of("arpl-1"), [many], protocol=str(protocol)) as found:
+        assert [run.folder.path for _label, run in found.runs] == [own]
+    with collected(spec_of("m2iosr-3"), [many]) as found:
+        assert (len(found.runs), found.left_out) == (3, 0)
+    answer = openset("figure", "arpl-9", many, "-o", tmp_path / "x.csv")
+    assert "note: 1 other runs there are left out" in answer.err
+
+
 def test_an_unfinished_run_is_refused_with_its_command(run, openset):
     (run / "results.json").unlink()
     answer = openset("figure", "arpl-9", run)
@@ -646,7 +666,8 @@ def test_images_on_a_way_come_in_its_order():
     rng = np.random.default_rng(0)
     candidates = rng.normal(size=(200, 6))
     start, end = np.full(6, -1.0), np.full(6, 1.0)
-    rows, distances = nearest_on_way(candidates, start, end, 9)
+    pieces = [candidates[:70], candidates[70:73], candidates[73:]]
+    rows, distances = nearest_on_way(pieces, start, end, 9)
     taken = []
     for share in np.arange(9) / 8:
         stop = start + share * (end - start)
@@ -656,7 +677,15 @@ def test_images_on_a_way_come_in_its_order():
         distance = np.sqrt(np.sum((candidates[best] - stop) ** 2))
         assert distances[len(taken) - 1] == pytest.approx(distance)
     assert rows.tolist() == taken
-    assert len(nearest_on_way(candidates[:3], start, end, 9)[0]) == 3
+    assert nearest_on_way([candidates], start, end, 9)[0].tolist() == taken
+    assert len(nearest_on_way([candidates[:3]], start, end, 9)[0]) == 3
+
+
+def test_a_stop_gives_way_where_its_nearest_was_met_before():
+    candidates = np.array([[0.0], [0.1], [0.2], [9.0]])
+    rows, distances = nearest_on_way([candidates], np.zeros(1), np.zeros(1), 4)
+    assert rows.tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(distances, [0.0, 0.1, 0.2, 9.0])
 
 
 def test_pairs_of_classes_are_all_met_before_one_comes_again():
@@ -680,7 +709,7 @@ def test_retrieval_leads_from_centre_to_landmark_and_keeps_its_images(run, monke
         np.testing.assert_allclose(centre, train[label == 1].mean(axis=0))
         end = opened.store.landmarks.points[1]
         near = opened.embedding(opened.unknown[0])
-        expected = nearest_on_way(near, centre, end, 4)[0]
+        expected = nearest_on_way([near], centre, end, 4)[0]
     picture = drawn(Retrieval(classes=(1,), steps=4), [run])
     assert [row[4] for row in picture.numbers.rows] == expected.tolist()
     assert {row[2] for row in picture.numbers.rows} == {"near"}

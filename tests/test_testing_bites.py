@@ -21,6 +21,8 @@ from openset_core import (
     DatasetSpec,
     FeatureMap,
     Features,
+    FigureShape,
+    FigureSpec,
     ImageSet,
     Landmarks,
     NoOptions,
@@ -30,6 +32,7 @@ from openset_core import (
     ProtocolSpec,
     RepresentationLoss,
     RepresentationLossSpec,
+    RunNeed,
     SampleGenerator,
     SampleGeneratorSpec,
     UnknownScorer,
@@ -1044,6 +1047,50 @@ def test_broken_protocols(text, check, tmp_path):
     error = outcome(ProtocolSpec(name="broken", path=path), check)
     assert error is not None
     assert error.check == check
+
+
+def nothing_drawn(_shape, _runs):
+    return None
+
+
+@frozen(kw_only=True)
+class Plain(FigureShape):
+    factory = nothing_drawn
+
+    size: int = option(3, "size")
+
+
+def figure(*runs, least=1):
+    return FigureSpec(name="broken", summary="broken", shape=Plain(), runs=runs, least=least)
+
+
+def need(**changes):
+    usual = {"label": "a", "plugins": ("softmax",), "protocol": "digits"}
+    return RunNeed(**{**usual, **changes})
+
+
+@pytest.mark.parametrize(
+    ("spec", "check", "seen"),
+    [
+        (figure(need(plugins=("no-such-loss",))), "runs-can-be-made", "no part is called"),
+        (figure(need(options=("softmax.bais=true",))), "runs-can-be-made", "did you mean bias"),
+        (figure(need(trials="0,7")), "runs-can-be-made", "there is no trial 7"),
+        (figure(need(), need(label="b")), "runs-are-told-apart", "are one experiment"),
+        (figure(need(), least=0), "missing-runs-are-refused", "was drawn without a run"),
+    ],
+)
+def test_broken_figures(spec, check, seen):
+    error = outcome(spec, check)
+    assert error is not None
+    assert error.check == check
+    assert seen in error.seen
+
+
+def test_a_sound_figure_passes_but_for_its_local_factory():
+    report = testing.check_plugin(
+        figure(need(), need(trials="1,2", plugins=("gcpl",))), {"size": 4}, raises=False
+    )
+    assert report.failed == ["factory-is-lazy"], str(report)
 
 
 def test_every_check_of_the_kit_has_a_plugin_that_it_catches():

@@ -10,7 +10,16 @@ import torch
 from openset_core import testing
 from openset_core.plugins import registry
 
-CHECKED_KINDS = ("backbone", "loss", "scorer", "generator", "observer", "dataset", "protocol")
+CHECKED_KINDS = (
+    "backbone",
+    "loss",
+    "scorer",
+    "generator",
+    "observer",
+    "dataset",
+    "protocol",
+    "figure",
+)
 
 SMALLER = {
     "confused-gan": {"width": 4, "noise_dim": 8},

@@ -28,6 +28,7 @@ PARTS = {
     "dataset": "example-shapes",
     "protocol": "example",
     "observer": "example-diary",
+    "figure": "example-lengths",
 }
 
 
@@ -134,6 +135,14 @@ def test_a_run_with_all_of_its_parts(openset_there, tmp_path):
     diary = (tmp_path / "run" / "diary.txt").read_text().split()
     assert diary[0] == "RunStarted"
     assert diary[-2:] == ["RunDone", "closed"]
+    drawn = openset_there("figure", "example-lengths", "run", "--set", "bins=5")
+    assert drawn.returncode == 0, drawn.stderr
+    assert drawn.stdout.split()[0] == "figures/example-lengths.png"
+    numbers = (tmp_path / "figures" / "example-lengths.csv").read_text().splitlines()
+    assert numbers[0] == "run,part,mean length"
+    assert numbers[1].startswith("example-cosine+example-noise,known,")
+    listed = openset_there("figure")
+    assert "  missing  openset run --plugins example-cosine --protocol example\n" in listed.stdout
 
 
 def test_the_protocols_own_defaults_suffice(openset_there):

@@ -121,6 +121,8 @@ def print_files(folder: Path) -> None:
         ("scores.h5", "scores of every sample"),
         ("metrics.jsonl", "losses and validation accuracy by epoch"),
         ("log.csv", "the same as a table"),
+        ("test-by-epoch.json", "test metrics by epoch; nothing is chosen by them"),
+        ("samples.h5", "generated samples"),
         ("tensorboard/", "the same for `tensorboard --logdir`"),
         ("experiment.toml", "everything needed to repeat the run"),
     ):

@@ -75,8 +75,9 @@ def figure(
 ) -> None:
     """Draw a figure from the recorded data of RUNS; without a NAME, list all figures.
 
-    RUNS are run folders or folders that hold some. Without any, the folders that the figure's own
-    commands make are taken; for a run that is not there its command is printed. Nothing is trained.
+    RUNS are run folders, or folders that hold some, of which those are taken that the figure asks
+    for if there are any. Without RUNS, the folders that the figure's own commands make are taken;
+    for a run that is not there its command is printed. Nothing is trained.
     """
     from openset_core.plugins import registry
 
@@ -122,6 +123,8 @@ def _draw(
         written = pictures.save(made, spec, found, stem, kinds)
     for note in made.notes:
         click.echo(f"note: {note}", err=True)
+    if found.left_out:
+        click.echo(f"note: {found.left_out} other runs there are left out", err=True)
     for wanted in found.missing:
         click.echo(f"not shown: {wanted.need.label}; {wanted.command}", err=True)
     for path in written:

@@ -81,7 +81,7 @@ def show(name: str) -> None:
     ):
         if value:
             click.echo(textwrap.fill(f"{label}: {value}", 98, subsequent_indent="  "))
-    options = config.describe(type(spec.shape) if figure else spec.config)
+    options = config.describe(spec.config)
     if not options:
         click.echo("no options")
         return

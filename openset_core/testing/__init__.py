@@ -42,7 +42,7 @@ __all__ = [
     "checks",
 ]
 
-KINDS = ("backbone", "loss", "scorer", "generator", "observer", "dataset", "protocol")
+KINDS = ("backbone", "loss", "scorer", "generator", "observer", "dataset", "protocol", "figure")
 
 
 def checks(part: Any, config: Any = None) -> list[BoundCheck]:
@@ -117,6 +117,10 @@ def _lists(kind: str) -> list[Checks]:
 
     if kind == "protocol":
         return [others.PROTOCOL_CHECKS]
+    if kind == "figure":
+        from openset_core.testing.figures import FIGURE_CHECKS
+
+        return [FIGURE_CHECKS]
     own: Checks
     if kind == "backbone":
         from openset_core.testing.backbones import BACKBONE_CHECKS as own

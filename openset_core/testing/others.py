@@ -99,7 +99,12 @@ def _results() -> Results:
     )
 
 
-COSTLY = (observers.SamplesDrawn,)
+def _epoch_scores() -> observers.EpochScores:
+    values = {"accuracy": 0.9, "auroc": 0.8}
+    return observers.EpochScores(metrics=values, unknown={"rest": values})
+
+
+COSTLY = (observers.SamplesDrawn, observers.EpochTested)
 """Events that are sent only to observers that want them."""
 
 
@@ -136,6 +141,7 @@ def events_of_a_run(folder: Path) -> list[observers.RunEvent]:
             epoch=0, step=1, terms={"classification/fit": 0.5}, rate=0.1, seconds_left=1.0
         ),
         observers.SamplesDrawn(epoch=0, images=np.zeros((4, 8, 8, 3), np.uint8)),
+        observers.EpochTested(epoch=0, scorers={"my-scorer": _epoch_scores()}),
         observers.EpochDone(epoch=0, record=record),
         observers.StageDone(stage="train", seconds=1.0, detail="1 epoch"),
         observers.RunDone(folder=folder, results=config.unstructure(_results())),

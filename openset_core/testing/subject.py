@@ -80,9 +80,10 @@ def _options(part: Part, config: Any) -> Any:
     expected = getattr(part.spec, "config", None)
     if expected is None:  # a protocol has no options
         return None
+    shape = getattr(part.spec, "shape", None)  # of a figure: its options, other than the defaults
     if config is None:
         try:
-            return expected()
+            return shape or expected()
         except Exception:
             return None  # the checks say what is wrong with the defaults
     if isinstance(config, expected):
@@ -91,7 +92,8 @@ def _options(part: Part, config: Any) -> Any:
         raise PluginError(
             f"config of {part.name} must be a mapping or a {expected.__name__}, not {config!r}"
         )
-    return options_module.structure(dict(config), expected, part.name)
+    values = {**(options_module.unstructure(shape) if shape else {}), **config}
+    return options_module.structure(values, expected, part.name)
 
 
 def refusal(error: BaseException) -> str:

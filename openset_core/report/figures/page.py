@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 from markupsafe import Markup
 
 from openset_core.report.figures.picture import Cell, Picture
 from openset_core.report.figures.runs import FigureRuns
-from openset_core.report.markup import Row, element, figure, folded, note, scrolling, table
+from openset_core.report.markup import Row, element, folded, note, scrolling, table
 from openset_core.report.page import Page, Section, write_page
 from openset_core.report.style import paper_style
 from openset_core.specs import FigureSpec
@@ -37,8 +38,9 @@ def write_figure_page(picture: Picture, spec: FigureSpec, runs: FigureRuns, path
 
 def _picture(picture: Picture, spec: FigureSpec) -> Markup:
     drawing = element("div", svg_of(picture), class_="paper", role="img", aria_label=picture.alt)
-    notes = [note(text) for text in (spec.departs, *picture.notes) if text]
-    return figure(picture.caption, scrolling(drawing)) + Markup("").join(notes)
+    texts = [picture.caption, spec.departs, *picture.notes]
+    said = [note(text) for text in texts if text]
+    return element("figure", scrolling(drawing)) + Markup("").join(said)
 
 
 def svg_of(picture: Picture) -> Markup:
@@ -47,7 +49,11 @@ def svg_of(picture: Picture) -> Markup:
     with paper_style():
         picture.figure.savefig(text, format="svg", metadata={"Date": None})
     whole = text.getvalue()
-    return Markup(whole[whole.index("<svg") :])
+    whole = whole[whole.index("<svg") :]
+    # As wide as there is room for, but not much wider than in print.
+    sized = r'<svg ([^>]*)width="([^"]+)" height="[^"]+"'
+    free = r'<svg \1style="width:100%;max-width:calc(1.5 * \2);height:auto"'
+    return Markup(re.sub(sized, free, whole, count=1))
 
 
 def _numbers(picture: Picture) -> Markup:

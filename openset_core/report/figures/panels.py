@@ -73,7 +73,9 @@ def legend_below(figure: Figure, handles: Sequence[Any], columns: int = 8) -> No
         handles: what the legend explains.
         columns: most columns.
     """
-    for count in range(min(columns, len(handles)), 0, -1):
+    for most in range(min(columns, len(handles)), 0, -1):
+        lines = -(-len(handles) // most)
+        count = -(-len(handles) // lines)  # columns of about equal length
         legend = figure.legend(
             handles=list(handles),
             loc="outside lower center",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +27,7 @@ MARK = colour(1).light
 
 
 def nearest_on_way(
-    candidates: npt.NDArray[Any], start: Points, end: Points, steps: int
+    candidates: Iterable[npt.NDArray[Any]], start: Points, end: Points, steps: int
 ) -> tuple[Integers, Points]:
     """Candidates met on the straight way from one point to another, each at most once.
 
@@ -35,7 +35,7 @@ def nearest_on_way(
     not met before is taken.
 
     Args:
-        candidates: float [n, E].
+        candidates: float [n, E] in pieces, so that they need not fit into memory.
         start: float [E].
         end: float [E].
         steps: number of stops.
@@ -44,17 +44,23 @@ def nearest_on_way(
         Rows of the candidates in the order of the way, int64 [s], and their distances to their
         stops, float64 [s]; s is the least of `steps` and n.
     """
-    rows, distances = [], []
-    free = np.ones(len(candidates), dtype=bool)
-    places = candidates.astype(np.float64)
-    for share in np.linspace(0.0, 1.0, steps)[: len(candidates)]:
-        distance = np.linalg.norm(places - (start + share * (end - start)), axis=1)
-        distance[~free] = np.inf
-        best = int(distance.argmin())
-        free[best] = False
-        rows.append(best)
-        distances.append(float(distance[best]))
-    return np.array(rows, dtype=np.int64), np.array(distances)
+    stops = [start + share * (end - start) for share in np.linspace(0.0, 1.0, steps)]
+    # No stop has to give way more often than there are stops before it.
+    near: list[list[tuple[float, int]]] = [[] for _ in stops]
+    seen = 0
+    for piece in candidates:
+        places = piece.astype(np.float64)
+        for stop, found in zip(stops, near, strict=True):
+            distance = np.linalg.norm(places - stop, axis=1)
+            best = np.argsort(distance, kind="stable")[:steps]
+            found += [(float(distance[row]), seen + int(row)) for row in best]
+            found[:] = sorted(found)[:steps]
+        seen += len(places)
+    taken: dict[int, float] = {}
+    for found in near[:seen]:
+        distance, row = next(each for each in found if each[1] not in taken)
+        taken[row] = distance
+    return np.array(list(taken), dtype=np.int64), np.array(list(taken.values()))
 
 
 def class_centre(run: RunData, number: int) -> Points:
@@ -88,13 +94,14 @@ def draw_retrieval(shape: Retrieval, runs: FigureRuns) -> Picture:
             "a reciprocal point, to which images could lead"
         )
     classes = _classes(run, shape)
-    embeddings = np.concatenate([run.embedding(part) for part in parts])
     starts = np.cumsum([0, *map(len, parts)])
     rows_of_images = []
     numbers: list[tuple[Any, ...]] = []
     for number in classes:
         end = landmarks.points[landmarks.labels == number].astype(np.float64).mean(axis=0)
-        rows, distances = nearest_on_way(embeddings, class_centre(run, number), end, shape.steps)
+        rows, distances = nearest_on_way(
+            _embeddings(run, parts), class_centre(run, number), end, shape.steps
+        )
         owner = np.searchsorted(starts, rows, side="right") - 1
         own = [int(row - starts[part]) for row, part in zip(rows, owner, strict=True)]
         rows_of_images.append(
@@ -125,6 +132,13 @@ def draw_retrieval(shape: Retrieval, runs: FigureRuns) -> Picture:
         ),
         notes=_one_run_note(runs),
     )
+
+
+def _embeddings(run: RunData, parts: Sequence[TestPart]) -> Iterator[npt.NDArray[Any]]:
+    assert run.store is not None
+    for part in parts:
+        for chunk in run.store.chunks(part.part, "embedding"):
+            yield chunk["embedding"]
 
 
 def _one_run_note(runs: FigureRuns) -> tuple[str, ...]:
@@ -231,7 +245,7 @@ def draw_between(shape: GeneratedBetween, runs: FigureRuns) -> Picture:
         # The ends of the way belong to the training images.
         step = (end - start) / (shape.steps + 1)
         inner = start + step, end - step
-        rows, distances = nearest_on_way(embeddings, *inner, shape.steps)
+        rows, distances = nearest_on_way([embeddings], *inner, shape.steps)
         top, bottom = (_typical(run, number, at) for number, at in ((first, start), (second, end)))
         ends = part_images(run, "train", np.array([top, bottom]), runs.data_root)
         columns.append([ends[0], *samples[rows], ends[1]])
@@ -248,7 +262,7 @@ def draw_between(shape: GeneratedBetween, runs: FigureRuns) -> Picture:
         grid[0, column].set_title(run.class_names[pair[0]], fontsize=7)
         grid[-1, column].set_xlabel(run.class_names[pair[1]], fontsize=7)
     grid[0, 0].set_ylabel("training", fontsize=7)
-    grid[height // 2, 0].set_ylabel("generated", fontsize=7)
+    grid[(height - 1) // 2, 0].set_ylabel("generated", fontsize=7)
     grid[-1, 0].set_ylabel("training", fontsize=7)
     return Picture(
         figure=figure,

@@ -27,6 +27,8 @@ from openset_core.report.data import RunData, open_run
 from openset_core.specs import FigureSpec, RunNeed
 
 DEFAULT_RUNS = Path("runs")
+EXPERIMENT = "experiment.toml"
+"""File by which a run folder is known."""
 
 
 # --- what a figure needs --------------------------------------------------------------------------
@@ -129,11 +131,13 @@ class FigureRuns:
     Attributes:
         groups: those it needs in its order, then the others in the user's.
         missing: those it needs that are not there.
+        left_out: how many runs of a folder of runs the figure did not ask for.
         data_root: folder of data sets, for images that a run does not keep yet.
     """
 
     groups: tuple[RunGroup, ...]
     missing: tuple[Wanted, ...] = ()
+    left_out: int = 0
     data_root: Path = Path("data")
 
     @property
@@ -141,10 +145,13 @@ class FigureRuns:
         """Every run with a label of its own."""
         named = []
         for group, label in zip(self.groups, self.labels(), strict=True):
-            many = len(group.runs) > 1
+            trials = len({run.results.trial for run in group.runs}) > 1
+            seeds = len({run.results.seed for run in group.runs}) > 1
             for run in group.runs:
-                end = f", trial {run.results.trial}" if many else ""
-                named.append((label + end, run))
+                words = [label]
+                words += [f"trial {run.results.trial}"] if trials else []
+                words += [f"seed {run.results.seed}"] if seeds else []
+                named.append((", ".join(words), run))
         return named
 
     def labels(self, ignore: Iterable[str] = ()) -> list[str]:
@@ -206,8 +213,9 @@ def collected(
 
     Args:
         spec: the figure.
-        paths: run folders, or folders that hold some; without any, the folders that the figure's
-            commands make are looked for.
+        paths: run folders, or folders that hold some, of which those are taken that the figure
+            asks for where there are any; without paths, the folders that the figure's commands
+            make are looked for.
         protocol: taken instead of the figure's own.
         settings: further assignments of those commands.
         root: the folder of runs, where paths are not given.
@@ -217,10 +225,32 @@ def collected(
         RunFolderError: a path that is no run, or is not finished.
     """
     wanted = wanted_by(spec, protocol, settings)
-    folders = list(dict.fromkeys(run_folders(paths))) if paths else _made(wanted, root)
     with contextlib.ExitStack() as stack:
-        opened = [stack.enter_context(open_run(folder)) for folder in folders]
-        yield evolve(_sorted(wanted, opened), data_root=data_root)
+
+        def opened(folders: Iterable[Path]) -> list[RunData]:
+            return [stack.enter_context(open_run(folder)) for folder in folders]
+
+        if not paths:
+            runs, left_out = opened(_made(wanted, root)), 0
+        else:
+            runs, left_out = [], 0
+            for path in paths:
+                inside = opened(run_folders([path]))
+                single = (path / EXPERIMENT).exists()
+                taken = inside if single else _asked_for(wanted, inside)
+                left_out += len(inside) - len(taken)
+                runs += taken
+        unique = {run.folder.path.resolve(): run for run in runs}
+        found = _sorted(wanted, list(unique.values()))
+        yield evolve(found, left_out=left_out, data_root=data_root)
+
+
+def _asked_for(wanted: Sequence[Wanted], runs: Sequence[RunData]) -> Sequence[RunData]:
+    """Of many runs those that a figure asks for, on its protocol if there are any; else all."""
+    fitting = [(item, run) for run in runs for item in wanted if fits(item, run)]
+    same = [run for item, run in fitting if item.protocol == run.recorded.get("protocol")]
+    chosen = same or [run for _item, run in fitting] or runs
+    return [run for run in runs if any(run is each for each in chosen)]
 
 
 def run_folders(paths: Iterable[Path]) -> list[Path]:
@@ -231,7 +261,7 @@ def run_folders(paths: Iterable[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        here = [path] if (path / "experiment.toml").exists() else _below(path)
+        here = [path] if (path / EXPERIMENT).exists() else _below(path)
         if not here:
             what = "holds no run folder" if path.is_dir() else "does not exist"
             raise RunFolderError(f"{path} {what}; name run folders, or folders that hold some")
@@ -240,7 +270,7 @@ def run_folders(paths: Iterable[Path]) -> list[Path]:
 
 
 def _below(path: Path) -> list[Path]:
-    inside = (item.parent for item in path.rglob("experiment.toml"))
+    inside = (item.parent for item in path.rglob(EXPERIMENT))
     return sorted(inside, key=lambda folder: [in_order(part) for part in folder.parts])
 
 

@@ -7,7 +7,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Measurement:
 
     Attributes:
         device: name of the processor that computed.
-        threads: threads of the processor, where it is no accelerator.
+        threads: threads of the processor; 0 for an accelerator.
         batch_size: images at once.
         repeats: measured batches.
         scorer: the scorer.
@@ -74,34 +74,32 @@ def draw(shape: Timing, runs: FigureRuns) -> Picture:
     for group, label in zip(runs.groups, runs.labels(), strict=True):
         run = group.first  # the other trials have the same network
         scorers = run.scored if shape.scorer == "all" else (chosen_scorer(run, shape.scorer),)
-        for scorer in scorers:
-            name = f"{label}, {scorer}" if len(scorers) > 1 else label
-            measured.append((name, run, measurement_of(run, scorer, shape)))
+        for found in measurements_of(run, scorers, shape):
+            name = f"{label}, {found.scorer}" if len(scorers) > 1 else label
+            measured.append((name, found))
     columns = (
         "method",
         "ms an image",
         "of it the scorer",
         "parameters",
-        "training images a second",
         "hardware",
     )
     rows: list[tuple[Cell, ...]] = [
         (
             label,
-            round(found.network_ms + found.scorer_ms, 4),
-            round(found.scorer_ms, 4),
+            found.network_ms + found.scorer_ms,
+            found.scorer_ms,
             found.parameters,
-            _training_speed(run),
             _hardware(found),
         )
-        for label, run, found in measured
+        for label, found in measured
     ]
     rows += [
-        (f"{label} (published)", ms, None, 1000 * thousands, None, shape.published_hardware)
+        (f"{label} (published)", ms, None, 1000 * thousands, shape.published_hardware)
         for label, ms, thousands in shape.published
     ]
     numbers = Numbers(columns, rows)
-    used = ", ".join(sorted({found.scorer for _label, _run, found in measured}))
+    used = ", ".join(sorted({found.scorer for _label, found in measured}))
     return Picture(
         figure=_table(numbers),
         caption=(
@@ -118,25 +116,36 @@ def draw(shape: Timing, runs: FigureRuns) -> Picture:
 # --- measuring ------------------------------------------------------------------------------------
 
 
-def measurement_of(run: RunData, scorer: str, shape: Timing) -> Measurement:
-    """The measurement that a run keeps for these options, or a new one, which it keeps then.
+def measurements_of(run: RunData, scorers: Sequence[str], shape: Timing) -> list[Measurement]:
+    """The measurements that a run keeps for these options; what is missing is measured and kept.
+
+    Args:
+        run: the run.
+        scorers: names of its scorers.
+        shape: options of the figure.
+
+    Returns:
+        One for each scorer, in order; those measured together share the network's time.
 
     Raises:
         FigureError: the kept measurements are damaged.
     """
     path = run.folder.path / FILE_NAME
-    there = _read(path)
     weights = _weights(run)
-    for found in there:
-        same = (found.weights, found.scorer, found.batch_size, found.repeats)
-        if same == (weights, scorer, shape.batch_size, shape.repeats) and not shape.again:
-            return found
-    made = measure(run.folder.path, scorer, shape.batch_size, shape.repeats)
-    kept = [item for item in there if (item.weights, item.scorer) != (weights, scorer)]
-    content = json.dumps(asdict(Measurements(measurements=(*kept, made))), indent=1) + "\n"
-    with contextlib.suppress(RunFolderError):  # a read-only folder can be measured all the same
-        write_text(path, content)
-    return made
+    asked = (weights, shape.batch_size, shape.repeats)
+    there = {
+        item.scorer: item
+        for item in _read(path)
+        if (item.weights, item.batch_size, item.repeats) == asked and not shape.again
+    }
+    missing = [name for name in scorers if name not in there]
+    if missing:
+        made = measure(run.folder.path, missing, shape.batch_size, shape.repeats)
+        there |= {item.scorer: item for item in made}
+        kept = Measurements(measurements=tuple(there.values()))
+        with contextlib.suppress(RunFolderError):  # a read-only folder can be measured, too
+            write_text(path, json.dumps(asdict(kept), indent=1) + "\n")
+    return [there[name] for name in scorers]
 
 
 def _read(path: Path) -> list[Measurement]:
@@ -155,12 +164,14 @@ def _weights(run: RunData) -> str:
     return read_description(run.folder.model).weights_sha256
 
 
-def measure(folder: Path, scorer: str, batch_size: int, repeats: int) -> Measurement:
-    """Time a run's network and one of its scorers on random images.
+def measure(
+    folder: Path, scorers: Sequence[str], batch_size: int, repeats: int
+) -> list[Measurement]:
+    """Time a run's network, and some of its scorers, on random images.
 
     Args:
         folder: the run folder.
-        scorer: name of a fitted scorer.
+        scorers: names of fitted scorers.
         batch_size: images at once.
         repeats: measured batches.
     """
@@ -189,19 +200,24 @@ def measure(folder: Path, scorer: str, batch_size: int, repeats: int) -> Measure
 
     embedding, logits = forward()
     table = {"embedding": as_float(embedding), "logits": as_float(logits)}
-    fitted = trained.fitted(scorer).scorer
-    return Measurement(
-        device=device_name(trained.device.type),
-        threads=torch.get_num_threads(),
-        batch_size=batch_size,
-        repeats=repeats,
-        scorer=scorer,
-        network_ms=_median_ms(forward, repeats) / batch_size,
-        scorer_ms=_median_ms(lambda: fitted.score(table), repeats) / batch_size,
-        parameters=trained.network.parameter_count(),
-        weights=trained.description.weights_sha256,
-        torch=torch.__version__,
-    )
+    network_ms = _median_ms(forward, repeats) / batch_size
+
+    def one(name: str) -> Measurement:
+        scorer = trained.fitted(name).scorer
+        return Measurement(
+            device=device_name(trained.device.type),
+            threads=torch.get_num_threads() if trained.device.type == "cpu" else 0,
+            batch_size=batch_size,
+            repeats=repeats,
+            scorer=name,
+            network_ms=network_ms,
+            scorer_ms=_median_ms(lambda: scorer.score(table), repeats) / batch_size,
+            parameters=trained.network.parameter_count(),
+            weights=trained.description.weights_sha256,
+            torch=torch.__version__,
+        )
+
+    return [one(name) for name in scorers]
 
 
 def _median_ms(function: Callable[[], Any], repeats: int) -> float:
@@ -232,14 +248,9 @@ def device_name(kind: str) -> str:
 
 
 def _hardware(found: Measurement) -> str:
-    threads = f", {found.threads} threads" if found.threads and "GPU" not in found.device else ""
-    return f"{found.device}{threads}"
-
-
-def _training_speed(run: RunData) -> int | None:
-    """Training images a second, the median epoch; on the run's own hardware."""
-    speeds = [line["images_per_second"] for line in run.history if "images_per_second" in line]
-    return round(statistics.median(speeds)) if speeds else None
+    if not found.threads:
+        return found.device
+    return f"{found.device}, {found.threads} thread{'s' if found.threads > 1 else ''}"
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -249,7 +260,7 @@ def _cell(value: Cell) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.3f}"
+        return f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else value
 
 

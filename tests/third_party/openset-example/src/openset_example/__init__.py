@@ -1,4 +1,4 @@
-"""A third party's distribution: one part of every kind, a data set, a protocol and an observer.
+"""A third party's distribution: one part of every kind, and what stands around them.
 
 It is built and installed by pip in the tests, and imports nothing of openset's that is not public.
 """
@@ -6,6 +6,7 @@ It is built and installed by pip in the tests, and imports nothing of openset's 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from attrs import frozen
 from attrs.validators import ge, gt
@@ -13,9 +14,12 @@ from attrs.validators import ge, gt
 from openset_core import (
     BackboneSpec,
     DatasetSpec,
+    FigureShape,
+    FigureSpec,
     ObserverSpec,
     ProtocolSpec,
     RepresentationLossSpec,
+    RunNeed,
     SampleGeneratorSpec,
     UnknownScorerSpec,
     hookimpl,
@@ -58,6 +62,15 @@ class DataOptions:
     """Options of the data set `example-shapes`."""
 
     count: int = option(60, "images of each class", validator=ge(1))
+
+
+@frozen(kw_only=True)
+class Lengths(FigureShape):
+    """How long embeddings are, known and unknown."""
+
+    factory: ClassVar[str] = "openset_example.figure:draw"
+
+    bins: int = option(20, "number of bins", validator=ge(2))
 
 
 @hookimpl
@@ -155,3 +168,17 @@ def openset_observers() -> list[ObserverSpec]:
 def openset_protocols() -> list[ProtocolSpec]:
     """The protocol `example`."""
     return [ProtocolSpec(name="example", path=Path(__file__).parent / "example.toml", api=API)]
+
+
+@hookimpl
+def openset_figures() -> list[FigureSpec]:
+    """The figure `example-lengths`."""
+    return [
+        FigureSpec(
+            name="example-lengths",
+            summary="lengths of embeddings",
+            shape=Lengths(),
+            runs=(RunNeed(label="cosines", plugins=("example-cosine",), protocol="example"),),
+            api=API,
+        )
+    ]
