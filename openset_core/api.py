@@ -41,6 +41,31 @@ class Run:
         """The record of each epoch: loss terms, rate, validation accuracy, seconds."""
         return read_metrics(RunFolder(self.folder))
 
+    def report(
+        self,
+        scorer: str | None = None,
+        *,
+        figures: bool = True,
+        data_root: str | Path | None = None,
+    ) -> Path:
+        """Make the run's page, and figures/ beside it.
+
+        Args:
+            scorer: whose decisions the page shows; by default the model's own.
+            figures: whether to write figures as PNG and SVG too.
+            data_root: folder of data sets, for images; $OPENSET_DATA or `./data` by default.
+
+        Returns:
+            Path of report.html in the run folder.
+
+        Raises:
+            OpensetError: no such scorer, or the folder cannot be written.
+        """
+        from openset_core.report.run_page.making import make_report
+
+        root = Path(data_root) if data_root else None
+        return make_report(self.folder, scorer=scorer, figures=figures, data_root=root).page
+
 
 @attrs.frozen
 class Trials:
@@ -216,14 +241,23 @@ def load_run(folder: str | Path) -> Run:
     return Run(opened.path, experiment, Results.load(opened.results))
 
 
-def carry_out(experiment: Experiment, folder: Path, runtime: Runtime) -> Run:
-    """Do whatever is missing of an experiment in a folder."""
+def carry_out(
+    experiment: Experiment, folder: Path, runtime: Runtime, *, report: bool = False
+) -> Run:
+    """Do whatever is missing of an experiment in a folder.
+
+    Args:
+        experiment: what to run.
+        folder: where.
+        runtime: how.
+        report: whether to make the run's page in the end.
+    """
     claimed = claim_folder(folder, experiment)
     # Scorers of earlier calls stay in the results, so the folder's own list counts.
     whole = resolve(file=claimed.experiment, registry_=runtime.plugins)
     stages = Stages.begin(claimed, whole, runtime)
     try:
-        results = stages.everything()
+        results = stages.everything(report)
     finally:
         stages.observers.close()
     return Run(folder, whole, results)

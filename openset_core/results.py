@@ -30,6 +30,9 @@ RULES = {
 }
 """Evaluation rules and what a table calls them."""
 
+PUBLISHED = "published"
+"""What a table calls figures from papers."""
+
 
 @attrs.frozen(kw_only=True)
 class PublishedFigure:
@@ -295,13 +298,53 @@ Summary = Mapping[str, Mapping[str, tuple[float, float | None]]]
 """(mean, deviation or None) by scorer and metric."""
 
 
-def render_table(
+@attrs.frozen(kw_only=True)
+class TableLine:
+    """One line of a table of results.
+
+    Attributes:
+        name: the scorer, with what it is measured against where that differs.
+        rule: the evaluation rule, one of `RULES`, or `PUBLISHED` for figures from papers.
+        cells: (fraction, deviation or None) by metric.
+    """
+
+    name: str
+    rule: str
+    cells: Mapping[str, tuple[float, float | None]]
+
+
+@attrs.frozen(kw_only=True)
+class ResultsTable:
+    """A table of results before it is written as text or otherwise.
+
+    Attributes:
+        columns: metrics, in order.
+        lines: exact values of a scorer, then those by other rules and published figures, if any.
+        sources: where the published figures are from, one sentence each.
+    """
+
+    columns: tuple[str, ...]
+    lines: tuple[TableLine, ...]
+    sources: tuple[str, ...]
+
+    def text(self) -> str:
+        """As text, percentages in columns."""
+        header = ["scorer", *(metrics.METRICS[m].title for m in self.columns)]
+        lines = []
+        for line in self.lines:
+            cells = [table_cell(*line.cells[m]) if m in line.cells else "" for m in self.columns]
+            title = line.name if line.rule == "exact" else f"  {RULES.get(line.rule, line.rule)}"
+            lines.append([title, *cells])
+        return "\n".join([*aligned(header, lines), *self.sources])
+
+
+def results_table(
     rows: Summary,
     published: Mapping[str, Mapping[str, PublishedFigure]],
     shown: Sequence[str],
     rules: Mapping[str, Summary] | None = None,
-) -> str:
-    """A text table of percentages.
+) -> ResultsTable:
+    """Put results and published figures together, like beside like.
 
     Args:
         rows: our exact values.
@@ -311,28 +354,42 @@ def render_table(
             figures that were made by the same rule, so that like is compared with like.
     """
     columns = [m for m in shown if any(m in values for values in rows.values())]
-    header = ["scorer", *(metrics.METRICS[m].title for m in columns)]
-    lines: list[list[str]] = []
+    lines: list[TableLine] = []
     notes: list[str] = []
     for scorer, values in rows.items():
-        lines.append([scorer, *(_cell(*values[m]) if m in values else "" for m in columns)])
+        ours = {m: values[m] for m in columns if m in values}
+        lines.append(TableLine(name=scorer, rule="exact", cells=ours))
         figures = published.get(scorer, {})
         for rule, summary in (rules or {}).items():
             by_rule = summary.get(scorer, {})
-            theirs = {m for m, figure in figures.items() if figure.compat == rule and m in by_rule}
-            if theirs & set(columns):
-                ours = [_cell(*by_rule[m]) if m in theirs else "" for m in columns]
-                lines.append([f"  {RULES[rule]}", *ours])
-        cells = [
-            _cell(figures[m].value, figures[m].deviation) if m in figures else "" for m in columns
-        ]
-        if any(cells):
-            lines.append(["  published", *cells])
-            notes += [_note(scorer, m, figures[m]) for m in columns if m in figures]
-    return "\n".join([*aligned(header, lines), *dict.fromkeys(notes)])
+            alike = {
+                m: by_rule[m]
+                for m in columns
+                if m in by_rule and m in figures and figures[m].compat == rule
+            }
+            if alike:
+                lines.append(TableLine(name=scorer, rule=rule, cells=alike))
+        theirs = {m: (figures[m].value, figures[m].deviation) for m in columns if m in figures}
+        if theirs:
+            lines.append(TableLine(name=scorer, rule=PUBLISHED, cells=theirs))
+            notes += [_note(scorer, m, figures[m]) for m in theirs]
+    return ResultsTable(
+        columns=tuple(columns), lines=tuple(lines), sources=tuple(dict.fromkeys(notes))
+    )
 
 
-def _cell(value: float, deviation: float | None = None) -> str:
+def render_table(
+    rows: Summary,
+    published: Mapping[str, Mapping[str, PublishedFigure]],
+    shown: Sequence[str],
+    rules: Mapping[str, Summary] | None = None,
+) -> str:
+    """A text table of percentages; see `results_table`."""
+    return results_table(rows, published, shown, rules).text()
+
+
+def table_cell(value: float, deviation: float | None = None) -> str:
+    """A fraction in percent, with its deviation where there is one."""
     if math.isnan(value):
         return "-"
     spread = f" ± {100 * deviation:.1f}" if deviation is not None else ""
@@ -389,15 +446,28 @@ class TrialsResults:
                 f"{group}, {len(part.results)} trials\n{part.table()}"
                 for group, part in groups.items()
             )
+        return self.lines().text()
+
+    def lines(self) -> ResultsTable:
+        """Mean and deviation over trials of one group, line by line, as the table has them."""
+        tables = {unknown: self.against(unknown) for unknown in self.results[0].rows}
+        named = [
+            line if unknown is None else attrs.evolve(line, name=f"{line.name} against {unknown}")
+            for unknown, table in tables.items()
+            for line in table.lines
+        ]
+        columns = [m for m in self.results[0].shown if any(m in t.columns for t in tables.values())]
+        sources = dict.fromkeys(source for table in tables.values() for source in table.sources)
+        return ResultsTable(columns=tuple(columns), lines=tuple(named), sources=tuple(sources))
+
+    def against(self, unknown: str | None) -> ResultsTable:
+        """The lines against one unknown set, or against all of them together.
+
+        Args:
+            unknown: name of the set; None for all.
+        """
         first = self.results[0]
-        rows: dict[str, Any] = {}
-        rules: dict[str, dict[str, Any]] = {rule: {} for rule in RULES if rule != "exact"}
-        published: dict[str, dict[str, PublishedFigure]] = {}
-        for unknown in first.rows:
-            for scorer, values in self.summary("exact", unknown).items():
-                label = scorer if unknown is None else f"{scorer} against {unknown}"
-                rows[label] = values
-                published[label] = first.scorers[scorer].published_against(unknown)
-                for rule, summaries in rules.items():
-                    summaries[label] = self.summary(rule, unknown).get(scorer, {})
-        return render_table(rows, published, first.shown, rules)
+        exact = self.summary("exact", unknown)
+        published = {scorer: first.scorers[scorer].published_against(unknown) for scorer in exact}
+        rules = {rule: self.summary(rule, unknown) for rule in RULES if rule != "exact"}
+        return results_table(exact, published, first.shown, rules)

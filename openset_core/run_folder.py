@@ -87,13 +87,28 @@ class RunFolder:
 
     @property
     def kept(self) -> Path:
-        """What figures keep, to be made again without data and network."""
+        """What the page and figures keep, to be made again without data and network."""
         return self.path / "figures.h5"
 
     @property
     def results(self) -> Path:
         """Every metric of every scorer."""
         return self.path / "results.json"
+
+    @property
+    def looks(self) -> Path:
+        """What the sample generator made as training went on."""
+        return self.path / "looks.h5"
+
+    @property
+    def report(self) -> Path:
+        """The run's page."""
+        return self.path / "report.html"
+
+    @property
+    def figures(self) -> Path:
+        """Figures for papers, as PNG and SVG."""
+        return self.path / "figures"
 
     def read(self) -> dict[str, Any]:
         """The recorded experiment.

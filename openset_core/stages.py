@@ -14,7 +14,7 @@ import attrs
 
 from openset_core import config
 from openset_core.data.images import data_root
-from openset_core.errors import CompositionError, DataError, StoreError
+from openset_core.errors import CompositionError, DataError, OpensetError, StoreError
 from openset_core.experiment import Experiment
 from openset_core.model import check_weights, library_versions, load_model, read_description
 from openset_core.observers import Observers, RunDone, RunStarted, StageDone
@@ -48,15 +48,27 @@ class Stages:
         members = [*runtime.observers]
         for part in experiment.selection.observers:
             members.append(part.load()(experiment.options[part.name], folder.path))
+        if experiment.selection.generator:
+            from openset_core.looks import LookRecorder
+
+            members.append(LookRecorder(folder.looks))
         observers = Observers(members)
         observers.send(RunStarted(folder=folder.path, experiment=experiment.to_toml()))
         return cls(folder, experiment, runtime, observers)
 
-    def everything(self) -> Results:
-        """Do whatever is missing."""
+    def everything(self, report: bool = False) -> Results:
+        """Do whatever is missing.
+
+        Args:
+            report: whether to make the run's page, too.
+        """
         self.train()
         self.extract()
-        return self.score()
+        results = self._score()
+        if report:
+            self.report()
+        self._all_done(results)
+        return results
 
     def _done(self, stage: str, begun: float, detail: str, skipped: bool = False) -> None:
         seconds = time.perf_counter() - begun
@@ -186,6 +198,14 @@ class Stages:
 
     def score(self) -> Results:
         """Fit and apply every scorer, evaluate, and write results.json."""
+        results = self._score()
+        self._all_done(results)
+        return results
+
+    def _all_done(self, results: Results) -> None:
+        self.observers.send(RunDone(folder=self.folder.path, results=config.unstructure(results)))
+
+    def _score(self) -> Results:
         from openset_core.features import FeatureStore
         from openset_core.scoring import score_run
 
@@ -213,8 +233,30 @@ class Stages:
         did = [f"fitted {', '.join(fresh)}"] if fresh else []
         did += [f"set the threshold of {', '.join(moved)}"] if moved else []
         self._done("score", begun, "; ".join(did) or "all scores were there", skipped=not did)
-        self.observers.send(RunDone(folder=self.folder.path, results=config.unstructure(results)))
         return results
+
+    # report
+
+    def report(self) -> None:
+        """Make report.html and figures/, unless they are current.
+
+        Results count without a page: what keeps it from being made is told, and no error.
+        """
+        from openset_core.report.run_page.making import is_current, make_report
+
+        begun = time.perf_counter()
+        path = self.folder.path
+        skipped, detail = is_current(path), "the page is current"
+        if not skipped:
+            try:
+                made = make_report(path, data_root=self.runtime.data_root)
+                detail = f"{made.page.name} and {len(made.figures)} files of figures"
+            except OpensetError as error:
+                detail = f"not made: {error}"
+        seconds = time.perf_counter() - begun
+        self.observers.send(
+            StageDone(stage="report", seconds=seconds, detail=detail, skipped=skipped)
+        )
 
 
 def _stored(landmarks: Landmarks | None) -> StoredLandmarks | None:

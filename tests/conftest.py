@@ -7,6 +7,7 @@ dist-info folder), so that this process and every process it starts finds it on 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -73,6 +74,19 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(tiny: None, finished_once: Path, tmp_path: Path) -> Path:
     """A test's own copy of a finished run: softmax on tiny, two epochs, scorer msp."""
     return Path(shutil.copytree(finished_once, tmp_path / "finished"))
+
+
+@pytest.fixture(scope="session")
+def made_up_run() -> Callable[..., Path]:
+    """Writes a finished run of any shape without training; see `made_up.py`."""
+    path = Path(__file__).parent / "made_up.py"
+    spec = importlib.util.spec_from_file_location("made_up", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function: Callable[..., Path] = module.made_up_run
+    return function
 
 
 class Answer(NamedTuple):

@@ -13,6 +13,7 @@ from openset_core import SampleGenerator, api
 from openset_core.components import OpenSetModel
 from openset_core.data.loading import PixelScale
 from openset_core.errors import RunFolderError
+from openset_core.looks import LookRecorder, read_looks
 from openset_core.observers import (
     EpochDone,
     Observer,
@@ -97,12 +98,14 @@ def weights(folder):
     return torch.cat([value.flatten().double() for value in model.state_dict().values()])
 
 
-def test_training_is_the_same_to_the_last_bit_whoever_looks(tiny, tmp_path):
+def test_training_is_the_same_to_the_last_bit_whoever_looks(tiny, tmp_path, monkeypatch):
     looker = Notes(wants=(SamplesDrawn,))
     blind = Notes()
     made = {}
     for name, observer in (("looked", looker), ("blind", blind)):
         made[name] = tmp_path / name
+        if observer is blind:  # the run folder's own record of samples looks, too
+            monkeypatch.setattr(LookRecorder, "wants", ())
         api.run(
             "softmax,tiny,confused-gan", "digits", epochs=2, out=made[name], device="cpu",
             set={"confused-gan": {"width": 4}, "training": {"batch_size": 256}},
@@ -114,6 +117,10 @@ def test_training_is_the_same_to_the_last_bit_whoever_looks(tiny, tmp_path):
     assert looks[0].images.shape == (SAMPLES, 32, 32, 1)
     assert (looks[0].images != looks[1].images).any()
     assert not any(isinstance(event, SamplesDrawn) for event in blind.events)
+    kept = read_looks(made["looked"] / "looks.h5")
+    assert kept.epochs.tolist() == [1, 2]
+    assert (kept.images[1] == looks[1].images).all()
+    assert read_looks(made["blind"] / "looks.h5") is None
 
 
 def test_without_a_generator_nothing_is_drawn(tiny, tmp_path):

@@ -120,7 +120,7 @@ def test_killed_training_goes_on_bit_for_bit(tiny, tmp_path, start, uninterrupte
     processes = {
         loss: start(
             "run", "-p", f"{loss},tiny", "--protocol", "tiny-digits", "--out", folder,
-            "--epochs", EPOCHS, "--device", "cpu", *assignments(loss),
+            "--epochs", EPOCHS, "--no-report", "--device", "cpu", *assignments(loss),
             OPENSET_TINY_SLEEP="0.15",
         )
         for loss, folder in folders.items()
@@ -189,7 +189,7 @@ def test_ctrl_c_says_how_to_go_on_and_that_works(tiny, tmp_path, start, openset,
     folder = tmp_path / "run"
     process = start(
         "run", "-p", "softmax,tiny", "--protocol", "tiny-digits", "--out", folder,
-        "--epochs", EPOCHS, "--device", "cpu", "--quiet", *assignments("softmax"),
+        "--epochs", EPOCHS, "--no-report", "--device", "cpu", "--quiet", *assignments("softmax"),
         OPENSET_TINY_SLEEP="0.1",
     )  # fmt: skip
     wait_for([process], (folder / "checkpoints" / "last.pt").exists)
@@ -323,7 +323,7 @@ DAMAGE = {
 def test_damaged_checkpoint_is_one_sentence(halted, openset, damage):
     folder, checkpoint = halted
     damage(checkpoint)
-    answer = openset("run", folder, "--device", "cpu", "--quiet")
+    answer = openset("run", folder, "--device", "cpu", "--quiet", "--no-report")
     assert answer.code == 2
     assert re.fullmatch(r"error: checkpoint .*; delete it to train from the start\n", answer.err)
     assert str(checkpoint) in answer.err

@@ -48,6 +48,8 @@ FILES = {
     "results.json",
     "scores.h5",
 }
+PAGE = {"figures.h5", "report.html"}
+"""What the command line adds, beside files in figures/."""
 
 
 class Recorder(Observer):
@@ -207,7 +209,9 @@ def test_run_from_the_command_line(tiny, tmp_path, openset):
         "--epochs", "1", "--set", "training.lr=0.02", "--device", "cpu",
     )  # fmt: skip
     assert answer.code == 0
-    assert files_in(tmp_path / "run").keys() == FILES
+    files = files_in(tmp_path / "run").keys()
+    assert {name for name in files if not name.startswith("figures/")} == FILES | PAGE
+    assert any(name.endswith(".png") for name in files)
     recorded = tomllib.loads((tmp_path / "run" / "experiment.toml").read_text())
     assert (recorded["training"]["epochs"], recorded["training"]["lr"]) == (1, 0.02)
     assert "softmax on tiny, protocol tiny-digits, trial 0" in answer.out
@@ -222,6 +226,7 @@ def test_run_from_the_command_line(tiny, tmp_path, openset):
 def test_progress_lines_when_there_is_no_terminal(tiny, tmp_path, openset):
     answer = openset(
         "run", "-p", "turns,tiny", "--protocol", "tiny-digits", "--out", tmp_path / "run",
+        "--no-report",
         "--device", "cpu",
     )  # fmt: skip
     lines = answer.err.splitlines()
@@ -247,7 +252,7 @@ def test_progress_lines_when_there_is_no_terminal(tiny, tmp_path, openset):
 def test_quiet_prints_results_only(tiny, tmp_path, openset):
     answer = openset(
         "run", "-p", "softmax,tiny", "--protocol", "tiny-digits", "--out", tmp_path / "run",
-        "--epochs", "1", "--device", "cpu", "--quiet",
+        "--epochs", "1", "--device", "cpu", "--quiet", "--no-report",
     )  # fmt: skip
     assert answer.code == 0
     assert answer.err == ""
@@ -296,6 +301,7 @@ def test_several_trials_print_mean_and_deviation(tiny, tmp_path, openset):
 def test_a_trial_with_more_scorers_than_the_others(tiny, tmp_path, openset):
     arguments = (
         "run", "--protocol", "tiny-digits", "--out", tmp_path, "--epochs", "1", "--device", "cpu",
+        "--no-report",
     )  # fmt: skip
     assert openset(*arguments, "-p", "softmax,tiny,energy", "--trials", "0").code == 0
     answer = openset(*arguments, "-p", "softmax,tiny,msp", "--trials", "0,1")
@@ -368,7 +374,7 @@ def test_score_adds_scorers_only(finished, openset):
 def test_folder_as_argument_goes_on(finished, openset):
     (finished / "scores.h5").unlink()
     (finished / "results.json").unlink()
-    answer = openset("run", finished, "--plugins", "")
+    answer = openset("run", finished, "--plugins", "", "--no-report")
     assert answer.code == 0
     assert "extract: skipped" in answer.err
     assert (finished / "results.json").exists()
@@ -628,6 +634,7 @@ def test_loss_that_turns_nan_stops_the_run(tiny, tmp_path, term, phase, step):
 def test_loss_that_turns_nan_is_one_sentence_on_the_command_line(tiny, tmp_path, openset):
     answer = openset(
         "run", "-p", "turns,tiny", "--protocol", "tiny-digits", "--out", tmp_path / "run",
+        "--no-report",
         "--set", "turns.nan_epoch=1", "--device", "cpu", "--quiet",
     )  # fmt: skip
     assert (answer.code, answer.out) == (2, "")

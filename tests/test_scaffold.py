@@ -87,7 +87,17 @@ def test_openset_trains_with_the_new_loss(made, tmp_path):
     environment, _one, _four = made
     done = environment.run(
         *("-m", "openset_core.cli", "run", "--plugins", "my-loss,lenet-plus-plus"),
-        *("--protocol", TINY_PROTOCOL, "--epochs", 1, "--device", "cpu", "--out", "run"),
+        *(
+            "--protocol",
+            TINY_PROTOCOL,
+            "--epochs",
+            1,
+            "--device",
+            "cpu",
+            "--out",
+            "run",
+            "--no-report",
+        ),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
@@ -100,7 +110,17 @@ def test_openset_trains_with_all_four_together(made, tmp_path):
     names = ",".join(part.name for part in four.parts)
     done = environment.run(
         *("-m", "openset_core.cli", "run", "--plugins", names),
-        *("--protocol", TINY_PROTOCOL, "--epochs", 1, "--device", "cpu", "--out", "run"),
+        *(
+            "--protocol",
+            TINY_PROTOCOL,
+            "--epochs",
+            1,
+            "--device",
+            "cpu",
+            "--out",
+            "run",
+            "--no-report",
+        ),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr

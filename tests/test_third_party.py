@@ -146,7 +146,7 @@ def test_a_run_with_all_of_its_parts(openset_there, tmp_path):
 
 
 def test_the_protocols_own_defaults_suffice(openset_there):
-    done = openset_there("run", "--protocol", "example", "--epochs", "1", "--out", "run", "--quiet")
+    done = openset_there("run", "--protocol", "example", "--epochs", "1", "--no-report", "--quiet")
     assert done.returncode == 0, done.stderr
     assert "example-cosine on example-net" in done.stdout
 

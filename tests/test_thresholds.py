@@ -105,7 +105,7 @@ def test_score_sets_a_threshold_and_keeps_it(openset, finished):
     assert (finished / "model" / "weights.safetensors").stat().st_mtime_ns == weights
     # Neither scoring again nor running again takes the choice back.
     assert "all scores were there" in openset("score", finished).err
-    assert openset("run", finished).code == 0
+    assert openset("run", finished, "--no-report").code == 0
     assert 0.5 <= accepted(finished) < 0.6
     # A scorer that joins later is held to it too.
     openset("score", finished, "--plugins", "energy")
@@ -136,7 +136,7 @@ def test_mistakes_change_nothing(openset, finished, text):
 
 def test_run_takes_a_threshold(tiny, openset, tmp_path):
     arguments = ("run", "-p", "softmax,tiny", "--protocol", "tiny-digits", "--device", "cpu")
-    run = (*arguments, "--epochs", "1", "--out", tmp_path / "run")
+    run = (*arguments, "--epochs", "1", "--out", tmp_path / "run", "--no-report")
     assert openset(*run, "--threshold", "0.6").code == 0
     assert 0.6 <= accepted(tmp_path / "run") < 0.7
     assert openset(*run).code == 0  # the same experiment, its threshold kept

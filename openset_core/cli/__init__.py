@@ -17,6 +17,7 @@ COMMANDS = {
     "extract": "openset_core.cli.stages:extract",
     "score": "openset_core.cli.stages:score",
     "show": "openset_core.cli.stages:show",
+    "report": "openset_core.cli.report:report",
     "bench": "openset_core.cli.bench:bench",
     "compare": "openset_core.cli.compare:compare",
     "figure": "openset_core.cli.figure:figure",

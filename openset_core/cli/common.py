@@ -114,6 +114,8 @@ def print_files(folder: Path) -> None:
     """The files of a run folder that a user may want."""
     click.echo(f"\nwritten to {folder}:")
     for name, what in (
+        ("report.html", "all of it on one page, for a browser"),
+        ("figures/", "the page's figures as PNG and SVG"),
         ("results.json", "every metric of every scorer"),
         ("images/", "the images as the network sees them; images.csv says what became of each"),
         ("model/", "the trained model"),

@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 @click.option(
     "--tensorboard", is_flag=True, help="Keep TensorBoard files; short for the part tensorboard."
 )
+@click.option(
+    "--no-report", is_flag=True, help="Leave out report.html and figures/ in the run folder."
+)
 @click.option("--devices", type=int, default=1, show_default=True, help="Train on so many devices.")
 @click.option(
     "--out",
@@ -70,6 +73,7 @@ def run(
     precision: str | None,
     thresholds: tuple[str, ...],
     tensorboard: bool,
+    no_report: bool,
     devices: int,
     out: Path | None,
     data_root: Path | None,
@@ -156,7 +160,7 @@ def run(
             current.append(folder)
             if not quiet:
                 click.echo(_headline(resolved, folder), err=True)
-            finished.append(api.carry_out(resolved, folder, runtime))
+            finished.append(api.carry_out(resolved, folder, runtime, report=not no_report))
     _print(finished, trials is not None)
     if images is not None:
         print_next(finished[0].folder)

@@ -57,6 +57,17 @@ class ExperimentData:
             for name, part in self.parts.items()
         }
 
+    def unknown_classes(self) -> dict[str, dict[str, str]]:
+        """Names of the classes of each unknown set, by set and number."""
+        return {
+            name.removeprefix(UNKNOWN_PREFIX): {
+                str(number): part.images.classes[number]
+                for number in np.unique(part.split.label).tolist()
+            }
+            for name, part in self.parts.items()
+            if name.startswith(UNKNOWN_PREFIX)
+        }
+
 
 def prepare_data(
     protocol: Protocol,

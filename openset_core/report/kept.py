@@ -24,6 +24,7 @@ from openset_core.report.data import Integers, RunData
 
 FORMAT = "openset-figures-1"
 Arrays = dict[str, npt.NDArray[Any]]
+Pixels = npt.NDArray[np.uint8]
 
 
 def kept(run: RunData, name: str) -> Arrays | None:
@@ -69,12 +70,8 @@ def _features(run: RunData) -> str:
 # --- images ---------------------------------------------------------------------------------------
 
 
-def part_images(
-    run: RunData, part: str, rows: Integers, root: Path | None = None
-) -> npt.NDArray[np.uint8]:
-    """Images of some samples of a part, as they lie in the data set.
-
-    Those that the run folder keeps are taken from there; others from the data set, and kept.
+def part_images(run: RunData, part: str, rows: Integers, root: Path | None = None) -> Pixels:
+    """Images of some samples of a part, as they lie in the data set; see `images_of`.
 
     Args:
         run: the run.
@@ -88,36 +85,75 @@ def part_images(
     Raises:
         FigureError: they are not kept, and the data set is not there or has changed.
     """
-    name = "images-" + part.replace("/", "-")
-    found = kept(run, name)
-    there: dict[int, npt.NDArray[np.uint8]] = {}
-    if found is not None:
-        there = dict(zip(found["rows"].tolist(), found["images"], strict=True))
-    missing = sorted({int(row) for row in rows} - there.keys())
-    if missing:
-        images = _from_data(run, part, np.array(missing), root)
-        there |= dict(zip(missing, images, strict=True))
-        numbers = sorted(there)
-        images = np.stack([there[number] for number in numbers])
-        keep(run, name, {"rows": np.array(numbers), "images": images})
-    return np.stack([there[int(row)] for row in rows])
+    found = images_of(run, {part: rows}, root)[part]
+    return np.stack([found[int(row)] for row in rows])
 
 
-def _from_data(run: RunData, part: str, rows: Integers, root: Path | None) -> npt.NDArray[np.uint8]:
+def images_of(
+    run: RunData, wanted: Mapping[str, Integers], root: Path | None = None
+) -> dict[str, dict[int, Pixels]]:
+    """Images of some samples, as they lie in the data sets.
+
+    Those that the run folder keeps are taken from there; others from the data sets, which are read
+    once for all parts, and kept.
+
+    Args:
+        run: the run.
+        wanted: numbers of samples within their part, by part of the feature store.
+        root: folder of data sets; $OPENSET_DATA or `./data` by default.
+
+    Returns:
+        For each part the images that are kept now, uint8 [H, W, C] by number, the wanted ones
+        among them.
+
+    Raises:
+        FigureError: they are not kept, and the data set is not there or has changed.
+    """
+    there = {part: kept_images(run, part) for part in wanted}
+    missing = {
+        part: np.array(sorted({int(row) for row in rows} - there[part].keys()), dtype=np.int64)
+        for part, rows in wanted.items()
+    }
+    missing = {part: rows for part, rows in missing.items() if len(rows)}
+    for part, images in (_from_data(run, missing, root) if missing else {}).items():
+        there[part] |= dict(zip(missing[part].tolist(), images, strict=True))
+        numbers = sorted(there[part])
+        every = np.stack([there[part][number] for number in numbers])
+        keep(run, _images_name(part), {"rows": np.array(numbers), "images": every})
+    return there
+
+
+def kept_images(run: RunData, part: str) -> dict[int, Pixels]:
+    """Images of a part that the run folder keeps, uint8 [H, W, C] by number within the part."""
+    found = kept(run, _images_name(part))
+    return {} if found is None else dict(zip(found["rows"].tolist(), found["images"], strict=True))
+
+
+def _images_name(part: str) -> str:
+    return "images-" + part.replace("/", "-")
+
+
+def _from_data(
+    run: RunData, missing: Mapping[str, Integers], root: Path | None
+) -> dict[str, Pixels]:
     from openset_core.data.preparation import prepare_data
-    from openset_core.protocols import load_protocol
+    from openset_core.run_folder import open_folder
 
-    protocol = load_protocol(str(run.recorded["protocol"]))
+    _, experiment = open_folder(run.folder.path)
     try:
-        data = prepare_data(protocol, run.results.trial, data_root(root))
+        data = prepare_data(experiment.protocol, experiment.trial, data_root(root))
     except DataError as error:
         raise FigureError(
             f"{run.folder.path} does not keep these images yet, and its data is not there: {error}"
         ) from error
-    if data.record().get(part) != run.record.get("data", {}).get(part):
-        raise FigureError(
-            f"the data of part {part} changed since {run.folder.path} was trained; bring back the "
-            "old data"
-        )
-    found = data.parts[part]
-    return found.images.gather(np.asarray(found.split.index)[rows])
+    facts = data.record()
+    images = {}
+    for part, rows in missing.items():
+        if facts.get(part) != run.record.get("data", {}).get(part):
+            raise FigureError(
+                f"the data of part {part} changed since {run.folder.path} was trained; bring back "
+                "the old data"
+            )
+        found = data.parts[part]
+        images[part] = found.images.gather(np.asarray(found.split.index)[rows])
+    return images

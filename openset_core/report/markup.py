@@ -91,7 +91,7 @@ def table(
     body = [
         element(
             "tr",
-            element("th", row.header, scope="row"),
+            element("th", row.header, scope="row", class_="name" if numbers else None),
             [
                 element(
                     "td",
@@ -118,12 +118,17 @@ def scrolling(content: Content, **attributes: Attribute) -> Markup:
     return element("div", content, class_="scroll", tabindex="0", **attributes)
 
 
-def facts(pairs: Iterable[tuple[Content, Content]]) -> Markup:
-    """Names and values as a list."""
+def facts(pairs: Iterable[tuple[Content, Content]], short: bool = False) -> Markup:
+    """Names and values as a list.
+
+    Args:
+        pairs: in order.
+        short: whether all values are short enough to stand beside their names on a phone.
+    """
     return element(
         "dl",
         [[element("dt", name), element("dd", value)] for name, value in pairs],
-        class_="facts",
+        class_="facts short" if short else "facts",
     )
 
 

@@ -32,12 +32,14 @@ class Section:
         title: its heading.
         body: markup.
         intro: a paragraph in front of the body.
+        short: its name in the list of sections; the title by default.
     """
 
     id: str
     title: str
     body: Markup
     intro: str = ""
+    short: str = ""
 
 
 @frozen(kw_only=True)
@@ -51,6 +53,7 @@ class Page:
         lead: markup before the first section.
         sections: in order.
         footer: the last line.
+        inputs: hash of what the page was made from; written into it where given.
     """
 
     title: str
@@ -59,6 +62,7 @@ class Page:
     subtitle: str = ""
     lead: Markup = _NOTHING
     footer: str | Markup = ""
+    inputs: str = ""
 
 
 def render_page(page: Page) -> str:

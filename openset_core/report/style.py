@@ -134,6 +134,8 @@ def save_figure(
     """
     paths = []
     with paper_style():
+        figure.draw_without_rendering()  # lays out once for all files
+        figure.set_layout_engine("none")
         for name in formats:
             path = stem.with_name(f"{stem.name}.{name}")
             with replacing(path) as temporary:

@@ -152,6 +152,7 @@ def _record(folder: RunFolder, data: ExperimentData, accelerator: Accelerator) -
         )
     record["data"] = facts
     record["classes"] = list(data.class_names)
+    record["unknown_classes"] = data.unknown_classes()
     record["device"] = {
         "name": _device_name(accelerator.device),
         "precision": "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision,

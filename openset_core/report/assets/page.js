@@ -4,7 +4,7 @@
   // Ways to write a number; a chart's columns name one of them.
   const WRITE = {
     percent: (value) => `${(100 * value).toFixed(1)} %`,
-    number: (value) => String(Number(value.toPrecision(4))),
+    number: (value) => String(Number(value.toPrecision(4))).replace("-", "\u2212"),
     text: (value) => value,
   };
   const hidden = new Set();
@@ -47,8 +47,10 @@
       cursor.setAttribute("style", series.colour ? `--c: var(--${series.colour})` : "");
       cursor.setAttribute("visibility", "visible");
       const lines = data.columns.map(([title, form], column) => {
-        const value = series.values[column][point];
-        return value === null || value === undefined ? "" : `${title} ${WRITE[form](value)}`.trim();
+        const value = (series.values[column] || [])[point];
+        if (value === null || value === undefined) return "";
+        const text = form === "name" ? data.names[value] : WRITE[form](value);
+        return `${title} ${text}`.trim();
       });
       tip.textContent = [series.name, ...lines].filter(Boolean).join("\n");
       tip.hidden = false;

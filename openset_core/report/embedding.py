@@ -1,0 +1,185 @@
+"""The embeddings of a run in two dimensions: as they are, or by t-SNE of a random draw."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from attrs import frozen
+
+from openset_core.report.data import Integers, RunData, TestPart
+from openset_core.report.kept import keep, kept
+
+MOST_POINTS = 2000
+SEED = 0
+PERPLEXITY = 30.0
+INPUT_DIMENSIONS = 50
+"""Wider embeddings are reduced by PCA first, as van der Maaten and Hinton 2008 do (30 there)."""
+
+LEAST_POINTS = 5
+MOST_LANDMARKS = 100
+"""More landmarks than this do not join a t-SNE, where they would crowd out the samples."""
+
+KEPT_AS = "map"
+
+Points = npt.NDArray[np.float32]
+
+
+@frozen(kw_only=True, eq=False)
+class MappedPart:
+    """Some samples of one part of the test on the map.
+
+    Attributes:
+        part: the part.
+        rows: which of its samples, ascending, int64 [n].
+        points: where they lie, float32 [n, 2].
+    """
+
+    part: TestPart
+    rows: Integers
+    points: Points
+
+
+@frozen(kw_only=True, eq=False)
+class EmbeddingMap:
+    """Known and unknown test samples in two dimensions.
+
+    Attributes:
+        known: the known samples.
+        unknown: the unknown sets.
+        dimensions: E, of the embedding itself.
+        landmarks: the loss's own points on the map, float32 [P, 2]; empty without.
+        landmark_labels: class of each, int64 [P].
+        landmark_name: what the method calls one of them.
+    """
+
+    known: MappedPart
+    unknown: tuple[MappedPart, ...]
+    dimensions: int
+    landmarks: Points
+    landmark_labels: Integers
+    landmark_name: str
+
+    @property
+    def exact(self) -> bool:
+        """Whether the map is the embedding itself and no reduction of it."""
+        return self.dimensions <= 2
+
+    @property
+    def whole(self) -> bool:
+        """Whether all samples are on the map."""
+        return all(len(each.rows) == len(each.part) for each in (self.known, *self.unknown))
+
+
+def map_of(run: RunData) -> EmbeddingMap | None:
+    """The map of a run; what was slow to get is kept in the run folder.
+
+    Returns:
+        None without a feature store, or where embeddings tell nothing apart.
+
+    Raises:
+        StoreError: the feature store is damaged.
+    """
+    if run.known is None or run.store is None:
+        return None
+    parts = (run.known, *run.unknown)
+    drawn = [np.sort(rows) for rows in drawn_rows([len(part) for part in parts], MOST_POINTS, SEED)]
+    vectors = [run.embedding(part, rows) for part, rows in zip(parts, drawn, strict=True)]
+    finite = [np.isfinite(each).all(axis=1) for each in vectors]
+    vectors = [each[good] for each, good in zip(vectors, finite, strict=True)]
+    drawn = [rows[good] for rows, good in zip(drawn, finite, strict=True)]
+    dimensions = vectors[0].shape[1]
+    points, labels, name = _landmarks(run, dimensions)
+    joint = np.concatenate([*vectors, points])
+    samples = len(joint) - len(points)
+    if samples < LEAST_POINTS or not np.ptp(joint, axis=0).any():
+        return None
+    if dimensions > 2:
+        placed = _reduced(run, joint, len(points))
+    else:
+        # One dimension becomes a line.
+        placed = np.pad(joint, ((0, 0), (0, 2 - dimensions))).astype(np.float32)
+    ends = np.cumsum([len(rows) for rows in drawn])
+    pieces = np.split(placed, ends)
+    mapped = [
+        MappedPart(part=part, rows=rows, points=piece)
+        for part, rows, piece in zip(parts, drawn, pieces[:-1], strict=True)
+    ]
+    return EmbeddingMap(
+        known=mapped[0],
+        unknown=tuple(mapped[1:]),
+        dimensions=dimensions,
+        landmarks=pieces[-1],
+        landmark_labels=labels,
+        landmark_name=name,
+    )
+
+
+def drawn_rows(sizes: list[int], most: int, seed: int) -> list[Integers]:
+    """A random draw of rows from several parts, the first of which gets half of the places.
+
+    Args:
+        sizes: rows of each part.
+        most: rows to draw from all of them together, at most.
+        seed: of the draw.
+    """
+    if sum(sizes) <= most:
+        return [np.arange(size, dtype=np.int64) for size in sizes]
+    rest = sum(sizes[1:])
+    first = min(sizes[0], max(most // 2, most - rest))
+    shares = [first] + [min(size, (most - first) * size // max(rest, 1)) for size in sizes[1:]]
+    random = np.random.default_rng(seed)
+    return [
+        random.choice(size, share, replace=False).astype(np.int64)
+        for size, share in zip(sizes, shares, strict=True)
+    ]
+
+
+def _landmarks(run: RunData, dimensions: int) -> tuple[Points, Integers, str]:
+    """The loss's own points in the space of the embedding, where it keeps some."""
+    found = None if run.store is None else run.store.landmarks
+    if found is None or (dimensions > 2 and len(found.points) > MOST_LANDMARKS):
+        return np.empty((0, dimensions), np.float32), np.empty(0, np.int64), ""
+    good = np.isfinite(found.points).all(axis=1)
+    return found.points[good].astype(np.float32), found.labels[good], found.name
+
+
+def _reduced(run: RunData, joint: Points, landmarks: int) -> Points:
+    # What is kept belongs to the run's features; the numbers are all that the map hangs on beside.
+    facts = np.array([len(joint), landmarks, MOST_POINTS, SEED, PERPLEXITY, INPUT_DIMENSIONS])
+    found = kept(run, KEPT_AS)
+    if found is not None and np.array_equal(found["facts"], facts):
+        before: Points = found["points"]
+        return before
+    placed = tsne(joint, SEED)
+    keep(run, KEPT_AS, {"facts": facts, "points": placed})
+    return placed
+
+
+def tsne(vectors: Points, seed: int) -> Points:
+    """scikit-learn's t-SNE in two dimensions, the same each time.
+
+    Args:
+        vectors: float32 [n, E], E > 2, n at least `LEAST_POINTS`, not all equal.
+        seed: of what is random in it.
+
+    Returns:
+        float32 [n, 2]
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    count, width = vectors.shape
+    with threadpool_limits(1):  # threads add up in another order each time
+        if min(count, width) > INPUT_DIMENSIONS:
+            reducing = PCA(INPUT_DIMENSIONS, random_state=seed)
+            vectors = reducing.fit_transform(vectors.astype(np.float64))
+        found = TSNE(
+            2,
+            perplexity=min(PERPLEXITY, (count - 1) / 3),
+            init="pca",
+            learning_rate="auto",
+            random_state=seed,
+            n_jobs=1,
+        ).fit_transform(np.ascontiguousarray(vectors, dtype=np.float32))
+    return np.asarray(found, dtype=np.float32)
