@@ -180,6 +180,16 @@ def test_only_what_is_missing_is_run(openset, whole, kept):
     assert same_bench(whole, kept)
 
 
+def test_damaged_results_are_made_again_without_training(openset, whole, kept):
+    damaged = next((whole / "runs").glob("*turns*")) / "results.json"
+    damaged.write_text("{")
+    trained = {p: t for p, t in times_of(whole).items() if "model" in p.parts}
+    answer = openset("bench", whole, "--device", "cpu")
+    assert (answer.code, answer.err.count("begins")) == (0, 1)
+    assert trained.items() <= times_of(whole).items()
+    assert same_bench(whole, kept)
+
+
 def test_the_reference_may_change_afterwards(openset, whole):
     answer = openset("bench", whole, "--reference", "turns,tiny", "--device", "cpu", "-q")
     assert "difference to turns,tiny max-logit" in answer.out

@@ -228,8 +228,10 @@ def test_a_run_folder_of_another_experiment_is_refused(tmp_path):
     other = plan("softmax,tiny", set={"training": {"epochs": 9}}).runs[0].experiment
     claim_folder(folder.run(made.runs[0]), other)
     (folder.run(made.runs[0]) / "metrics.jsonl").write_text("")
+    (folder.run(made.runs[0]) / "results.json").write_text("{}")
     with pytest.raises(RunFolderError, match=r"different: training\.epochs"):
         claim(folder, made)
+    assert (folder.run(made.runs[0]) / "results.json").exists()
 
 
 def test_two_benches_cannot_work_in_one_folder(tmp_path):

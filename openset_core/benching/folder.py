@@ -74,6 +74,8 @@ class BenchFolder:
             lock = FileLock(self.path / ".lock")
             try:
                 lock.acquire(timeout=0)
+            except NotImplementedError:  # a file system without locks; nobody can be kept out
+                pass
             except Timeout:
                 raise RunFolderError(
                     f"another `openset bench` is at work in {self.path}; wait for it, or stop it"
@@ -124,8 +126,9 @@ def claim(folder: BenchFolder, plan: Plan) -> list[PlannedRun]:
         if is_finished(path, planned):
             continue
         unfinished.append(planned)
-        # Results of other scorers than are wanted now must not pass for these after a crash.
-        RunFolder(path).results.unlink(missing_ok=True)
+        if _is_of(RunFolder(path), planned):
+            # Results of other scorers than are wanted now must not pass for these after a crash.
+            RunFolder(path).results.unlink(missing_ok=True)
         claim_folder(path, planned.experiment)
     _write(folder, plan)
     return unfinished
@@ -134,16 +137,24 @@ def claim(folder: BenchFolder, plan: Plan) -> list[PlannedRun]:
 def is_finished(path: Path, planned: PlannedRun) -> bool:
     """Whether a run folder holds the results of exactly what is planned."""
     folder = RunFolder(path)
-    if not folder.results.exists() or not folder.experiment.exists():
+    if not folder.results.exists() or not _is_of(folder, planned):
         return False
-    recorded = folder.read()
-    experiment = planned.experiment
-    wanted = experiment.to_toml()
-    scorers = [part.name for part in experiment.selection.scorers]
-    same = recorded.get("record", {}).get("digest") == experiment.digest and all(
-        recorded.get(name) == wanted[name] for name in scorers
-    )
-    return same and set(scorers) <= set(Results.load(folder.results).scorers)
+    recorded, wanted = folder.read(), planned.experiment.to_toml()
+    scorers = [part.name for part in planned.experiment.selection.scorers]
+    if any(recorded.get(name) != wanted[name] for name in scorers):
+        return False
+    try:
+        return set(scorers) <= set(Results.load(folder.results).scorers)
+    except RunFolderError:  # damaged; they are made again from the stored features
+        return False
+
+
+def _is_of(folder: RunFolder, planned: PlannedRun) -> bool:
+    """Whether a run folder was begun for what is planned, scorers aside."""
+    if not folder.experiment.exists():
+        return False
+    digest: str = folder.read().get("record", {}).get("digest", "")
+    return digest == planned.experiment.digest
 
 
 def _write(folder: BenchFolder, plan: Plan) -> None:
