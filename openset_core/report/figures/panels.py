@@ -62,7 +62,7 @@ def grid(
 
 def title(axes: Axes, number: int, text: str, panels: int) -> None:
     """A panel's title, with a letter where there are several."""
-    axes.set_title(f"({LETTERS[number % 26]}) {text}" if panels > 1 else text)
+    axes.set_title(f"({LETTERS[number % 26]}) {text}".strip() if panels > 1 else text)
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], columns: int = 8) -> None:

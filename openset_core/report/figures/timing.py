@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from attrs import asdict, frozen
 
 from openset_core import config
@@ -260,7 +261,7 @@ def _cell(value: Cell) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.3g}"
+        return np.format_float_positional(value, precision=3, fractional=False, trim="-")
     return f"{value:,}" if isinstance(value, int) else value
 
 
