@@ -33,7 +33,7 @@ from openset_core.specs import (
 )
 
 if TYPE_CHECKING:
-    from openset_core.api import load_run, run, run_trials
+    from openset_core.api import figure, load_run, run, run_trials
     from openset_core.benching import bench
     from openset_core.comparison import compare
     from openset_core.components import (
@@ -82,6 +82,7 @@ _LAZY = {
     "bench": "benching",
     "compare": "comparison",
     "load": "inference",
+    "figure": "api",
     "load_run": "api",
     "run": "api",
     "run_trials": "api",
@@ -125,6 +126,7 @@ __all__ = [
     "__version__",
     "bench",
     "compare",
+    "figure",
     "hookimpl",
     "load",
     "load_run",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -18,6 +18,9 @@ from openset_core.protocols import Protocol
 from openset_core.results import Results, TrialsResults
 from openset_core.run_folder import RunFolder, Runtime, claim_folder, open_folder, read_metrics
 from openset_core.stages import Stages
+
+if TYPE_CHECKING:
+    from openset_core.report.figures.making import MadeFigure
 
 DEFAULT_RUNS = Path("runs")
 
@@ -229,6 +232,52 @@ def run_trials(
         target = Path(out) / f"trial{number}" if out else None
         runs.append(run(plugins, protocol, trial=number, out=target, **options))
     return Trials(tuple(runs))
+
+
+def figure(
+    name: str,
+    runs: str | Path | Sequence[str | Path] = (),
+    *,
+    protocol: str | None = None,
+    set: Mapping[str, Any] | None = None,
+    output: str | Path | None = None,
+    formats: Sequence[str] = ("png", "svg", "pdf", "csv", "html"),
+    root: str | Path = DEFAULT_RUNS,
+    data_root: str | Path | None = None,
+) -> MadeFigure:
+    """Draw a figure from what runs recorded, as `openset figure` does.
+
+    Args:
+        name: of the figure.
+        runs: run folders, or folders that hold some; without any, the folders below `root` that the
+            figure's own commands make.
+        protocol: make the figure for this protocol.
+        set: the figure's options, for example `{"samples": 500}`.
+        output: path of the files without suffix; nothing is written without.
+        formats: kinds of file.
+        root: folder in which runs are looked for when none are named.
+        data_root: folder of data sets; $OPENSET_DATA or `./data` by default.
+
+    Returns:
+        The figure; `.picture.figure` is matplotlib's, and a notebook shows it.
+
+    Raises:
+        OpensetError: too few runs, or runs that do not hold what the figure shows.
+    """
+    from openset_core.plugins import registry
+    from openset_core.report.figures.making import make_figure
+
+    paths = [runs] if isinstance(runs, str | Path) else runs
+    return make_figure(
+        registry().find(name, ("figure",)).spec,
+        [Path(path) for path in paths],
+        options=set,
+        protocol=protocol,
+        stem=Path(output) if output else None,
+        formats=formats,
+        root=Path(root),
+        data_root=Path(data_root) if data_root else None,
+    )
 
 
 def load_run(folder: str | Path) -> Run:

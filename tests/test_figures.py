@@ -354,6 +354,20 @@ def test_an_output_with_a_suffix_is_that_file_alone(run, openset, tmp_path):
     assert "cannot be written as 'jpg'" in answer.err
 
 
+def test_figures_are_drawn_from_python_too(run, tmp_path):
+    import openset_core
+
+    made = openset_core.figure("arpl-9", run, set={"rows": ["roc"]})
+    assert len(made.picture.figure.axes) == 2  # two unknown sets
+    assert made.files == ()
+    assert [wanted.need.label for wanted in made.missing] == ["Softmax", "GCPL", "ARPL+CS"]
+    assert made._repr_html_().startswith("<svg ")
+    made = openset_core.figure("arpl-9", [run], output=tmp_path / "x", formats=["png"])
+    assert made.files == (tmp_path / "x.png",)
+    with pytest.raises(FigureError, match="no run is there"):
+        openset_core.figure("arpl-9", root=tmp_path / "none")
+
+
 def test_options_are_set_and_mistakes_refused(run, openset, tmp_path):
     assert shape_with(spec_of("arpl-7"), {"samples": 7}) == evolve(
         spec_of("arpl-7").shape, samples=7

@@ -89,45 +89,28 @@ def figure(
         for wanted in _wanted(spec, protocol, settings):
             click.echo(wanted.command)
         return
-    _draw(spec, runs, output, formats, assignments, protocol, settings, root, data_root)
-
-
-def _draw(
-    spec: FigureSpec,
-    paths: tuple[Path, ...],
-    output: Path | None,
-    formats: str,
-    assignments: tuple[str, ...],
-    protocol: str | None,
-    settings: tuple[str, ...],
-    root: Path,
-    data_root: Path | None,
-) -> None:
     from openset_core import config
-    from openset_core.data.images import data_root as data_folder
-    from openset_core.report.figures import picture as pictures
-    from openset_core.report.figures.runs import collected
+    from openset_core.report.figures.making import make_figure
 
     stem, kinds = _target(spec, output, formats)
-    changes = config.parse_assignments(f"figure.{text}" for text in assignments)
-    shape = pictures.shape_with(spec, changes.get("figure", {}))
-    with collected(
+    made = make_figure(
         spec,
-        paths,
+        runs,
+        options=config.parse_assignments(f"figure.{text}" for text in assignments).get("figure"),
         protocol=protocol,
         settings=settings,
+        stem=stem,
+        formats=kinds,
         root=root,
-        data_root=data_folder(data_root),
-    ) as found:
-        made = pictures.draw(spec, shape, found)
-        written = pictures.save(made, spec, found, stem, kinds)
-    for note in made.notes:
+        data_root=data_root,
+    )
+    for note in made.picture.notes:
         click.echo(f"note: {note}", err=True)
-    if found.left_out:
-        click.echo(f"note: {found.left_out} other runs there are left out", err=True)
-    for wanted in found.missing:
+    if made.left_out:
+        click.echo(f"note: {made.left_out} other runs there are left out", err=True)
+    for wanted in made.missing:
         click.echo(f"not shown: {wanted.need.label}; {wanted.command}", err=True)
-    for path in written:
+    for path in made.files:
         click.echo(path)
 
 
