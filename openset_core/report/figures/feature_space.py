@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,8 @@ UNKNOWN_LOOK = (
 """Greys and markers of unknown sets beside coloured classes; line markers hide little."""
 
 BINS = 60
+MOST_BESIDE = 4
+"""Panels side by side."""
 
 
 def plane(run: RunData, part: TestPart, rows: Any = None) -> npt.NDArray[np.float32]:
@@ -72,8 +75,9 @@ def draw(shape: FeatureSpace, runs: FigureRuns) -> Picture:
     rows = 2 if shape.histogram else 1
     figure, panels = grid(
         len(named),
+        most=MOST_BESIDE,
         rows=rows,
-        height=side(len(named)) + (1.2 if shape.histogram else 0.2),
+        height=side(len(named)) + (1.5 if shape.histogram else 0.5),
         heights=(side(len(named)), 1.0) if shape.histogram else (),
     )
     numbers: list[tuple[Any, ...]] = []
@@ -82,9 +86,13 @@ def draw(shape: FeatureSpace, runs: FigureRuns) -> Picture:
         text = f"K = {run.num_classes}" if shape.title == "classes" else label
         _panel(axes[0], run, shape)
         title(axes[0], number, text, len(named))
+        if number % MOST_BESIDE == 0:
+            axes[0].set_ylabel("dimension 2")
         if shape.histogram:
             numbers += _histogram(axes[1], run, shape, label)
-            axes[1].set_xlabel(shape.histogram_label)
+            narrow = len(named) > 2
+            below = textwrap.fill(shape.histogram_label, 26) if narrow else shape.histogram_label
+            axes[1].set_xlabel(below)
             if number == 0:
                 axes[1].set_ylabel("density")
         else:
@@ -96,7 +104,7 @@ def draw(shape: FeatureSpace, runs: FigureRuns) -> Picture:
         else ("run", "part", "samples", "mean of dimension 1", "mean of dimension 2")
     )
     runs_text = "; ".join(f"{label}: {counted(run)}" for label, run in named)
-    below = (
+    said = (
         f" Below, the distribution of the {shape.histogram_label} of known and unknown samples."
         if shape.histogram
         else ""
@@ -109,7 +117,7 @@ def draw(shape: FeatureSpace, runs: FigureRuns) -> Picture:
         figure=figure,
         caption=(
             f"Two-dimensional embeddings of test samples, at most {shape.samples:,} of each part "
-            f"drawn by a seed.{triangles}{below} {runs_text}."
+            f"drawn by a seed.{triangles}{said} {runs_text}."
         ),
         alt=(
             f"{len(named)} scatter plots of the embedding, for {', '.join(n for n, _ in named)}: "
@@ -184,7 +192,6 @@ def _panel(axes: Axes, run: RunData, shape: FeatureSpace) -> None:
         )
     square(axes, everything)
     axes.set_xlabel("dimension 1")
-    axes.set_ylabel("dimension 2")
 
 
 def largest_logits(run: RunData, part: TestPart) -> npt.NDArray[np.float64]:

@@ -86,7 +86,7 @@ def draw_features(shape: GeneratedFeatures, runs: FigureRuns) -> Picture:
         raise FigureError(f"none of these runs keeps generated samples: {paths}")
     source = sources[-1]
     samples = samples_of(source)
-    figure, panels = grid(len(named), height=side(len(named), 2) + 0.2, most=2)
+    figure, panels = grid(len(named), height=side(len(named), 2) + 0.4, most=2)
     numbers: list[tuple[Any, ...]] = []
     for number, ((label, run), axes) in enumerate(zip(named, panels, strict=True)):
         known = run.known

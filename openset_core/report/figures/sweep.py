@@ -37,14 +37,12 @@ def draw(shape: Sweep, runs: FigureRuns) -> Picture:
     figure, panels = grid(len(shape.metrics), height=2.6, most=3)
     numbers: list[tuple[Any, ...]] = []
     handles: dict[str, Any] = {}
-    drawn_labels: set[str] = set()
     for panel, (metric, axes) in enumerate(zip(shape.metrics, panels, strict=True)):
         name, scale = _metric_name(metric)
         for number, (label, members) in enumerate(series.items()):
             points = _points(members, metric, shape)
             if not points:
                 continue
-            drawn_labels.add(label)
             xs = sorted(points)
             means = [scale * float(np.mean(points[x])) for x in xs]
             spreads = [
@@ -83,7 +81,7 @@ def draw(shape: Sweep, runs: FigureRuns) -> Picture:
             title(axes[0], panel, "", len(shape.metrics))
     if not numbers:
         _refuse(shape, runs)
-    legend_below(figure, list(handles.values()))
+    legend_below(figure, [handles[label] for label in series if label in handles])
     names = ", ".join(_metric_name(metric)[0] for metric in shape.metrics)
     spread_text = " Bars are one standard deviation." if any(row[5] for row in numbers) else ""
     return Picture(
