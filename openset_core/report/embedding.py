@@ -155,12 +155,13 @@ def _reduced(run: RunData, joint: Points, landmarks: int) -> Points:
     return placed
 
 
-def tsne(vectors: Points, seed: int) -> Points:
+def tsne(vectors: Points, seed: int, perplexity: float = PERPLEXITY) -> Points:
     """scikit-learn's t-SNE in two dimensions, the same each time.
 
     Args:
         vectors: float32 [n, E], E > 2, n at least `LEAST_POINTS`, not all equal.
         seed: of what is random in it.
+        perplexity: about how many neighbours count; less where there are few samples.
 
     Returns:
         float32 [n, 2]
@@ -176,7 +177,7 @@ def tsne(vectors: Points, seed: int) -> Points:
             vectors = reducing.fit_transform(vectors.astype(np.float64))
         found = TSNE(
             2,
-            perplexity=min(PERPLEXITY, (count - 1) / 3),
+            perplexity=min(perplexity, (count - 1) / 3),
             init="pca",
             learning_rate="auto",
             random_state=seed,

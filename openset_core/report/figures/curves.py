@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def draw(shape: Curves, runs: FigureRuns) -> Picture:
                 if not curves:
                     continue
                 areas = [_area(curve, kind) for curve in curves]
-                _plot(axes[row], curves, kind, number, f"{label}  {_shown(areas)}")
+                _plot(axes[row], curves, kind, number, _entry(label, areas))
                 numbers.append(
                     (
                         ROWS[kind][1],
@@ -99,6 +100,11 @@ def _curve(run: RunData, unknown: str, shape: Curves) -> OpenSetCurve:
 
 def _area(curve: OpenSetCurve, kind: str) -> float:
     return curve.auroc() if kind == "roc" else curve.oscr()
+
+
+def _entry(label: str, areas: list[float]) -> str:
+    """What the legend says of a curve."""
+    return f"{textwrap.fill(label, 28)}  {_shown(areas)}"
 
 
 def _shown(areas: list[float]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,12 @@ import numpy.typing as npt
 
 from openset_core.errors import FigureError
 from openset_core.report.data import RunData
+from openset_core.report.embedding import LEAST_POINTS, drawn_rows, tsne
 from openset_core.report.figures import EmbeddingMap
 from openset_core.report.figures.panels import (
     class_colour,
     class_marker,
     cloud,
-    drawn,
     grid,
     key,
     legend_below,
@@ -22,6 +23,7 @@ from openset_core.report.figures.panels import (
 )
 from openset_core.report.figures.picture import Numbers, Picture
 from openset_core.report.figures.runs import FigureRuns
+from openset_core.report.kept import keep, kept
 from openset_core.report.style import UNKNOWN_GREY
 
 
@@ -71,29 +73,27 @@ def draw(shape: EmbeddingMap, runs: FigureRuns) -> Picture:
 
 def mapped(
     run: RunData, shape: EmbeddingMap
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Map of some test samples, float64 [n, 2], and their classes, int64 [n], -1 for unknown.
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Map of some test samples, float32 [n, 2], and their classes, int64 [n], -1 for unknown.
 
     Raises:
-        FigureError: the run has no features, or too few samples for the perplexity.
+        FigureError: the run has no features, or they tell nothing apart.
     """
-    from sklearn.manifold import TSNE
-
     if run.known is None:
         raise FigureError("; ".join(run.gaps) or f"{run.folder.path} has no features")
     parts = [run.known, *(run.unknown if shape.unknown else ())]
-    total = sum(map(len, parts))
-    features, labels = [], []
-    for number, part in enumerate(parts):
-        # Each part keeps its share of the samples drawn.
-        rows = drawn(part, max(1, shape.samples * len(part) // total), shape.seed + number)
-        features.append(run.embedding(part, rows))
-        labels.append(part.label[rows] if number == 0 else np.full(len(rows), -1))
-    points = np.concatenate(features)
-    if len(points) <= 3 * shape.perplexity:
-        raise FigureError(
-            f"{run.folder.path}: {len(points)} samples are too few for a perplexity of "
-            f"{shape.perplexity:g}; lower it with --set perplexity={max(1, len(points) // 4)}"
-        )
-    tsne = TSNE(perplexity=shape.perplexity, init="pca", random_state=shape.seed)
-    return tsne.fit_transform(points).astype(np.float64), np.concatenate(labels).astype(np.int64)
+    rows = [
+        np.sort(each) for each in drawn_rows([len(p) for p in parts], shape.samples, shape.seed)
+    ]
+    labels = [run.known.label[rows[0]], *(np.full(len(each), -1) for each in rows[1:])]
+    vectors = np.concatenate([run.embedding(p, r) for p, r in zip(parts, rows, strict=True)])
+    few = len(vectors) < LEAST_POINTS or vectors.shape[1] < 2
+    if few or not np.ptp(vectors, axis=0).any():
+        raise FigureError(f"{run.folder.path} has too few different embeddings for a map")
+    facts = repr((shape.unknown, shape.samples, shape.seed, shape.perplexity))
+    name = f"tsne-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
+    found = kept(run, name)
+    if found is None:
+        found = {"points": tsne(vectors, shape.seed, shape.perplexity)}
+        keep(run, name, found)
+    return found["points"], np.concatenate(labels).astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p")
 
 MANY_POINTS = 400
 """From here on a cloud of points is an image within the vector file, which would grow too large."""
+
+LETTERS_AN_INCH = 14
+"""So many letters of a title have room in an inch."""
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -61,8 +65,12 @@ def grid(
 
 
 def title(axes: Axes, number: int, text: str, panels: int) -> None:
-    """A panel's title, with a letter where there are several."""
-    axes.set_title(f"({LETTERS[number % 26]}) {text}".strip() if panels > 1 else text)
+    """A panel's title, with a letter where there are several, broken where it is too long."""
+    whole = f"({LETTERS[number % 26]}) {text}".strip() if panels > 1 else text
+    place = axes.get_subplotspec()
+    columns = place.get_gridspec().ncols if place is not None else 1
+    inches = axes.get_figure(root=True).get_figwidth() / columns  # type: ignore[union-attr]
+    axes.set_title(textwrap.fill(whole, max(10, int(LETTERS_AN_INCH * inches))))
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], columns: int = 8) -> None:

@@ -164,10 +164,10 @@ class FigureRuns:
         labels = []
         for number, group in enumerate(self.groups):
             same = [facts[i] for i, other in enumerate(self.groups) if other.label == group.label]
-            keys = sorted(set().union(*same) - set(ignore))
-            telling = [k for k in keys if len({json.dumps(f.get(k)) for f in same}) > 1]
-            extra = [f"{k}={_text(facts[number].get(k))}" for k in telling[:3]]
-            labels.append(", ".join([group.label, *extra]))
+            told = _telling(same, ignore)
+            labels.append(
+                ", ".join([group.label, *(f"{k}={_text(facts[number].get(k))}" for k in told)])
+            )
         return labels
 
     def series(self, ignore: str) -> dict[str, list[RunData]]:
@@ -366,6 +366,18 @@ def _facts(run: RunData) -> dict[str, Any]:
         values: Mapping[str, Any] = recorded.get(section, {})
         facts.update({f"{section}.{name}": value for name, value in values.items()})
     return facts
+
+
+def _telling(facts: Sequence[Mapping[str, Any]], ignore: Iterable[str]) -> list[str]:
+    """What tells runs apart: a single fact if one does, else some of those that differ."""
+    if len(facts) == 1:
+        return []
+    kinds = {
+        key: len({json.dumps(each.get(key)) for each in facts})
+        for key in sorted(set().union(*facts) - set(ignore))
+    }
+    enough = [key for key, count in kinds.items() if count == len(facts)]
+    return enough[:1] or [key for key, count in kinds.items() if count > 1][:3]
 
 
 def method_parts(run: RunData) -> tuple[str, ...]:
