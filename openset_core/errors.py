@@ -34,6 +34,10 @@ class DataError(OpensetError):
     """A data set is missing or unreadable."""
 
 
+class AbsentPartError(DataError):
+    """A data set is there, but laid out in other parts than the one asked for."""
+
+
 class RunFolderError(OpensetError):
     """A run folder cannot be written, is damaged, or belongs to another experiment."""
 

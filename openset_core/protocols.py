@@ -6,7 +6,7 @@ person's own file works by path.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,26 @@ class KnownPart:
             return len(self.draw.counts) * self.draw.trials
         return len(self.trials) or 1
 
+    def sides(self, available: Sequence[str]) -> tuple[str, str]:
+        """Parts of the data set that hold training and test images; the same part when it is split.
+
+        Args:
+            available: the parts that the data set comes in.
+
+        Raises:
+            ValueError: the set has no test part, and `test_fraction` is missing.
+        """
+        if self.split is not None:
+            return "all", "all"
+        whole_wanted = self.test_fraction is not None and "all" in available  # some come as both
+        if "test" in available and not whole_wanted:
+            return "train", "test"
+        if self.test_fraction is None:
+            raise ValueError(
+                f"lacks test_fraction; data set {self.dataset} has no test part of its own"
+            )
+        return "all", "all"
+
     def group(self, trial: int) -> str:
         """What sets a trial apart from trials that may be averaged; empty when nothing does."""
         if self.draw is None or len(self.draw.counts) == 1:
@@ -143,6 +163,14 @@ class UnknownPart:
     trials: tuple[Listed, ...] = ()
     draw: UnknownDraw | None = None
     samples: int | str | None = attrs.field(default=None)
+
+    def source(self, available: Sequence[str]) -> str:
+        """The part of the data set that holds these images.
+
+        Args:
+            available: the parts that the data set comes in.
+        """
+        return self.part or ("test" if "test" in available else "all")
 
     @samples.validator
     def _check_samples(self, _attribute: Any, value: int | str | None) -> None:
@@ -240,6 +268,8 @@ class Published:
         compat: evaluation rule of the figure, `"arpl"`, `"fixed"` or None for the exact one.
         unknown: the unknown set it was measured against; None for all of them together.
         group: the group of trials it belongs to; None for any.
+        options: options of parts that the figure was made with, where they are not the defaults,
+            as in a paper's ablations.
     """
 
     method: str
@@ -253,6 +283,15 @@ class Published:
     )
     unknown: str | None = None
     group: str | None = None
+    options: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+
+    def made_with(self, options: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Whether a run's options, by part, are those that the figure names."""
+        return all(
+            options.get(part, {}).get(key) == value
+            for part, values in self.options.items()
+            for key, value in values.items()
+        )
 
 
 @frozen(kw_only=True)
@@ -351,19 +390,61 @@ class Protocol:
         default_scorer: str,
         unknown: str | None = None,
         group: str = "",
+        options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Published | None:
         """The published figure that stands beside a result of ours, if there is one.
 
-        A figure without a scorer belongs to the method's own score rule.
+        A figure without a scorer belongs to the method's own score rule. A figure of an ablation
+        stands beside runs with the ablation's options, before one that names no options.
         """
-        for figure in self.content.published:
-            if (
-                (figure.method, figure.metric, figure.unknown) == (method, metric, unknown)
-                and scorer == (figure.scorer or default_scorer)
-                and figure.group in (None, group)
-            ):
-                return figure
-        return None
+        fitting = [
+            figure
+            for figure in self.content.published
+            if (figure.method, figure.metric, figure.unknown) == (method, metric, unknown)
+            and scorer == (figure.scorer or default_scorer)
+            and figure.group in (None, group)
+            and figure.made_with(options or {})
+        ]
+        return max(fitting, key=lambda figure: len(figure.options), default=None)
+
+
+@frozen(kw_only=True)
+class Need:
+    """One part of a data set that a protocol reads.
+
+    Attributes:
+        dataset: name of the data set.
+        part: its part.
+        options: the data set's options.
+    """
+
+    dataset: str
+    part: str
+    options: dict[str, Any] = attrs.field(factory=dict)
+
+
+def needs(content: ProtocolFile, plugins: Registry | None = None) -> list[Need]:
+    """The parts of data sets that a protocol reads, each once, those of the known classes first.
+
+    Raises:
+        PluginError: a data set is not installed.
+        ValueError: the known data set has no test part, and `test_fraction` is missing.
+    """
+    installed = plugins or registry()
+
+    def parts_of(dataset: str) -> tuple[str, ...]:
+        return tuple(installed.find(dataset, ("dataset",)).spec.parts)
+
+    known = content.known
+    sides = known.sides(parts_of(known.dataset))
+    wanted = [(known.dataset, part, known.options) for part in sides]
+    for unknown in content.unknown.values():
+        if is_same_set(unknown, known) and unknown.part in (None, "test"):
+            continue  # taken from the known classes' test images
+        part = unknown.source(parts_of(unknown.dataset))
+        wanted.append((unknown.dataset, part, unknown.options))
+    found = [Need(dataset=name, part=part, options=options or {}) for name, part, options in wanted]
+    return [need for number, need in enumerate(found) if need not in found[:number]]
 
 
 def load_protocol(name: str, plugins: Registry | None = None) -> Protocol:
@@ -489,6 +570,11 @@ def _check_known(known: KnownPart, where: str) -> None:
 def _check_unknown(part: UnknownPart, known: KnownPart, where: str) -> None:
     if part.trials and part.draw:
         raise ProtocolError(f"{where} has both trials and draw; keep one")
+    for number, classes in enumerate(part.trials):
+        if len(classes) < 1:
+            raise ProtocolError(f"{where}.trials[{number}] names no class")
+        if len(set(classes)) < len(classes):
+            raise ProtocolError(f"{where}.trials[{number}] names a class twice")
     if part.trials and len(part.trials) != known.count:
         raise ProtocolError(
             f"{where}.trials lists {len(part.trials)} trials, the known classes have {known.count}"

@@ -277,9 +277,10 @@ def _published(
     experiment: Experiment, scorer: str, unknown: str | None, group: str
 ) -> dict[str, PublishedFigure]:
     found = {}
+    options = {name: config.unstructure(values) for name, values in experiment.options.items()}
     for metric in metrics.METRICS:
         figure = experiment.protocol.published_for(
-            experiment.method, metric, scorer, experiment.default_scorer, unknown, group
+            experiment.method, metric, scorer, experiment.default_scorer, unknown, group, options
         )
         if figure is not None:
             found[metric] = PublishedFigure(

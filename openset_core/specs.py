@@ -168,7 +168,8 @@ class DatasetSpec(ComponentSpec):
             so that the protocol must say how it is split.
         classes: class names in label order; empty where only the data knows them.
         files: patterns below the data root, each of which must match something when the set
-            is there; `{option}` stands for an option's value. Empty for a set that needs none.
+            is there; `{option}` stands for an option's value. Empty for a set that needs none. A
+            mapping gives those of each part, where the parts can be there one without the other.
         samples: how many images each part must hold, for `openset data check`; parts that are not
             named may hold any number.
         class_count: number of classes where `classes` does not list them; 0 when not known.
@@ -180,11 +181,28 @@ class DatasetSpec(ComponentSpec):
     kind: ClassVar[str] = "dataset"
     parts: tuple[str, ...] = ("train", "test")
     classes: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
+    files: tuple[str, ...] | Mapping[str, tuple[str, ...]] = attrs.field(default=())
     samples: Mapping[str, int] = attrs.field(factory=dict)
     class_count: int = 0
     downloadable: bool = False
     obtain: str = ""
+
+    @files.validator
+    def _check_files(self, _attribute: Any, value: Any) -> None:
+        strange = sorted(set(value) - set(self.parts)) if isinstance(value, Mapping) else []
+        if strange:
+            raise ValueError(
+                f"data set {self.name}: files are given for {strange[0]!r}, which is none of its "
+                f"parts ({', '.join(self.parts)})"
+            )
+
+    def files_of(self, part: str | None = None) -> tuple[str, ...]:
+        """Patterns of the files that a part needs; of all parts, each once, when None."""
+        if not isinstance(self.files, Mapping):
+            return tuple(self.files)
+        if part is not None:
+            return tuple(self.files.get(part, ()))
+        return tuple(dict.fromkeys(file for files in self.files.values() for file in files))
 
 
 @attrs.frozen(kw_only=True)

@@ -132,7 +132,9 @@ def test_published_figures_carry_their_source_and_a_known_metric(name):
     for figure in content.published:
         assert figure.source.strip()
         assert figure.metric in METRICS
-        assert figure.compat in (None, "arpl", "fixed")
+        # A figure by the paper's threshold needs that threshold to be compared with.
+        fixed = content.threshold.fixed or figure.scorer not in ("msp", None)
+        assert figure.compat in (None, "arpl") or (figure.compat == "fixed" and fixed)
 
 
 def test_mnist_has_the_published_splits():
@@ -157,6 +159,23 @@ def test_published_figures_stand_beside_the_score_rule_they_belong_to(write):
     assert protocol.published_for("b", "auroc", "msp", "msp") is None
     assert protocol.published_for("b", "oscr", "energy", "msp") is None
     assert protocol.published_for("c", "auroc", "msp", "msp") is None
+
+
+def test_figures_of_an_ablation_stand_beside_runs_of_the_ablation(write):
+    plain = {"method": "a", "metric": "auroc", "value": 0.5, "source": "s"}
+    ablation = {**plain, "value": 0.4, "options": {"gan": {"focus": "off"}}}
+    protocol = load_protocol(write(edited(lambda v: v.update(published=[plain, ablation]))))
+
+    def found(**options):
+        return protocol.published_for("a", "auroc", "msp", "msp", options={"gan": options}).value
+
+    assert (found(focus="off"), found(focus="iteration"), found()) == (0.4, 0.5, 0.5)
+    table_3 = load_protocol("ood-cifar10")
+    off = {"confused-gan": {"auxiliary_bn": "off", "focus": "iteration"}}
+    figure = table_3.published_for(
+        "arpl+confused-gan", "auroc", "max-logit", "max-logit", "svhn", options=off
+    )
+    assert figure.value == 0.909
 
 
 # ---- finding one
@@ -236,6 +255,8 @@ CONTRADICTIONS = [
         unknown(trials=[[7], [5, 3]]),
         "unknown.rest.trials[1] names classes that are known in that trial: 3, 5",
     ),
+    (unknown(trials=[[7], []]), "unknown.rest.trials[1] names no class"),
+    (unknown(trials=[[7, 7], [6]]), "unknown.rest.trials[0] names a class twice"),
     (known(trials=[[0, 1], [3, 4, 3]]), "known.trials[1] names a class twice"),
     (known(trials=[[0, 1], []]), "known.trials[1] names no class"),
     (
@@ -420,7 +441,10 @@ def test_a_trial_without_unknown_samples_is_refused(write, tmp_path):
     everything = edited(known(trials=[list(range(10))]))
     path = write(everything)
     message = refusal(prepare_data, load_protocol(path), 0, tmp_path)
-    assert message == f"protocol {path}, trial 0: part unknown/rest is empty"
+    assert message == (
+        f"protocol {path}, trial 0: part unknown/rest is empty; leave classes for it that are not "
+        "known"
+    )
 
 
 def test_an_unknown_data_set_is_answered_with_the_nearest(write, tmp_path):

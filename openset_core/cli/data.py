@@ -56,8 +56,9 @@ def data(context: click.Context, data_root: Path | None) -> None:
     width = max((len(part.name) for part in found), default=0)
     for part in found:
         spec = part.spec
-        missing = images.missing_files(part.name, root) if spec.files else []
-        state = "missing" if len(missing) == len(spec.files) else "partly" if missing else "present"
+        missing = {side: images.missing_files(part.name, root, part=side) for side in spec.parts}
+        lacking = [side for side, files in missing.items() if files]
+        state = "missing" if len(lacking) == len(spec.parts) else "partly" if lacking else "present"
         state = state if spec.files else "built in"
         count = len(spec.classes) or spec.class_count
         facts = [", ".join(spec.parts)]
@@ -70,14 +71,19 @@ def data(context: click.Context, data_root: Path | None) -> None:
         click.echo(f"\nprepared for streaming: {', '.join(prepared)}")
 
 
-def _where(spec: Any, missing: list[Path], root: Path) -> str:
+def _where(spec: Any, missing: dict[str, list[Path]], root: Path) -> str:
     """Where a set lies, or where it was looked for and how to get it."""
     if not spec.files:
         return ""
-    if not missing:
-        places = {Path(pattern).parts[0] for pattern in spec.files if "{" not in pattern}
+    lacking = [part for part, files in missing.items() if files]
+    if not lacking:
+        patterns = [pattern for pattern in spec.files_of() if "{" not in pattern]
+        places = {Path(pattern).parts[0] for pattern in patterns}
         return "in " + ", ".join(str(root / place) for place in sorted(places)) if places else ""
-    text = f"looked for {', '.join(map(str, missing))}"
+    files = dict.fromkeys(str(file) for part in lacking for file in missing[part])
+    there = [part for part in missing if part not in lacking]
+    text = f"part {' and '.join(there)} is there; " if there else ""
+    text += f"looked for {', '.join(files)}"
     if spec.downloadable:
         text += "; --download fetches it"
     return text + (f"; {spec.obtain}" if spec.obtain else "")
@@ -123,11 +129,11 @@ def check(
     """
     from openset_core.data import images
     from openset_core.data.checking import check_part
-    from openset_core.errors import DataError
+    from openset_core.errors import AbsentPartError, DataError
 
     root = images.data_root(data_root)
     options = _options(assignments)
-    wrong: list[str] = []
+    wrong, absent, checked = list[str](), list[str](), 0
     for part in _parts(name, parts):
         try:
             report = check_part(
@@ -139,12 +145,18 @@ def check(
                 download=download,
                 progress=bar(quiet, f"{name} {part}"),
             )
+        except AbsentPartError as error:
+            absent.append(str(error))
+            continue
         except DataError as error:
             click.echo(f"{part}: cannot be used")
             wrong.append(str(error))
             continue
+        checked += 1
         _print_report(report)
         wrong += [f"part {part}: {problem}" for problem in report.problems]
+    if not (checked or wrong) or parts:  # a set laid out in one way lacks the parts of another
+        wrong += absent
     if wrong:
         more = f" (and {len(wrong) - 1} more, see above)" if len(wrong) > 1 else ""
         about = "" if wrong[0].startswith("data set ") else f"data set {name} is not in order: "
@@ -219,23 +231,30 @@ def prepare(
     """
     from openset_core.data import images
     from openset_core.data.prepared import prepare as convert
+    from openset_core.errors import AbsentPartError
 
     root = images.data_root(data_root)
     options = _options(assignments)
+    converted, absent = 0, None
     for part in _parts(name, parts):
-        done, written = convert(
-            name,
-            part,
-            root,
-            size,
-            interpolation=interpolation,
-            options=options,
-            lossless=lossless,
-            skip_unreadable=skip_unreadable,
-            rebuild=rebuild,
-            download=download,
-            progress=bar(quiet, f"{name} {part}"),
-        )
+        try:
+            done, written = convert(
+                name,
+                part,
+                root,
+                size,
+                interpolation=interpolation,
+                options=options,
+                lossless=lossless,
+                skip_unreadable=skip_unreadable,
+                rebuild=rebuild,
+                download=download,
+                progress=bar(quiet, f"{name} {part}"),
+            )
+        except AbsentPartError as error:
+            absent = error
+            continue
+        converted += 1
         total = sum(path.stat().st_size for path in done.folder.iterdir())
         state = "written" if written else "is there already, and current"
         click.echo(
@@ -244,6 +263,8 @@ def prepare(
         )
         for sentence in done.meta.skipped:
             click.echo(f"  left out: {sentence}")
+    if absent and (parts or not converted):
+        raise absent
 
 
 def _parts(name: str, chosen: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from openset_core.protocols import KnownPart, ProtocolFile, UnknownPart
+    from openset_core.protocols import ProtocolFile
 
-NOT_INSTALLED = "no such data set"
-
-
-@click.group(invoke_without_command=True)
-@click.option(
+root_option = click.option(
     "--data-root",
     type=click.Path(path_type=Path),
     help="Folder of data sets [default: $OPENSET_DATA, else ./data].",
 )
+
+
+@click.group(invoke_without_command=True)
+@root_option
 @click.pass_context
 def protocols(context: click.Context, data_root: Path | None) -> None:
     """List the installed protocols; `openset protocols show NAME` prints one.
 
-    Each with its trials, the data it needs, and which of it is missing below the data root.
+    Each with its trials, the parts of data sets that it reads, and which of them are missing below
+    the data root.
     """
     if context.invoked_subcommand is not None:
         return
@@ -44,42 +45,70 @@ def protocols(context: click.Context, data_root: Path | None) -> None:
             continue
         trials = f"{protocol.trials} trial{'s' if protocol.trials > 1 else ''}"
         click.echo(f"  {part.name:<{width}}  {content.summary} ({trials})")
-        found = needed_data(content, root)
-        complete &= all(there is True for there in found.values())
-        listed = ", ".join(
-            name if there is True else f"{name} ({there or 'missing'})"
-            for name, there in found.items()
-        )
-        click.echo(f"  {'':<{width}}  data: {listed}")
+        there, missing = needed_data(content, root)
+        complete = complete and not missing
+        lines = [f"data: {', '.join(there)}"] if there else []
+        lines += [f"missing: {', '.join(missing)}"] if missing else []
+        click.echo(f"  {'':<{width}}  {'; '.join(lines)}")
     if not complete:
         click.echo(f"\nLooked for data in {root}; `openset data` says where each set comes from.")
 
 
-def needed_data(content: ProtocolFile, root: Path) -> dict[str, bool | str]:
-    """Data sets that a protocol needs: whether each is below `root`, or why that is unknown."""
-    from openset_core.data.images import is_present
-    from openset_core.errors import OpensetError
+def needed_data(content: ProtocolFile, root: Path) -> tuple[list[str], list[str]]:
+    """The parts of data sets that a protocol reads, in words: those below `root`, and the others.
 
-    found: dict[str, bool | str] = {}
-    sets: list[KnownPart | UnknownPart] = [content.known, *content.unknown.values()]
-    for part in sets:
-        options = part.options or {}
-        label = part.dataset + "".join(
-            f" {value}" for value in options.values() if value is not True
+    What was prepared at the protocol's image size counts as there.
+    """
+    from openset_core.data.prepared import is_available
+    from openset_core.errors import OpensetError
+    from openset_core.protocols import needs
+
+    try:
+        wanted = needs(content)
+    except (OpensetError, ValueError) as error:
+        return [], [str(error)]
+    there: dict[str, list[str]] = {}
+    missing: dict[str, list[str]] = {}
+    for need in wanted:
+        found = is_available(
+            need.dataset,
+            need.part,
+            root,
+            content.image.size,
+            content.image.interpolation,
+            options=need.options,
         )
-        try:
-            found[label] = is_present(part.dataset, root, options)
-        except OpensetError:
-            found[label] = NOT_INSTALLED
-    return found
+        values = [str(value) for value in need.options.values() if value is not True]
+        label = " ".join([need.dataset, *values])
+        (there if found else missing).setdefault(label, []).append(need.part)
+    return _labels(there), _labels(missing)
+
+
+def _labels(parts: dict[str, list[str]]) -> list[str]:
+    return [
+        name if members == ["all"] else f"{name} ({', '.join(members)})"
+        for name, members in parts.items()
+    ]
 
 
 @protocols.command()
 @click.argument("name")
-def show(name: str) -> None:
-    """Print a protocol's file; NAME may be a path."""
+@click.option("--toml", is_flag=True, help="The file itself, as a pattern for one of your own.")
+@root_option
+def show(name: str, toml: bool, data_root: Path | None) -> None:
+    """Print a protocol: data, classes, recipes and published figures; NAME may be a path."""
     from openset_core.protocols import load_protocol
 
     protocol = load_protocol(name)
-    click.echo(f"# {protocol.path.name}")
-    click.echo(protocol.path.read_text(encoding="utf-8").rstrip())
+    if toml:
+        click.echo(protocol.path.read_text(encoding="utf-8").rstrip())
+        return
+    from openset_core.cli.describe_protocol import described
+    from openset_core.data import images
+
+    root = images.data_root(data_root)
+    there, missing = needed_data(protocol.content, root)
+    data = [f"below {root}: {', '.join(there)}"] if there else []
+    data += [f"missing below {root}: {', '.join(missing)}"] if missing else []
+    for line in described(protocol, data):
+        click.echo(line)

@@ -188,13 +188,21 @@ def is_present(
     root: Path,
     options: Mapping[str, Any] | None = None,
     plugins: Registry | None = None,
+    part: str | None = None,
 ) -> bool:
     """Whether a data set's files are below `root`, as its spec lists them; nothing is read.
+
+    Args:
+        name: the data set.
+        root: folder that holds data sets.
+        options: the data set's own options.
+        plugins: where data sets are looked up.
+        part: only what this part needs.
 
     Raises:
         PluginError: no such data set.
     """
-    return not missing_files(name, root, options, plugins)
+    return not missing_files(name, root, options, plugins, part)
 
 
 def missing_files(
@@ -202,15 +210,19 @@ def missing_files(
     root: Path,
     options: Mapping[str, Any] | None = None,
     plugins: Registry | None = None,
+    part: str | None = None,
 ) -> list[Path]:
     """The patterns of a data set's files, see `DatasetSpec.files`, that match nothing.
+
+    Arguments as for `is_present`.
 
     Raises:
         PluginError: no such data set.
     """
     spec = (plugins or registry()).find(name, ("dataset",)).spec
     chosen = config.unstructure(config.structure(dict(options or {}), spec.config, name))
-    patterns = [root / pattern.format(**chosen) for pattern in spec.files]  # may be absolute
+    # A pattern may be absolute.
+    patterns = [root / pattern.format(**chosen) for pattern in spec.files_of(part)]
     return [pattern for pattern in patterns if not _matches(pattern.absolute())]
 
 

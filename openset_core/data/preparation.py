@@ -125,7 +125,14 @@ def prepare_data(
             parts[LATER_PREFIX + side] = DataPart(images=image_set, split=split)
     for name, part in parts.items():
         if not len(part):
-            raise ProtocolError(f"protocol {protocol.name}, trial {trial}: part {name} is empty")
+            advice = (
+                "leave classes for it that are not known"
+                if name.startswith(UNKNOWN_PREFIX)
+                else "give its classes more images"
+            )
+            raise ProtocolError(
+                f"protocol {protocol.name}, trial {trial}: part {name} is empty; {advice}"
+            )
     names = tuple(train_set.classes[number] for number in known)
     return ExperimentData(parts=parts, class_names=names)
 
@@ -163,34 +170,25 @@ class _Loader:
         spec = (self.plugins or registry()).find(name, ("dataset",)).spec
         return tuple(spec.parts)
 
-    def test_part(self, name: str) -> str:
-        """The part of a data set that holds test images."""
-        return "test" if "test" in self.parts(name) else "all"
-
     def known_sides(
         self, protocol: Protocol
     ) -> tuple[Images, splits.Indices, Images, splits.Indices, splits.Indices | None]:
         """Training set with its rows, test set with its rows, validation rows where listed."""
         known = protocol.content.known
-        parts = self.parts(known.dataset)
+        try:
+            sides_of = known.sides(self.parts(known.dataset))
+        except ValueError as error:
+            raise ProtocolError(f"{protocol.name}.known {error}") from None
+        train_set, test_set = (self.load(known.dataset, side, known.options) for side in sides_of)
         if known.split is not None:
-            whole = self.load(known.dataset, "all", known.options)
-            listed = sides(self.root / known.split, len(whole))
+            listed = sides(self.root / known.split, len(train_set))
             train, validation, test = (np.array(listed[side], np.int64) for side in SIDES)
-            return whole, train, whole, test, validation
-        whole_wanted = known.test_fraction is not None and "all" in parts  # some sets come as both
-        if "test" in parts and not whole_wanted:
-            train_set, test_set = (
-                self.load(known.dataset, part, known.options) for part in ("train", "test")
-            )
+            return train_set, train, test_set, test, validation
+        if sides_of[0] != sides_of[1]:
             rows = (np.arange(len(train_set)), np.arange(len(test_set)))
             return train_set, rows[0], test_set, rows[1], None
-        if known.test_fraction is None:
-            raise ProtocolError(
-                f"{protocol.name}.known lacks test_fraction; data set {known.dataset} has no test "
-                "part of its own"
-            )
-        whole = self.load(known.dataset, "all", known.options)
+        assert known.test_fraction is not None
+        whole = train_set
         train_rows, test_rows = splits.stratified(
             whole.labels, known.test_fraction, known.split_seed
         )
@@ -218,7 +216,7 @@ def _unknown_part(
     if same and unknown.part in (None, "test"):
         image_set, rows = test_set, test_rows
     else:
-        part = unknown.part or loader.test_part(unknown.dataset)
+        part = unknown.source(loader.parts(unknown.dataset))
         image_set = loader.load(unknown.dataset, part, unknown.options)
         rows = np.arange(len(image_set))
     where = f"{protocol.name}.unknown.{name}"

@@ -32,7 +32,7 @@ import tomli_w
 from openset_core import __version__, config
 from openset_core.data.ahead import read_ahead, workers
 from openset_core.data.folders import NAMED, ImageFiles, in_memory
-from openset_core.data.images import DataRequest, Images, ImageSet, request_images
+from openset_core.data.images import DataRequest, Images, ImageSet, is_present, request_images
 from openset_core.errors import DataError
 from openset_core.plugins import Registry
 
@@ -177,6 +177,24 @@ def prepared_folder(
             text = hashlib.sha256(text.encode()).hexdigest()[:12]
         label += f"-{key}={text}"
     return root / "prepared" / label
+
+
+def is_available(
+    name: str,
+    part: str,
+    root: Path,
+    size: int,
+    interpolation: str = "bilinear",
+    plugins: Registry | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> bool:
+    """Whether `open_images` would find a part, prepared or as it is; nothing is read.
+
+    Raises:
+        PluginError: no such data set.
+    """
+    prepared = prepared_folder(root, name, part, size, options, interpolation)
+    return prepared.is_dir() or is_present(name, root, options, plugins, part)
 
 
 def open_prepared(folder: Path) -> PreparedImages:

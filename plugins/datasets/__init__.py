@@ -9,7 +9,13 @@ from openset_core import DatasetSpec, hookimpl, option
 
 _DIGITS = tuple(str(digit) for digit in range(10))
 _HERE = "openset_plugins.datasets"
-_IDX = ("raw/train-images-idx3-ubyte*", "raw/t10k-images-idx3-ubyte*")
+_IDX = tuple(
+    f"raw/{part}-{what}-ubyte"
+    for part in ("train", "t10k")
+    for what in ("images-idx3", "labels-idx1")
+)
+"""torchvision wants both parts to be there, whichever is read."""
+
 _CIFAR10 = (
     "airplane",
     "automobile",
@@ -129,7 +135,7 @@ def openset_datasets() -> list[DatasetSpec]:
             summary="99,289 house numbers of 32x32 pixels, cut from street photographs",
             factory=f"{_HERE}.torchvision_sets:load_svhn",
             classes=_DIGITS,
-            files=("train_32x32.mat", "test_32x32.mat"),
+            files={part: (f"{part}_32x32.mat",) for part in ("train", "test")},
             samples={"train": 73_257, "test": 26_032},
             downloadable=True,
             reference="Netzer et al., Reading Digits in Natural Images, 2011",
@@ -139,7 +145,16 @@ def openset_datasets() -> list[DatasetSpec]:
             summary="60,000 photographs of 32x32 pixels, 10 classes",
             factory=f"{_HERE}.cifar:load_cifar10",
             classes=_CIFAR10,
-            files=("cifar-10-batches-py/data_batch_1", "cifar-10-batches-py/test_batch"),
+            files={
+                "train": tuple(
+                    f"cifar-10-batches-py/{file}"
+                    for file in (
+                        *(f"data_batch_{number}" for number in range(1, 6)),
+                        "batches.meta",
+                    )
+                ),
+                "test": ("cifar-10-batches-py/test_batch", "cifar-10-batches-py/batches.meta"),
+            },
             samples={"train": 50_000, "test": 10_000},
             downloadable=True,
             reference="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
@@ -148,7 +163,10 @@ def openset_datasets() -> list[DatasetSpec]:
             name="cifar100",
             summary="60,000 photographs of 32x32 pixels, 100 classes",
             factory=f"{_HERE}.cifar:load_cifar100",
-            files=("cifar-100-python/train", "cifar-100-python/test"),
+            files={
+                part: (f"cifar-100-python/{part}", "cifar-100-python/meta")
+                for part in ("train", "test")
+            },
             class_count=100,
             samples={"train": 50_000, "test": 10_000},
             downloadable=True,
@@ -159,7 +177,10 @@ def openset_datasets() -> list[DatasetSpec]:
             summary="32,460 handwritten characters of 50 alphabets; other ones in the test part",
             factory=f"{_HERE}.folder_sets:load_omniglot",
             config=OmniglotOptions,
-            files=("omniglot-py/images_background", "omniglot-py/images_evaluation"),
+            files={
+                "train": ("omniglot-py/images_background/*",),
+                "test": ("omniglot-py/images_evaluation/*",),
+            },
             samples={"train": 19_280, "test": 13_180},
             downloadable=True,
             reference="Lake, Salakhutdinov and Tenenbaum, Human-level concept learning, 2015",
@@ -168,7 +189,7 @@ def openset_datasets() -> list[DatasetSpec]:
             name="imagenet",
             summary="1.3 million photographs, 1,000 classes, in class folders train/ and val/",
             factory=f"{_HERE}.folder_sets:load_imagenet",
-            files=("imagenet/train/*", "imagenet/val/*"),
+            files={"train": ("imagenet/train/*",), "test": ("imagenet/val/*",)},
             class_count=1000,
             samples={"train": 1_281_167, "test": 50_000},
             obtain="register at image-net.org and accept its terms; unpack ILSVRC2012 into "
@@ -191,7 +212,10 @@ def openset_datasets() -> list[DatasetSpec]:
             name="tiny-imagenet",
             summary="110,000 photographs of 64x64 pixels, 200 classes, as downloaded",
             factory=f"{_HERE}.folder_sets:load_tiny_imagenet",
-            files=("tiny-imagenet-200/train/*", "tiny-imagenet-200/val/*"),
+            files={
+                "train": ("tiny-imagenet-200/train/*",),
+                "test": ("tiny-imagenet-200/train/*", "tiny-imagenet-200/val/*"),
+            },
             class_count=200,
             samples={"train": 100_000, "test": 10_000},
             obtain="cs231n.stanford.edu/tiny-imagenet-200.zip, unpacked as it is",
@@ -222,11 +246,10 @@ def openset_datasets() -> list[DatasetSpec]:
             summary="pictures of 345 classes in six styles; option domain",
             factory=f"{_HERE}.folder_sets:load_domainnet",
             config=DomainNetOptions,
-            files=(
-                "domainnet/{domain}/*",
-                "domainnet/{domain}_train.txt",
-                "domainnet/{domain}_test.txt",
-            ),
+            files={
+                part: ("domainnet/{domain}/*", f"domainnet/{{domain}}_{part}.txt")
+                for part in ("train", "test")
+            },
             class_count=345,
             obtain="ai.bu.edu/M3SDA, the cleaned version, for research under its fair-use notice: "
             "<domain>.zip unpacked in domainnet/, <domain>_train.txt and <domain>_test.txt there",
@@ -236,7 +259,7 @@ def openset_datasets() -> list[DatasetSpec]:
             name="air300",
             summary="320,000 pictures of aircraft, 300 classes, in class folders train/ and test/",
             factory=f"{_HERE}.folder_sets:load_air300",
-            files=("air300/train/*", "air300/test/*"),
+            files={part: (f"air300/{part}/*",) for part in ("train", "test")},
             class_count=300,
             obtain="from its authors (github.com/iCGY96/ARPL), as air300/train/<class>/ and "
             "air300/test/<class>/",
@@ -249,7 +272,7 @@ def openset_datasets() -> list[DatasetSpec]:
             factory=f"{_HERE}.folder_sets:load_ssb",
             config=SSBOptions,
             parts=("train", "test", "easy", "hard"),
-            files=("{folder}/train/*", "{folder}/test/*"),
+            files={part: (f"{{folder}}/{part}/*",) for part in ("train", "test", "easy", "hard")},
             obtain="your own images, or the splits of github.com/sgvaze/SSB, as "
             "ssb/{train,test,easy,hard}/<class>/",
             reference="Vaze et al., Open-Set Recognition: a Good Closed-Set Classifier is All You "
@@ -290,7 +313,7 @@ def openset_datasets() -> list[DatasetSpec]:
             factory=f"{_HERE}.noise:load_mnist_noise",
             config=NoiseOptions,
             parts=("all",),
-            files=("MNIST/raw/t10k-images-idx3-ubyte*",),
+            files=tuple(f"MNIST/{name}" for name in _IDX),
             class_count=1,
             downloadable=True,
             reference="M2IOSR, Sec. 5.4",

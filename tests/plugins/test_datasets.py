@@ -340,9 +340,7 @@ REAL = os.environ.get("OPENSET_TEST_DATA")
 def test_real_data(name, part, count, classes):
     if not REAL:
         pytest.skip("OPENSET_TEST_DATA names no folder of data sets")
-    found = registry().find(name, ("dataset",)).spec
-    wanted = [pattern for pattern in found.files if part == "all" or "train" not in pattern]
-    if not all(any(Path(REAL).glob(pattern)) for pattern in wanted):
+    if not is_present(name, Path(REAL), part=part):
         pytest.skip(f"{name} is not in OPENSET_TEST_DATA")
     images = load(name, part, Path(REAL), size=28)
     assert len(images) == count

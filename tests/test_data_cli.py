@@ -1,0 +1,247 @@
+"""`openset data` and `openset protocols` as a user calls them."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from openset_core.plugins import registry
+from openset_core.protocols import load_protocol, needs
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Pictures of two classes, divided into training and test images."""
+    random = np.random.default_rng(0)
+    root = tmp_path / "pictures"
+    for side, count in (("train", 6), ("test", 3)):
+        for name in ("cat", "dog"):
+            (root / side / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 256, (9 + number, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / side / name / f"{number}.png")
+    return root
+
+
+def sentence(answer):
+    assert answer.code == 2
+    (line,) = answer.err.splitlines()
+    return line.removeprefix("error: ")
+
+
+# --- openset data ---------------------------------------------------------------------------------
+
+
+def test_the_list_says_of_each_part_whether_it_is_there(openset, tmp_path):
+    place = tmp_path / "cifar-100-python"
+    place.mkdir()
+    for file in ("test", "meta"):
+        (place / file).touch()
+    answer = openset("data", "--data-root", tmp_path)
+    assert answer.code == 0
+    text = " ".join(answer.out.split())
+    assert "cifar100 partly 60,000 photographs" in text
+    assert f"part test is there; looked for {place}/train; --download fetches it" in text
+    assert "digits built in" in text
+    assert "cifar10 missing" in text
+    for part in registry().of_kind("dataset"):
+        assert part.name in text
+
+
+def test_a_set_in_order_is_told_with_counts_sizes_and_values(openset, folders):
+    answer = openset("data", "check", "image-folder", "--set", f"path={folders}", "-q")
+    assert answer.code == 0
+    assert "train: 12 images, 2 classes, 6 images a class" in answer.out
+    assert "pixels: 9x8 to 14x8, colour, values 0 to 255" in answer.out
+    assert "test: 6 images, 2 classes, 3 images a class" in answer.out
+    assert answer.out.endswith("data set image-folder is in order\n")
+
+
+def test_unreadable_images_and_repeats_are_named(openset, folders):
+    (folders / "train" / "cat" / "torn.png").write_bytes(b"\x89PNG")
+    (folders / "train" / "dog" / "empty.jpg").touch()
+    shutil.copy(folders / "train" / "cat" / "0.png", folders / "train" / "dog" / "again.png")
+    answer = openset(
+        "data", "check", "image-folder", "--set", f"path={folders}", "--duplicates", "-q"
+    )
+    found = sentence(answer)
+    assert found.startswith("data set image-folder is not in order: part train: unreadable: ")
+    for part in ("torn.png is no image", "empty.jpg is empty", "repeats an earlier image: "):
+        assert part in answer.out
+    assert "again.png" in answer.out
+
+
+def test_a_set_that_is_not_there_is_one_sentence(openset, tmp_path):
+    answer = openset("data", "check", "svhn", "--data-root", tmp_path, "-q")
+    assert "data set svhn is not in" in sentence(answer)
+
+
+def test_a_part_of_another_layout_is_refused_only_when_asked_for(openset, folders, tmp_path):
+    chosen = ("image-folder", "--set", f"path={folders}", "-q")
+    assert "is divided into" in sentence(openset("data", "check", *chosen, "--part", "all"))
+    whole = ("image-folder", "--set", f"path={folders / 'train'}", "-q")
+    answer = openset("data", "check", *whole)
+    assert answer.code == 0
+    assert answer.out.startswith("all: 12 images")
+    root = ("--data-root", tmp_path / "root", "--size", "6")
+    assert "is divided into" in sentence(
+        openset("data", "prepare", *chosen, *root, "--part", "all")
+    )
+
+
+def test_preparing_writes_each_part_once_and_training_takes_it(openset, folders, tmp_path):
+    root = tmp_path / "root"
+    call = ("data", "prepare", "image-folder", "--set", f"path={folders}", "-q")
+    call += ("--size", "6", "--data-root", root)
+    first = openset(*call)
+    assert first.code == 0
+    assert [line.split(": ")[1] for line in first.out.splitlines()] == [
+        "12 images, 0.0 MiB as raw, written",
+        "6 images, 0.0 MiB as raw, written",
+    ]
+    assert openset(*call).out.count("is there already, and current") == 2
+    listed = openset("data", "--data-root", root).out
+    assert "prepared for streaming: image-folder-test-6" in listed
+
+
+@pytest.mark.parametrize("command", ["prepare", "run"])
+def test_unreadable_images_are_refused_by_name(openset, folders, tmp_path, command, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bad = folders / "train" / "cat" / "torn.png"
+    bad.write_bytes(b"\x89PNG")
+    if command == "prepare":
+        call = ("data", "prepare", "image-folder", "--set", f"path={folders}", "-q")
+        answer = openset(*call, "--size", "6", "--data-root", tmp_path / "root")
+    else:
+        protocol = tmp_path / "own.toml"
+        protocol.write_text(
+            f'summary = "s"\n[image]\nsize = 8\n[known]\ndataset = "image-folder"\n'
+            f'options = {{path = "{folders}"}}\nclasses = "all"\n[training]\nepochs = 1\n'
+        )
+        answer = openset("run", "-q", "-p", "softmax,classifier32", "--protocol", protocol)
+    assert answer.out == ""
+    assert (
+        f"1 of 13 images cannot be {'read' if command == 'prepare' else 'used'}: {bad} is no"
+        in (sentence(answer))
+    )
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_written(
+    openset, folders, tmp_path, monkeypatch
+):
+    full = shutil._ntuple_diskusage(10**9, 10**9 - 100, 100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _place: full)
+    root = tmp_path / "root"
+    call = ("data", "prepare", "image-folder", "--set", f"path={folders}", "-q")
+    found = sentence(openset(*call, "--data-root", root))
+    assert "needs about" in found
+    assert "100 bytes are free; free " in found
+    assert not root.exists()
+
+
+# --- openset protocols ----------------------------------------------------------------------------
+
+
+def test_the_list_looks_at_the_parts_that_a_protocol_reads(openset, tmp_path):
+    for name in ("cifar-10-batches-py", "cifar-100-python"):
+        (tmp_path / name).mkdir()
+    batches = [f"data_batch_{number}" for number in range(1, 6)]
+    for file in (*batches, "test_batch", "batches.meta"):
+        (tmp_path / "cifar-10-batches-py" / file).touch()
+    for file in ("test", "meta"):
+        (tmp_path / "cifar-100-python" / file).touch()
+    answer = openset("protocols", "--data-root", tmp_path)
+    assert answer.code == 0
+    *lines, empty, note = answer.out.splitlines()
+    assert empty == ""
+    told = {
+        line.split()[0]: below.strip() for line, below in zip(lines[::2], lines[1::2], strict=False)
+    }
+    assert told["cifar+10"] == "data: cifar10 (train, test), cifar100 (test)"
+    assert told["closed-cifar100"] == "data: cifar100 (test); missing: cifar100 (train)"
+    assert told["ood-cifar10"] == (
+        "data: cifar10 (train, test), cifar100 (test); missing: svhn (test)"
+    )
+    assert told["digits"] == "data: digits"
+    assert f"Looked for data in {tmp_path}" in note
+
+
+def test_what_was_prepared_counts_as_there(openset, tmp_path):
+    (tmp_path / "prepared" / "svhn-train-32").mkdir(parents=True)
+    answer = openset("protocols", "show", "svhn", "--data-root", tmp_path)
+    assert f"below {tmp_path}: svhn (train)" in answer.out
+    assert f"missing below {tmp_path}: svhn (test)" in answer.out
+
+
+def test_a_protocol_needs_the_parts_it_reads():
+    def needed(name):
+        return [(need.dataset, need.part) for need in needs(load_protocol(name).content)]
+
+    assert needed("mnist") == [("mnist", "train"), ("mnist", "test")]
+    assert needed("digits") == [("digits", "all")]
+    assert needed("m2iosr-openness") == [
+        ("cifar10", "train"),
+        ("cifar10", "test"),
+        ("cifar100", "test"),
+    ]
+    assert needed("m2iosr-mnist-outliers")[2:] == [
+        ("omniglot", "test"),
+        ("mnist-noise", "all"),
+        ("noise", "all"),
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(part.name for part in registry().of_kind("protocol")))
+def test_every_protocol_can_be_shown(openset, name):
+    answer = openset("protocols", "show", name)
+    assert answer.code == 0
+    content = load_protocol(name).content
+    assert answer.out.startswith(f"{name}: {content.summary}\n")
+    for unknown in content.unknown:
+        assert f"unknown   {unknown}: " in answer.out
+    for figure in content.published:
+        assert f"{100 * figure.value:.1f}" in answer.out
+    assert max(map(len, answer.out.splitlines())) <= 120
+    raw = openset("protocols", "show", name, "--toml").out
+    assert tomllib.loads(raw)["summary"] == content.summary
+
+
+def test_showing_names_classes_recipes_and_published_figures(openset):
+    text = openset("protocols", "show", "cifar10").out
+    assert "trial 0: airplane, frog, deer, truck, automobile, horse" in text
+    assert "training  epochs=100 batch_size=64 lr=0.1" in text
+    assert "rpl                 msp        82.7 ± 1.4  85.2 ± 1.4" in text
+    assert "AUROC: ARPL Table 1 (classifier32), arpl evaluation" in text
+    ablations = openset("protocols", "show", "ood-cifar10").out
+    assert "arpl+confused-gan confused-gan.auxiliary_bn=off  max-logit  cifar100" in ablations
+
+
+def test_a_file_of_ones_own_is_shown_by_path(openset, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "digits"\nsummary = "mine"\n[known]\nsamples = 60\n')
+    answer = openset("protocols", "show", path)
+    assert answer.out.startswith(f"{path}: mine\n")
+    assert "about 60 training images" in answer.out
+
+
+def test_a_plugins_protocol_is_listed_and_shown(openset, tiny):
+    assert "tiny-digits" in openset("protocols").out
+    answer = openset("protocols", "show", "tiny-digits")
+    assert answer.code == 0
+    assert "openset_tiny" in answer.out
+
+
+def test_a_broken_protocol_is_listed_as_such(openset, tiny, monkeypatch):
+    from openset_core import ProtocolSpec
+    from openset_core.plugins import Part
+
+    spec = ProtocolSpec(name="torn", path=Path("nowhere.toml"))
+    part = Part(spec=spec, distribution="d", version="1")
+    monkeypatch.setattr(registry(), "parts", [*registry().parts, part])
+    assert "torn" in (listed := openset("protocols").out)
+    assert "broken: protocol nowhere.toml does not exist" in listed
