@@ -98,6 +98,7 @@ def run(
     set: Mapping[str, Mapping[str, Any]] | None = None,
     experiment: str | Path | None = None,
     threshold: str | Sequence[str] = (),
+    recipe: str | None = None,
     out: str | Path | None = None,
     data_root: str | Path | None = None,
     download: bool = False,
@@ -121,6 +122,7 @@ def run(
         experiment: an experiment TOML that stands for what is not given here.
         threshold: how rejection thresholds are set, as after `--threshold`: `"acceptance=0.99"`, or
             `"openmax:score=1.5"`; the protocol's share of validation images by default.
+        recipe: name or path of a training recipe over the protocol's, such as `"strong"`.
         out: run folder; a name made from the experiment under `runs/` by default.
         data_root: folder of data sets; $OPENSET_DATA or `./data` by default.
         download: whether missing data may be fetched.
@@ -144,6 +146,7 @@ def run(
             overrides=with_epochs(set, epochs),
             file=Path(experiment) if experiment else None,
             threshold=[threshold] if isinstance(threshold, str) else threshold,
+            recipe=recipe,
         )
 
     runtime = Runtime(

@@ -145,7 +145,10 @@ def split_names(names: str | Sequence[str]) -> list[str]:
 
 
 def select(
-    names: str | Sequence[str], defaults: Defaults, plugins: Registry | None = None
+    names: str | Sequence[str],
+    defaults: Defaults,
+    plugins: Registry | None = None,
+    scorers: Sequence[str] = (),
 ) -> Selection:
     """Resolve `--plugins` into one loss, one backbone, and what goes with them.
 
@@ -153,6 +156,7 @@ def select(
         names: part names of any kind, in any order.
         defaults: what fills the gaps; a loss's own default scorers and backbone come first.
         plugins: where to look.
+        scorers: score rules that come before the loss's own, where `names` has none.
 
     Raises:
         PluginError: an unknown or ambiguous name.
@@ -164,16 +168,15 @@ def select(
     backbone = chosen.one("backbone") or _default(
         plugins, "backbone", loss.spec.default_backbone or defaults.backbone
     )
-    scorers = chosen.all("scorer") or [
-        plugins.find(name, ("scorer",)) for name in loss.spec.default_scorers or defaults.scorers
-    ]
-    if not scorers:
+    rules = scorers or loss.spec.default_scorers or defaults.scorers
+    scored_by = chosen.all("scorer") or [plugins.find(name, ("scorer",)) for name in rules]
+    if not scored_by:
         _default(plugins, "scorer", None)
     selection = Selection(
         loss=loss,
         backbone=backbone,
         generator=chosen.one("generator"),
-        scorers=tuple(scorers),
+        scorers=tuple(scored_by),
         observers=tuple(chosen.all("observer")),
     )
     check_fit(selection)

@@ -17,6 +17,7 @@ from openset_core.compose import Selection, check_label_smoothing, select, split
 from openset_core.errors import ConfigError, did_you_mean
 from openset_core.plugins import Registry, registry
 from openset_core.protocols import Protocol, load_protocol
+from openset_core.recipes import Recipe, fitting, load_recipe
 from openset_core.thresholds import ThresholdChoice, Thresholds, rules_for
 from openset_core.training.options import TrainingOptions
 
@@ -32,6 +33,7 @@ class ExperimentFile:
     Attributes:
         plugins: part names.
         protocol: name or path.
+        recipe: name or path of a training recipe; none when empty.
         trial: number of the trial.
         seed: training seed.
         training: training options that differ from the recipe.
@@ -41,6 +43,7 @@ class ExperimentFile:
 
     plugins: tuple[str, ...] = ()
     protocol: str = DEFAULT_PROTOCOL
+    recipe: str = ""
     trial: int = attrs.field(default=0, validator=attrs.validators.ge(0))
     seed: int = attrs.field(default=0, validator=attrs.validators.ge(0))
     training: dict[str, Any] = attrs.field(factory=dict)
@@ -54,12 +57,13 @@ class Experiment:
 
     Attributes:
         selection: the parts.
-        protocol: the protocol.
+        protocol: the protocol; under a recipe with the recipe's preprocessing and options.
         trial: number of the trial.
         seed: training seed.
         training: training options.
         options: each part's options, by name.
         thresholds: how rejection thresholds are set, where not as the protocol says.
+        recipe: the training recipe over the protocol's, if any.
         changes: what the user set himself, for the run's default name.
     """
 
@@ -70,6 +74,7 @@ class Experiment:
     training: TrainingOptions
     options: dict[str, Any]
     thresholds: Thresholds = attrs.field(factory=Thresholds)
+    recipe: Recipe | None = None
     changes: dict[str, dict[str, Any]] = attrs.field(factory=dict, eq=False)
 
     def to_toml(self) -> dict[str, Any]:
@@ -77,6 +82,7 @@ class Experiment:
         return {
             "plugins": self.selection.names,
             "protocol": self.protocol.reference,
+            **({"recipe": self.recipe.reference} if self.recipe else {}),
             "trial": self.trial,
             "seed": self.seed,
             TRAINING_SECTION: config.unstructure(self.training),
@@ -113,8 +119,10 @@ class Experiment:
 
     @property
     def default_scorer(self) -> str:
-        """The method's own score rule."""
-        defaults = self.selection.loss.spec.default_scorers
+        """The recipe's score rule, else the method's own."""
+        defaults = (
+            self.recipe.content.scorers if self.recipe else ()
+        ) or self.selection.loss.spec.default_scorers
         return defaults[0] if defaults else self.selection.scorers[0].name
 
     def default_folder_name(self) -> str:
@@ -129,6 +137,7 @@ class Experiment:
             selection.loss.name,
             *([selection.generator.name] if selection.generator else []),
             selection.backbone.name,
+            *([self.recipe.path.stem] if self.recipe else []),
             f"trial{self.trial}",
             f"seed{self.seed}",
         ]
@@ -177,13 +186,14 @@ def resolve(
     file: Path | None = None,
     registry_: Registry | None = None,
     threshold: Sequence[str] = (),
+    recipe: str | None = None,
 ) -> Experiment:
     """Resolve a user's wishes into an experiment.
 
     Options come, from weak to strong, from: the part's and the core's defaults, the
     protocol's general training recipe, the method's own recipe, the protocol's recipes and
-    options for the chosen parts (a recipe for more parts counts more), the experiment file,
-    the user's overrides.
+    options for the chosen parts (a recipe for more parts counts more), the recipe that the user
+    named, the experiment file, the user's overrides.
 
     Args:
         plugins: part names; those of the file when empty.
@@ -194,6 +204,7 @@ def resolve(
         file: an experiment TOML.
         registry_: where parts are looked up.
         threshold: changes to the file's thresholds, as after `--threshold`.
+        recipe: name or path of a training recipe; that of the file when None.
 
     Raises:
         OpensetError: of the kind that fits, naming the key.
@@ -208,20 +219,27 @@ def resolve(
     chosen.check_trial(trial)
     if seed is not None and seed < 0:
         raise ConfigError(f"seed {seed} must be 0 or more")
+    recipe = base.recipe if recipe is None else recipe
+    laid_over = load_recipe(recipe, installed) if recipe else None
+    if laid_over:
+        chosen = laid_over.over(chosen)
     content = chosen.content
-    selection = select(names, content.defaults, installed)
+    rules = laid_over.content.scorers if laid_over else ()
+    selection = select(names, content.defaults, installed, rules)
     user = config.merge(
         {TRAINING_SECTION: base.training} if base.training else {}, tables, overrides or {}
     )
     _check_sections(user, selection)
     loss, generator = selection.loss, selection.generator
-    recipe = config.merge(
-        {TRAINING_SECTION: content.training},
-        {TRAINING_SECTION: dict(loss.spec.recipe)},
-        {TRAINING_SECTION: dict(generator.spec.recipe) if generator else {}},
-        *({TRAINING_SECTION: values} for values in _recipes(content.recipes, selection)),
-        user,
-    )[TRAINING_SECTION]
+    trained = {part.name for part in (loss, selection.backbone, generator) if part}
+    layers = [
+        content.training,
+        loss.spec.recipe,
+        generator.spec.recipe if generator else {},
+        *fitting(content.recipes, trained),
+        laid_over.training(chosen, trained) if laid_over else {},
+    ]
+    merged = config.merge(*({TRAINING_SECTION: values} for values in layers), user)
     options = {
         part.name: config.structure(
             {**content.options.get(part.name, {}), **user.get(part.name, {})},
@@ -230,7 +248,7 @@ def resolve(
         )
         for part in selection.parts
     }
-    training = config.structure(recipe, TrainingOptions, TRAINING_SECTION)
+    training = config.structure(merged[TRAINING_SECTION], TrainingOptions, TRAINING_SECTION)
     check_label_smoothing(selection, training.label_smoothing)
     return Experiment(
         selection=selection,
@@ -240,6 +258,7 @@ def resolve(
         training=training,
         options=options,
         thresholds=_thresholds(base.threshold, threshold, selection),
+        recipe=laid_over,
         changes=user,
     )
 
@@ -260,18 +279,6 @@ def _thresholds(before: Thresholds, texts: Sequence[str], selection: Selection) 
                 f"{did_you_mean(name, scorers)}; it has {', '.join(scorers)}"
             )
     return before.changed(rules_for(texts, scorers))
-
-
-def _recipes(
-    recipes: Mapping[str, Mapping[str, Any]], selection: Selection
-) -> list[dict[str, Any]]:
-    """A protocol's recipes for the chosen parts, the more particular one last."""
-    chosen = {part.name for part in (selection.loss, selection.backbone)}
-    if selection.generator:
-        chosen.add(selection.generator.name)
-    named = [(frozenset(key.split("+")), dict(values)) for key, values in recipes.items()]
-    fitting = [(names, values) for names, values in named if names <= chosen]
-    return [values for _names, values in sorted(fitting, key=lambda item: len(item[0]))]
 
 
 def _read_file(path: Path | None) -> tuple[ExperimentFile, config.Overrides]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         FigureSpec,
         ObserverSpec,
         ProtocolSpec,
+        RecipeSpec,
         RepresentationLossSpec,
         SampleGeneratorSpec,
         UnknownScorerSpec,
@@ -69,6 +70,12 @@ def openset_datasets() -> list[DatasetSpec]:
 @hookspec
 def openset_protocols() -> list[ProtocolSpec]:
     """Evaluation protocols, each a TOML file."""
+    raise AssertionError
+
+
+@hookspec
+def openset_recipes() -> list[RecipeSpec]:
+    """Training recipes for any method, each a TOML file."""
     raise AssertionError
 
 

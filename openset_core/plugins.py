@@ -32,6 +32,7 @@ HOOK_KINDS: dict[str, tuple[type, ...]] = {
     "openset_sample_generators": (specs.SampleGeneratorSpec, specs.FamilySpec),
     "openset_datasets": (specs.DatasetSpec,),
     "openset_protocols": (specs.ProtocolSpec,),
+    "openset_recipes": (specs.RecipeSpec,),
     "openset_observers": (specs.ObserverSpec,),
     "openset_figures": (specs.FigureSpec,),
 }

@@ -110,6 +110,7 @@ class Results:
         shown: metrics of the protocol's table, in order.
         per_unknown: whether the table has a row for each unknown set.
         group: trials of different groups are not averaged, see `KnownPart.group`.
+        recipe: the training recipe over the protocol's, if any.
         incremental: accuracy as classes are added after training, where the protocol asks.
     """
 
@@ -126,6 +127,7 @@ class Results:
     shown: tuple[str, ...]
     per_unknown: bool = False
     group: str = ""
+    recipe: str = ""
     incremental: IncrementalResults | None = None
 
     @property
@@ -246,6 +248,7 @@ def evaluate_run(
         shown=protocol.content.report.metrics,
         per_unknown=protocol.content.report.per_unknown,
         group=group,
+        recipe=experiment.recipe.name if experiment.recipe else "",
         incremental=added,
     )
 

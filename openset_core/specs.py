@@ -291,6 +291,22 @@ class FigureSpec:
 
 
 @attrs.frozen(kw_only=True)
+class RecipeSpec:
+    """A training recipe for any method: values laid over a protocol's and a method's own.
+
+    Attributes:
+        name: what the user writes after `--recipe`.
+        path: the TOML file.
+    """
+
+    kind: ClassVar[str] = "recipe"
+
+    name: str = attrs.field(validator=_check_name)
+    path: Path = attrs.field(converter=Path)
+    api: int = UNSTATED_HOOK_API
+
+
+@attrs.frozen(kw_only=True)
 class FamilySpec:
     """A whole namespace of parts, served lazily: `prefix:NAME`.
 

@@ -127,17 +127,23 @@ def test_installed_plugins_and_protocols_are_found_and_load(installed, tmp_path)
         "import json\n"
         "from openset_core.plugins import registry\n"
         "from openset_core.protocols import load_protocol\n"
+        "from openset_core.recipes import load_recipe\n"
         "parts = [part for part in registry().parts if part.distribution == 'openset']\n"
         "broken = [str(item) for item in registry().broken]\n"
         "paths = [str(load_protocol(p.name).path) for p in registry().of_kind('protocol')]\n"
-        "print(json.dumps([[f'{p.kind}:{p.name}' for p in parts], broken, paths]))"
+        "recipes = [str(load_recipe(p.name).path) for p in registry().of_kind('recipe')]\n"
+        "print(json.dumps([[f'{p.kind}:{p.name}' for p in parts], broken, paths, recipes]))"
     )
-    parts, broken, paths = json.loads(in_isolation(code, installed, tmp_path))
+    parts, broken, paths, recipes = json.loads(in_isolation(code, installed, tmp_path))
     assert broken == []
     assert {"loss:softmax", "backbone:vgg13", "scorer:msp", "dataset:digits"} <= set(parts)
     assert {Path(path).parent for path in paths} == {installed / "openset_protocols"}
     assert {Path(path).name for path in paths} == {
         path.name for path in (ROOT / "protocols").glob("*.toml")
+    }
+    assert {Path(path).relative_to(installed).as_posix() for path in recipes} == {
+        f"openset_protocols/recipes/{path.name}"
+        for path in (ROOT / "protocols" / "recipes").glob("*.toml")
     }
 
 

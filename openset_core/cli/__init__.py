@@ -25,6 +25,7 @@ COMMANDS = {
     "export": "openset_core.cli.export:export",
     "plugins": "openset_core.cli.plugins:plugins",
     "protocols": "openset_core.cli.protocols:protocols",
+    "recipes": "openset_core.cli.recipes:recipes",
     "data": "openset_core.cli.data:data",
 }
 

@@ -86,9 +86,23 @@ def _entry(title: str, text: str) -> list[str]:
 
 def _options(values: Mapping[str, Any]) -> str:
     def text(value: Any) -> str:
+        if isinstance(value, list | tuple):
+            return f"[{','.join(map(text, value))}]"
         return str(value).lower() if isinstance(value, bool) else str(value)
 
     return " ".join(f"{key}={text(value)}" for key, value in values.items()) or "the defaults"
+
+
+def assignments(values: Mapping[str, Any], margin: str) -> list[str]:
+    """Options as `key=value` texts, in lines."""
+    return textwrap.wrap(
+        _options(values),
+        WIDTH,
+        initial_indent=margin,
+        subsequent_indent=margin,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _image(image: ImageOptions) -> str:

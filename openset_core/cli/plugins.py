@@ -16,6 +16,7 @@ KINDS = (
     ("generator", "sample generators"),
     ("dataset", "data sets"),
     ("protocol", "protocols"),
+    ("recipe", "training recipes"),
     ("observer", "observers"),
     ("figure", "figures"),
 )
@@ -37,7 +38,7 @@ def plugins(context: click.Context) -> None:
             continue
         click.echo(f"{title}:")
         for part in parts:
-            summary = _protocol_summary(part) if kind == "protocol" else part.spec.summary
+            summary = _summary(part)
             origin = f"{part.distribution} {part.version}"
             click.echo(f"  {part.name:<{width}}  {summary}  [{origin}]")
     if found.broken:
@@ -46,13 +47,15 @@ def plugins(context: click.Context) -> None:
             click.echo(f"  {broken}")
 
 
-def _protocol_summary(part: Any) -> str:
-    """The summary alone: checking a whole protocol would slow the list down."""
+def _summary(part: Any) -> str:
+    """A part's one line; of a TOML file that alone, as checking it all would slow the list down."""
     from openset_core import config
     from openset_core.errors import ProtocolError
 
+    if hasattr(part.spec, "summary"):
+        return str(part.spec.summary)
     try:
-        values = config.read_toml(part.spec.path, "protocol", ProtocolError)
+        values = config.read_toml(part.spec.path, part.kind, ProtocolError)
     except ProtocolError as error:
         return f"(broken: {error})"
     return str(values.get("summary", ""))

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     "--plugins", "-p", default="", help="Parts by name, separated by commas: m2iosr,vgg13,openmax."
 )
 @click.option("--protocol", help="Name of a protocol or path of a TOML file [default: digits].")
+@click.option(
+    "--recipe", help="Training recipe over the protocol's, by name or path; see `openset recipes`."
+)
 @own_images_options
 @click.option("--trial", type=int, help="Number of the trial [default: 0].")
 @click.option("--trials", help='"all", or numbers separated by commas; mean and deviation.')
@@ -65,6 +68,7 @@ def run(
     experiment: Path | None,
     plugins: str,
     protocol: str | None,
+    recipe: str | None,
     trial: int | None,
     trials: str | None,
     seed: int | None,
@@ -131,7 +135,16 @@ def run(
         )
 
         def resolved_with(protocol: str | Protocol | None, trial: int | None) -> Experiment:
-            return resolve(plugins, protocol, trial, seed, overrides, file, threshold=thresholds)
+            return resolve(
+                plugins,
+                protocol,
+                trial,
+                seed,
+                overrides,
+                file,
+                threshold=thresholds,
+                recipe=recipe,
+            )
 
         planned: list[tuple[Experiment, Path]] = []
         if images is not None:
@@ -205,9 +218,10 @@ def _headline(experiment: Experiment, folder: Path) -> str:
     if selection.generator:
         parts.append(f"generator {selection.generator.name}")
     parts.append("scorers " + ", ".join(part.name for part in selection.scorers))
+    recipe = f", recipe {experiment.recipe.name}" if experiment.recipe else ""
     return (
-        f"{'; '.join(parts)}; protocol {experiment.protocol.name}, trial {experiment.trial}, seed "
-        f"{experiment.seed}; folder {folder}"
+        f"{'; '.join(parts)}; protocol {experiment.protocol.name}{recipe}, trial "
+        f"{experiment.trial}, seed {experiment.seed}; folder {folder}"
     )
 
 
@@ -217,8 +231,9 @@ def _print(finished: list[Run], many: bool) -> None:
     for item in finished:
         results = item.results
         unknown = sum(n for part, n in results.samples.items() if part.startswith("unknown/"))
+        recipe = f", recipe {results.recipe}" if results.recipe else ""
         click.echo(
-            f"\n{results.method} on {results.backbone}, protocol {results.protocol}, trial "
+            f"\n{results.method} on {results.backbone}, protocol {results.protocol}{recipe}, trial "
             f"{results.trial}: {results.samples['known']} known and {unknown} unknown test "
             "samples, percent"
         )

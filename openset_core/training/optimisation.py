@@ -43,8 +43,10 @@ def _restarting_cosine(options: TrainingOptions, progress: float, warmup: float)
     """Cosine in cycles of equal length; the warm-up rises to where the first cycle then is.
 
     As Vaze et al. (ICLR 2022) use it, except that the rate changes with each step, not each epoch.
+    A run much shorter than the recipe warms up over half a cycle at most.
     """
     cycle = options.epochs / (options.restarts + 1)
+    warmup = min(warmup, cycle / 2)
     final = options.final_factor
 
     def cosine(epochs: float) -> float:
