@@ -109,11 +109,12 @@ def main() -> None:
     device, count = torch.device(chosen.device), chosen.images
     random = np.random.default_rng(0)
     images = ImageSet(
-        random.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8),
-        random.integers(0, CLASSES, count),
-        tuple("abcdef"),
+        images=random.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8),
+        labels=random.integers(0, CLASSES, count),
+        classes=tuple("abcdef"),
     )
-    part = DataPart(images, Split(np.arange(count), images.labels))
+    split = Split(index=np.arange(count), label=images.labels)
+    part = DataPart(images=images, split=split)
     loader = make_loader(part, ImageOptions(size=SIDE, channels=3), device, BATCH)
     step = step_of_classifier32(device)
     step()

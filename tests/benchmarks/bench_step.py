@@ -66,13 +66,12 @@ def compare(
     random = np.random.default_rng(0)
     count = BATCH * batches
     images = ImageSet(
-        random.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8),
-        random.integers(0, CLASSES, count),
-        tuple("abcdef"),
+        images=random.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8),
+        labels=random.integers(0, CLASSES, count),
+        classes=tuple("abcdef"),
     )
-    loader = make_loader(
-        DataPart(images, Split(np.arange(count), images.labels)), IMAGE, device, BATCH
-    )
+    split = Split(index=np.arange(count), label=images.labels)
+    loader = make_loader(DataPart(images=images, split=split), IMAGE, device, BATCH)
     options = TrainingOptions(
         batch_size=BATCH, lr=0.01, crop_padding=4, flip=True, compile=compiled
     )
