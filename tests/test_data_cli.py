@@ -245,3 +245,37 @@ def test_a_broken_protocol_is_listed_as_such(openset, tiny, monkeypatch):
     monkeypatch.setattr(registry(), "parts", [*registry().parts, part])
     assert "torn" in (listed := openset("protocols").out)
     assert "broken: protocol nowhere.toml does not exist" in listed
+
+
+# --- own fine-grained classes, in the shape of the Semantic Shift Benchmark ----------------------
+
+
+def test_easy_and_hard_unknown_classes_of_ones_own(openset, tmp_path, tiny, monkeypatch):
+    random = np.random.default_rng(0)
+    parts = {
+        "train": ("finch", "wren"),
+        "test": ("finch", "wren"),
+        "easy": ("gull",),
+        "hard": ("linnet", "siskin"),
+    }
+    for part, names in parts.items():
+        for name in names:
+            (tmp_path / "birds" / part / name).mkdir(parents=True)
+            for number in range(12):
+                pixels = random.integers(0, 256, (9, 14, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "birds" / part / name / f"{number}.png")
+    folder = 'options = {folder = "birds"}\n'
+    (tmp_path / "birds.toml").write_text(
+        f'base = "ssb"\nsummary = "birds"\n[image]\nsize = 8\n[known]\n{folder}'
+        f"[unknown.easy]\n{folder}[unknown.hard]\n{folder}"
+    )
+    monkeypatch.chdir(tmp_path)
+    call = ("run", "-q", "--protocol", "birds.toml", "-p", "softmax,tiny", "--epochs", "1")
+    answer = openset(*call, "--data-root", tmp_path, "--recipe", "strong", "--out", "run")
+    assert answer.code == 0, answer.err
+    assert "recipe strong, trial 0: 24 known and 36 unknown test samples" in answer.out
+    assert "max-logit against easy" in answer.out
+    assert "max-logit against hard" in answer.out
+    shown = openset("protocols", "show", "birds.toml", "--data-root", tmp_path).out
+    assert "below" in shown
+    assert "ssb birds (train, test, easy, hard)" in " ".join(shown.split())

@@ -205,6 +205,13 @@ def _print_report(report: PartReport) -> None:
     show_default=True,
     help="How images are resized; use the protocol's.",
 )
+@click.option(
+    "--fit",
+    type=click.Choice(["crop", "stretch"]),
+    default="crop",
+    show_default=True,
+    help="How images become square; use the protocol's.",
+)
 @click.option("--lossless", is_flag=True, help="Keep large images as PNG instead of JPEG.")
 @click.option("--skip-unreadable", is_flag=True, help="Leave out files that cannot be read.")
 @click.option("--rebuild", is_flag=True, help="Write it again even if it is there and current.")
@@ -217,6 +224,7 @@ def prepare(
     parts: tuple[str, ...],
     assignments: tuple[str, ...],
     interpolation: str,
+    fit: str,
     lossless: bool,
     skip_unreadable: bool,
     rebuild: bool,
@@ -244,6 +252,7 @@ def prepare(
                 root,
                 size,
                 interpolation=interpolation,
+                fit=fit,
                 options=options,
                 lossless=lossless,
                 skip_unreadable=skip_unreadable,

@@ -111,6 +111,8 @@ def _image(image: ImageOptions) -> str:
 
     colours = {1: "grey", 3: "colour"}[image.channels]
     size = f"{image.size}x{image.size} {colours}, resized by {image.interpolation} interpolation"
+    if image.fit:
+        size += {"crop": ", the middle cut out", "stretch": ", stretched"}[image.fit]
     if set(image.mean) == {0.0} and set(image.std) == {1.0}:
         return f"{size}, pixels in [0, 1]"
     return f"{size}, pixels in [0, 1], less {numbers(image.mean)}, over {numbers(image.std)}"

@@ -77,6 +77,7 @@ def needed_data(content: ProtocolFile, root: Path) -> tuple[list[str], list[str]
             content.image.size,
             content.image.interpolation,
             options=need.options,
+            fit=content.image.fit,
         )
         values = [str(value) for value in need.options.values() if value is not True]
         label = " ".join([need.dataset, *values])

@@ -187,13 +187,16 @@ def is_available(
     interpolation: str = "bilinear",
     plugins: Registry | None = None,
     options: Mapping[str, Any] | None = None,
+    fit: str | None = None,
 ) -> bool:
     """Whether `open_images` would find a part, prepared or as it is; nothing is read.
+
+    Arguments as for `open_images`.
 
     Raises:
         PluginError: no such data set.
     """
-    prepared = prepared_folder(root, name, part, size, options, interpolation)
+    prepared = prepared_folder(root, name, part, size, options, interpolation, fit)
     return prepared.is_dir() or is_present(name, root, options, plugins, part)
 
 
@@ -280,7 +283,9 @@ def open_images(
     source = request_images(name, request, plugins, options)
     needed = len(source) * size * size * 3
     if isinstance(source, ImageFiles) and needed > MEMORY_LIMIT:
-        chosen = "".join(f" --set {key}={value}" for key, value in (options or {}).items())
+        chosen = f" --interpolation {interpolation}" if interpolation != "bilinear" else ""
+        chosen += f" --fit {fit}" if fit not in (None, "crop") else ""
+        chosen += "".join(f" --set {key}={value}" for key, value in (options or {}).items())
         raise DataError(
             f"part {part} of data set {name} has {len(source):,} images, {_sized(needed)} at "
             f"{size}x{size}, too much to hold in memory; convert it once with `openset data "
@@ -305,6 +310,7 @@ def prepare(
     size: int,
     *,
     interpolation: str = "bilinear",
+    fit: str | None = None,
     options: Mapping[str, Any] | None = None,
     lossless: bool = False,
     skip_unreadable: bool = False,
@@ -321,6 +327,7 @@ def prepare(
         root: folder that holds data sets, and will hold the prepared form.
         size: side length in pixels.
         interpolation: how images are resized.
+        fit: how images become square, `"crop"` when None.
         options: the data set's own options.
         lossless: keep large images as PNG instead of JPEG.
         skip_unreadable: leave unreadable images out instead of refusing.
@@ -341,10 +348,11 @@ def prepare(
         download=download,
         size=size,
         interpolation=interpolation,
+        fit=fit or "crop",
         lazily=True,
     )
     source = request_images(name, request, plugins, options)
-    folder = prepared_folder(root, name, part, size, options, interpolation)
+    folder = prepared_folder(root, name, part, size, options, interpolation, fit)
     encoding = encoding_for(size, lossless)
     fingerprint = source.fingerprint()
     if folder.is_dir() and not rebuild:
