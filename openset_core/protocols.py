@@ -536,16 +536,21 @@ def _check(content: ProtocolFile, label: str) -> None:
                 f"{label}.report.metrics names {metric!r}{did_you_mean(metric, METRICS)}; there "
                 f"are {', '.join(METRICS)}"
             )
-    for name in ("mean", "std"):
-        values = getattr(content.image, name)
-        if len(values) not in (1, content.image.channels):
-            raise ProtocolError(
-                f"{label}.image.{name} has {len(values)} values for {content.image.channels} "
-                "channels; give one, or one a channel"
-            )
+    check_image(content.image, f"{label}.image")
     config.structure(content.training, TrainingOptions, f"{label}.training", ProtocolError)
     for method, recipe in content.recipes.items():
         config.structure(recipe, TrainingOptions, f"{label}.recipes.{method}", ProtocolError)
+
+
+def check_image(image: ImageOptions, where: str) -> None:
+    """Raise `ProtocolError` where means or deviations do not fit the number of channels."""
+    for name in ("mean", "std"):
+        values = getattr(image, name)
+        if len(values) not in (1, image.channels):
+            raise ProtocolError(
+                f"{where}.{name} has {len(values)} values for {image.channels} channels; give "
+                "one, or one a channel"
+            )
 
 
 def _check_known(known: KnownPart, where: str) -> None:

@@ -17,7 +17,7 @@ from openset_core import config
 from openset_core.errors import ProtocolError, did_you_mean
 from openset_core.metrics import METRICS
 from openset_core.plugins import Registry, registry
-from openset_core.protocols import ImageOptions, Protocol, Published
+from openset_core.protocols import ImageOptions, Protocol, Published, check_image
 from openset_core.training.options import TrainingOptions
 
 
@@ -105,14 +105,17 @@ class Recipe:
         """
         content = protocol.content
         layers = self.layers(protocol)
-        image = config.unstructure(content.image)
+        values = config.unstructure(content.image)
         for layer in layers:
-            image.update(_for_channels(layer.image, content.image.channels))
+            values.update(_for_channels(layer.image, content.image.channels))
+        where = f"{self.name}.image"
+        image = config.structure(values, ImageOptions, where, ProtocolError)
+        check_image(image, where)
         return attrs.evolve(
             protocol,
             content=attrs.evolve(
                 content,
-                image=config.structure(image, ImageOptions, f"{self.name}.image", ProtocolError),
+                image=image,
                 options=config.merge(content.options, *(layer.options for layer in layers)),
                 published=tuple(figure for layer in layers for figure in layer.published),
             ),

@@ -338,7 +338,7 @@ FIRST_PARTY = [
     part
     for part in registry().parts
     if part.distribution == "openset"
-    and part.kind != "protocol"
+    and hasattr(part.spec, "factory")
     and not isinstance(part.spec, FamilySpec)
 ]
 

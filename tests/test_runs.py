@@ -645,6 +645,8 @@ def test_loss_that_turns_nan_is_one_sentence_on_the_command_line(tiny, tmp_path,
 def test_backbone_runs_once_a_phase(tiny, tmp_path, monkeypatch, recorder, loss, phases):
     from openset_tiny.parts import Tiny
 
+    from openset_core.stages import EXTRACTION_BATCH
+
     calls = {"training": 0, "evaluation": 0}
     forward = Tiny.forward
 
@@ -654,7 +656,7 @@ def test_backbone_runs_once_a_phase(tiny, tmp_path, monkeypatch, recorder, loss,
 
     monkeypatch.setattr(Tiny, "forward", counted)
     options = {"m2iosr": {"hidden": 16, "global_channels": [8, 8]}} if loss == "m2iosr" else {}
-    api.run(
+    run = api.run(
         f"{loss},tiny",
         "tiny-digits",
         epochs=2,
@@ -665,8 +667,8 @@ def test_backbone_runs_once_a_phase(tiny, tmp_path, monkeypatch, recorder, loss,
     )
     (started,) = (event for event in recorder.events if isinstance(event, TrainingStarted))
     assert calls["training"] == 2 * started.steps_per_epoch * phases
-    # Validation (one batch) after each epoch; extraction: two batches of train, one of the rest.
-    assert calls["evaluation"] == 2 * 1 + 6
+    batches = [-(-count // EXTRACTION_BATCH["cpu"]) for count in run.results.samples.values()]
+    assert calls["evaluation"] == 2 * 1 + sum(batches)  # validation, one batch, after each epoch
 
 
 def test_epoch_without_an_active_phase_is_refused(tiny, tmp_path, monkeypatch):
@@ -684,3 +686,20 @@ def test_epoch_without_an_active_phase_is_refused(tiny, tmp_path, monkeypatch):
     )
     with pytest.raises(TrainingError, match="no phase is active in epoch 2"):
         api.run("turns,tiny", "tiny-digits", out=tmp_path, device="cpu")
+
+
+def test_a_run_reads_its_data_once(tiny, tmp_path, monkeypatch):
+    from openset_core.data import preparation
+
+    calls = []
+    read = preparation.open_images
+
+    def counted(*arguments, **options):
+        calls.append(arguments)
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(preparation, "open_images", counted)
+    api.run("softmax,tiny", "tiny-digits", epochs=1, out=tmp_path / "run", device="cpu")
+    assert len(calls) == 1
+    api.run("softmax,tiny", "tiny-digits", epochs=1, out=tmp_path / "run", device="cpu")
+    assert len(calls) == 1  # all is there

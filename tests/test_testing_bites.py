@@ -30,6 +30,7 @@ from openset_core import (
     ObserverSpec,
     Phase,
     ProtocolSpec,
+    RecipeSpec,
     RepresentationLoss,
     RepresentationLossSpec,
     RunNeed,
@@ -1091,6 +1092,24 @@ def test_a_sound_figure_passes_but_for_its_local_factory():
         figure(need(), need(trials="1,2", plugins=("gcpl",))), {"size": 4}, raises=False
     )
     assert report.failed == ["factory-is-lazy"], str(report)
+
+
+@pytest.mark.parametrize(
+    ("text", "check"),
+    [
+        ("no = 'recipe'", "recipe-is-valid"),
+        (None, "recipe-is-valid"),
+        ('summary = "s"\nscorers = ["no-such-scorer"]', "recipe-suits-the-protocols"),
+        ('summary = "s"\n[image]\nmean = [0.1, 0.2]', "recipe-suits-the-protocols"),
+    ],
+)
+def test_broken_recipes(text, check, tmp_path):
+    path = tmp_path / "broken.toml"
+    if text is not None:
+        path.write_text(text)
+    error = outcome(RecipeSpec(name="broken", path=path), check)
+    assert error is not None
+    assert error.check == check
 
 
 def test_every_check_of_the_kit_has_a_plugin_that_it_catches():

@@ -18,6 +18,7 @@ CHECKED_KINDS = (
     "observer",
     "dataset",
     "protocol",
+    "recipe",
     "figure",
 )
 
@@ -76,4 +77,4 @@ def test_part_keeps_every_contract(name, options):
 
 def test_every_kind_is_there():
     kinds = {name.partition(":")[0] for name, _ in first_party()}
-    assert kinds >= {"backbone", "loss", "scorer", "generator", "dataset", "protocol"}
+    assert kinds >= {"backbone", "loss", "scorer", "generator", "dataset", "protocol", "recipe"}

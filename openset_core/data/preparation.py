@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,18 @@ class ExperimentData:
 
     def record(self) -> dict[str, Any]:
         """What is written down about the data: sizes and fingerprints."""
+        return {name: dict(facts) for name, facts in self._record.items()}
+
+    @cached_property
+    def _record(self) -> dict[str, Any]:
+        # Parts share image sets, and a fingerprint reads all of a set.
+        sets = {id(part.images): part.images for part in self.parts.values()}
+        data = {number: images.fingerprint() for number, images in sets.items()}
         return {
             name: {
                 "samples": len(part),
                 "split": part.split.fingerprint(),
-                "data": part.images.fingerprint(),
+                "data": data[id(part.images)],
             }
             for name, part in self.parts.items()
         }

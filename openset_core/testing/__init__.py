@@ -42,7 +42,19 @@ __all__ = [
     "checks",
 ]
 
-KINDS = ("backbone", "loss", "scorer", "generator", "observer", "dataset", "protocol", "figure")
+KINDS = (
+    "backbone",
+    "loss",
+    "scorer",
+    "generator",
+    "observer",
+    "dataset",
+    "protocol",
+    "recipe",
+    "figure",
+)
+FILE_KINDS = ("protocol", "recipe")
+"""Kinds that are TOML files, and so have no options."""
 
 
 def checks(part: Any, config: Any = None) -> list[BoundCheck]:
@@ -106,7 +118,7 @@ def _run(subject: Subject, raises: bool) -> Report:
 def _bound(subject: Subject) -> list[BoundCheck]:
     lists = _lists(subject.part.kind)
     found = [BoundCheck(check, subject) for checks in lists for check in checks]
-    if subject.options is None and subject.part.kind != "protocol":  # nothing can be built
+    if subject.options is None and subject.part.kind not in FILE_KINDS:  # nothing can be built
         return [bound for bound in found if bound.check.name == "options-have-defaults"]
     return found
 
@@ -115,8 +127,8 @@ def _lists(kind: str) -> list[Checks]:
     """The lists of checks of a kind; each module is imported when its kind is checked."""
     from openset_core.testing import options, others
 
-    if kind == "protocol":
-        return [others.PROTOCOL_CHECKS]
+    if kind in FILE_KINDS:
+        return [others.PROTOCOL_CHECKS if kind == "protocol" else others.RECIPE_CHECKS]
     if kind == "figure":
         from openset_core.testing.figures import FIGURE_CHECKS
 

@@ -1,4 +1,4 @@
-"""Checks of data sets, protocols and observers."""
+"""Checks of data sets, protocols, recipes and observers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from openset_core.results import Results, ScorerResults
 from openset_core.testing.report import Checks, fail, not_applicable
 from openset_core.testing.subject import Subject
 
-DATASET_CHECKS, PROTOCOL_CHECKS, OBSERVER_CHECKS = Checks(), Checks(), Checks()
+DATASET_CHECKS, PROTOCOL_CHECKS, RECIPE_CHECKS = Checks(), Checks(), Checks()
+OBSERVER_CHECKS = Checks()
 
 
 # --- data sets ----------------------------------------------------------------------------
@@ -75,6 +76,28 @@ def protocol_names_what_exists(subject: Subject) -> None:
     from openset_core.experiment import resolve
 
     resolve(protocol=str(subject.spec.path))
+
+
+# --- recipes --------------------------------------------------------------------------------
+
+
+@RECIPE_CHECKS
+def recipe_is_valid(subject: Subject) -> None:
+    """The TOML file is there and is a valid recipe."""
+    from openset_core.recipes import load_recipe
+
+    load_recipe(str(subject.spec.path))
+
+
+@RECIPE_CHECKS
+def recipe_suits_the_protocols(subject: Subject) -> None:
+    """Laid over any installed protocol it gives an experiment with that protocol's parts, and the
+    score rules that it names exist."""
+    from openset_core.experiment import resolve
+    from openset_core.plugins import registry
+
+    for part in registry().of_kind("protocol"):
+        resolve(protocol=part.name, recipe=str(subject.spec.path))
 
 
 # --- observers --------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def subject_of(part: Any, config: Any = None, kinds: tuple[str, ...] = ()) -> Su
 
 def _options(part: Part, config: Any) -> Any:
     expected = getattr(part.spec, "config", None)
-    if expected is None:  # a protocol has no options
+    if expected is None:  # a protocol or a recipe has no options
         return None
     shape = getattr(part.spec, "shape", None)  # of a figure: its options, other than the defaults
     if config is None:

@@ -29,8 +29,11 @@ from openset_core.training.samples import draw_samples
 
 def train_here(
     folder: RunFolder, experiment: Experiment, runtime: Runtime, observers: Observers
-) -> None:
+) -> ExperimentData:
     """Train in this process; under a launcher, as one of several.
+
+    Returns:
+        The data, for the stages that follow.
 
     Raises:
         OpensetError: missing data, parts that do not fit, a loss that is not finite.
@@ -107,6 +110,7 @@ def train_here(
         save_model(folder.model, model, experiment, data.class_names)
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
     accelerator.wait_for_everyone()
+    return data
 
 
 def _handlers() -> list[Any]:
