@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ RULES = {
 
 PUBLISHED = "published"
 """What a table calls figures from papers."""
+
+AT_THRESHOLD = ("macro_f1", "known_accepted", "unknown_rejected")
+"""Metrics that depend on the threshold."""
 
 
 @attrs.frozen(kw_only=True)
@@ -355,31 +359,30 @@ def results_table(
         published: published figures by scorer and metric.
         shown: metrics, in order.
         rules: our values by the rules other than the exact one; they stand above published
-            figures that were made by the same rule, so that like is compared with like.
+            figures that were made by the same rule, so that like is compared with like. What a
+            fixed threshold changes is shown in any case.
     """
     columns = [m for m in shown if any(m in values for values in rows.values())]
     lines: list[TableLine] = []
-    notes: list[str] = []
+    sources: dict[str, dict[str, list[str]]] = {}
     for scorer, values in rows.items():
         ours = {m: values[m] for m in columns if m in values}
         lines.append(TableLine(name=scorer, rule="exact", cells=ours))
         figures = published.get(scorer, {})
         for rule, summary in (rules or {}).items():
             by_rule = summary.get(scorer, {})
-            alike = {
-                m: by_rule[m]
-                for m in columns
-                if m in by_rule and m in figures and figures[m].compat == rule
-            }
+            wanted = {m for m, figure in figures.items() if figure.compat == rule}
+            wanted |= set(AT_THRESHOLD) if rule == "fixed" else set()
+            alike = {m: by_rule[m] for m in columns if m in by_rule and m in wanted}
             if alike:
                 lines.append(TableLine(name=scorer, rule=rule, cells=alike))
         theirs = {m: (figures[m].value, figures[m].deviation) for m in columns if m in figures}
         if theirs:
             lines.append(TableLine(name=scorer, rule=PUBLISHED, cells=theirs))
-            notes += [_note(scorer, m, figures[m]) for m in theirs]
-    return ResultsTable(
-        columns=tuple(columns), lines=tuple(lines), sources=tuple(dict.fromkeys(notes))
-    )
+        for metric in theirs:
+            by_metric = sources.setdefault(_source(figures[metric]), {})
+            by_metric.setdefault(metrics.METRICS[metric].title, []).append(scorer)
+    return ResultsTable(columns=tuple(columns), lines=tuple(lines), sources=_notes(sources))
 
 
 def render_table(
@@ -400,9 +403,24 @@ def table_cell(value: float, deviation: float | None = None) -> str:
     return f"{100 * value:.1f}{spread}"
 
 
-def _note(scorer: str, metric: str, figure: PublishedFigure) -> str:
-    rule = f", {RULES[figure.compat]}" if figure.compat else ""
-    return f"published {metrics.METRICS[metric].title} of {scorer}: {figure.source}{rule}"
+def _source(figure: PublishedFigure) -> str:
+    return figure.source + (f", {RULES[figure.compat]}" if figure.compat else "")
+
+
+def _notes(sources: Mapping[str, Mapping[str, Sequence[str]]]) -> tuple[str, ...]:
+    """Where published figures come from: by source the metrics, and the rows of each.
+
+    Rows are named where the figures of one metric come from several sources.
+    """
+    count = Counter(title for by_metric in sources.values() for title in by_metric)
+    notes = []
+    for source, by_metric in sources.items():
+        titles = [
+            f"{title} of {', '.join(rows)}" if count[title] > 1 else title
+            for title, rows in by_metric.items()
+        ]
+        notes.append(f"published {', '.join(titles)}: {source}")
+    return tuple(notes)
 
 
 @attrs.frozen
@@ -447,7 +465,8 @@ class TrialsResults:
         groups = self.groups()
         if len(groups) > 1:
             return "\n\n".join(
-                f"{group}, {len(part.results)} trials\n{part.table()}"
+                f"{group}, {len(part.results)} trial{'s' if len(part.results) > 1 else ''}\n"
+                f"{part.table()}"
                 for group, part in groups.items()
             )
         return self.lines().text()

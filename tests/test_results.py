@@ -164,14 +164,14 @@ def test_table_text_with_published_figures_beneath():
         "msp              50.0        98.8\n"
         "  published            87.3 ± 1.2\n"
         "max-logit        50.0       100.0\n"
-        "published AUROC of msp: A Paper, Table 1"
+        "published AUROC: A Paper, Table 1"
     )
 
 
 def test_evaluation_rule_of_a_published_figure_is_said():
     figure = PublishedFigure(value=0.9, source="A Paper", compat="arpl")
     table = make_results(scorers={"msp": scorer(0.5, 0.5, published={"auroc": figure})}).table()
-    assert table.splitlines()[-1] == "published AUROC of msp: A Paper, arpl evaluation"
+    assert table.splitlines()[-1] == "published AUROC: A Paper, arpl evaluation"
 
 
 def test_published_metric_that_is_not_shown_adds_nothing():
@@ -361,8 +361,9 @@ unknown = "far"
     assert fixed["openness"] == pytest.approx(1 - math.sqrt(6 / 9))
     assert results.scorers["msp"].metrics["openness"] == pytest.approx(1 - math.sqrt(6 / 12))
     lines = [line.strip().split("  ")[0] for line in results.table().splitlines()[2:]]
-    assert lines[:5] == [
+    assert lines[:6] == [
         "msp against near",
+        "fixed threshold",  # what it changes is shown with or without a published figure
         "energy against near",
         "msp against far",
         "fixed threshold",
@@ -382,7 +383,7 @@ def test_trials_of_different_groups_are_not_averaged():
         )
     )
     table = several.table()
-    assert "2 known classes, 1 trials" in table
+    assert "2 known classes, 1 trial\n" in table
     assert "20.0" in table
     assert "80.0" in table
     assert "50.0 ±" not in table
@@ -411,3 +412,27 @@ def test_classes_added_after_training_are_judged(tmp_path):
     assert results.incremental.accuracy == (1.0,) * 4  # every class lies elsewhere
     assert results.scorers["msp"].metrics["incremental_accuracy"] == 1.0
     assert "auroc" not in results.scorers["msp"].metrics
+
+
+def test_notes_name_rows_only_where_a_metric_has_several_sources():
+    def noted(**sources):
+        rows = {name: {"auroc": (0.5, None), "oscr": (0.4, None)} for name in sources}
+        published = {
+            name: {
+                "auroc": PublishedFigure(value=0.6, source=source),
+                "oscr": PublishedFigure(value=0.5, source="Table 2"),
+            }
+            for name, source in sources.items()
+        }
+        table = render_table(rows, published, ("auroc", "oscr"))
+        return [line for line in table.splitlines() if line.startswith("published")]
+
+    assert noted(msp="Table 1", energy="Table 1") == [
+        "published AUROC: Table 1",
+        "published OSCR: Table 2",
+    ]
+    assert noted(msp="Table 1", energy="Table 3") == [
+        "published AUROC of msp: Table 1",
+        "published OSCR: Table 2",
+        "published AUROC of energy: Table 3",
+    ]

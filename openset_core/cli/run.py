@@ -232,9 +232,10 @@ def _print(finished: list[Run], many: bool) -> None:
         results = item.results
         unknown = sum(n for part, n in results.samples.items() if part.startswith("unknown/"))
         recipe = f", recipe {results.recipe}" if results.recipe else ""
+        group = f" ({results.group})" if results.group else ""
         click.echo(
             f"\n{results.method} on {results.backbone}, protocol {results.protocol}{recipe}, trial "
-            f"{results.trial}: {results.samples['known']} known and {unknown} unknown test "
+            f"{results.trial}{group}: {results.samples['known']} known and {unknown} unknown test "
             "samples, percent"
         )
         click.echo(results.table())
