@@ -173,9 +173,9 @@ def test_the_list_looks_at_the_parts_that_a_protocol_reads(openset, tmp_path):
 
 def test_what_was_prepared_counts_as_there(openset, tmp_path):
     (tmp_path / "prepared" / "svhn-train-32").mkdir(parents=True)
-    answer = openset("protocols", "show", "svhn", "--data-root", tmp_path)
-    assert f"below {tmp_path}: svhn (train)" in answer.out
-    assert f"missing below {tmp_path}: svhn (test)" in answer.out
+    text = " ".join(openset("protocols", "show", "svhn", "--data-root", tmp_path).out.split())
+    assert f"below {tmp_path}: svhn (train)" in text
+    assert f"missing below {tmp_path}: svhn (test)" in text
 
 
 def test_a_protocol_needs_the_parts_it_reads():
@@ -206,7 +206,6 @@ def test_every_protocol_can_be_shown(openset, name):
         assert f"unknown   {unknown}: " in answer.out
     for figure in content.published:
         assert f"{100 * figure.value:.1f}" in answer.out
-    assert max(map(len, answer.out.splitlines())) <= 120
     raw = openset("protocols", "show", name, "--toml").out
     assert tomllib.loads(raw)["summary"] == content.summary
 
@@ -233,7 +232,7 @@ def test_a_plugins_protocol_is_listed_and_shown(openset, tiny):
     assert "tiny-digits" in openset("protocols").out
     answer = openset("protocols", "show", "tiny-digits")
     assert answer.code == 0
-    assert "openset_tiny" in answer.out
+    assert "tiny-digits.toml" in answer.out
 
 
 def test_a_broken_protocol_is_listed_as_such(openset, tiny, monkeypatch):

@@ -51,7 +51,7 @@ class ImageFiles:
         classes: class names in label order.
         size: side length that images are brought to; None keeps the files' own.
         interpolation: how they are resized.
-        fit: `"crop"` or `"stretch"`, see `fitted`.
+        fit: `"crop"`, `"stretch"` or `"cut"`, see `fitted`.
         change: applied to each image's pixels, uint8 [H, W, C], last.
     """
 
@@ -105,6 +105,7 @@ def read_images(
     request: DataRequest,
     default_size: int | None = None,
     change: Callable[[Pixels], Pixels] | None = None,
+    fit: str | None = None,
 ) -> ImageSet | ImageFiles:
     """Image files as one set, see `ImageFiles`; read at once, unless the request says otherwise.
 
@@ -118,6 +119,7 @@ def read_images(
         default_size: size where the request names none; None keeps the files' size, which must
             then be the same for all.
         change: applied to each image's pixels last, for example to invert them.
+        fit: how images become square where the set says more than the request, see `fitted`.
 
     Raises:
         DataError: files that cannot be read, by name; or sizes that differ where none is wanted.
@@ -128,7 +130,7 @@ def read_images(
         classes=tuple(classes),
         size=request.size or default_size,
         interpolation=request.interpolation,
-        fit=request.fit,
+        fit=fit or request.fit,
         change=change,
     )
     return source if request.lazily else in_memory(source)
@@ -170,7 +172,8 @@ def fitted(pixels: Pixels, size: int, interpolation: str, fit: str = "crop") -> 
         size: side length of the result.
         interpolation: `"nearest"`, `"bilinear"` or `"bicubic"`.
         fit: `"crop"`: the middle is cut out, as is usual where images differ in size;
-            `"stretch"`: both sides are resized to `size`.
+            `"stretch"`: both sides are resized to `size`; `"cut"`: as crop, but the middle of what
+            is large enough is cut out without resizing.
 
     Returns:
         uint8 [size, size, C].
@@ -181,8 +184,10 @@ def fitted(pixels: Pixels, size: int, interpolation: str, fit: str = "crop") -> 
         return np.ascontiguousarray(pixels)
     height, width = pixels.shape[:2]
     box = (0, 0, width, height)
-    if fit == "crop":
+    if fit != "stretch":
         side = min(height, width)
+        if fit == "cut":
+            side = min(side, size)
         left, top = (width - side) // 2, (height - side) // 2
         box = (left, top, left + side, top + side)
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)

@@ -147,21 +147,24 @@ def load_tiny_imagenet(_config: NoOptions, request: DataRequest) -> ImageSet | I
 # --- flat folders -----------------------------------------------------------------------------
 
 
-def _flat(name: str, folder: str) -> Callable[[Any, DataRequest], ImageSet | ImageFiles]:
+def _flat(
+    name: str, folder: str, fit: str | None = None
+) -> Callable[[Any, DataRequest], ImageSet | ImageFiles]:
     def load(_config: NoOptions, request: DataRequest) -> ImageSet | ImageFiles:
         place = _present(name, request.root / folder)
         files = list(image_files(place))
         if not files:
             raise DataError(f"data set {name}: {place} holds no images")
-        return read_images(files, [0] * len(files), (name,), request, default_size=32)
+        return read_images(files, [0] * len(files), (name,), request, default_size=32, fit=fit)
 
     load.__doc__ = f"All images below `<root>/{folder}`, one class."
     return load
 
 
-load_imagenet_crop = _flat("imagenet-crop", "Imagenet")
+# Crops keep the scale of the photographs: where a file is larger than wanted, its middle counts.
+load_imagenet_crop = _flat("imagenet-crop", "Imagenet", fit="cut")
 load_imagenet_resize = _flat("imagenet-resize", "Imagenet_resize")
-load_lsun_crop = _flat("lsun-crop", "LSUN")
+load_lsun_crop = _flat("lsun-crop", "LSUN", fit="cut")
 load_lsun_resize = _flat("lsun-resize", "LSUN_resize")
 
 

@@ -272,6 +272,16 @@ def test_flat_folders_are_one_class(tmp_path):
     assert set(found.labels.tolist()) == {0}
 
 
+def test_crops_are_cut_to_size_and_not_resized(tmp_path):
+    pixels = np.arange(36 * 36, dtype=np.uint32).reshape(36, 36, 1).repeat(3, 2) % 251
+    place = tmp_path / "LSUN" / "test"
+    place.mkdir(parents=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(place / "0.png")
+    found = load("lsun-crop", "all", tmp_path)
+    assert np.array_equal(found.images[0], pixels[2:34, 2:34])
+    assert load("lsun-crop", "all", tmp_path, size=40).images.shape == (1, 40, 40, 3)
+
+
 # --- image files ----------------------------------------------------------------------------------
 
 
