@@ -246,6 +246,62 @@ def test_a_broken_protocol_is_listed_as_such(openset, tiny, monkeypatch):
     assert "broken: protocol nowhere.toml does not exist" in listed
 
 
+BAD_PROTOCOLS = {
+    "an unknown key": ("[training]", "epocs = 3\n[training]", "unknown.rest has no option 'epocs'"),
+    "classes that are known and unknown": (
+        "[training]",
+        "trials = [[2, 7]]\n[training]",
+        "unknown.rest.trials[0] names classes that are known in that trial: 2",
+    ),
+    "a class that does not exist": (
+        "[[0, 1, 2]]",
+        "[[0, 1, 12]]",
+        "known.trials[0] names class 12, the data set has classes 0 to 9",
+    ),
+    "a class of a name that does not exist": (
+        "[training]",
+        'trials = [["two"]]\n[training]',
+        "unknown.rest.trials[0] names class 'two', which the data set does not have",
+    ),
+    "an unknown set that names no class": (
+        "[training]",
+        "trials = [[]]\n[training]",
+        "unknown.rest.trials[0] names no class",
+    ),
+    "an unknown set without images": (
+        "[[0, 1, 2]]",
+        "[[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]",
+        "trial 0: part unknown/rest is empty; leave classes for it that are not known",
+    ),
+    "a data set that is not installed": ('"digits"', '"digist"', "did you mean digits"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PROTOCOLS)
+def test_a_protocol_that_cannot_be_meant_is_one_sentence(openset, tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    old, new, message = BAD_PROTOCOLS[case]
+    text = """
+summary = "own"
+[image]
+size = 8
+channels = 1
+[known]
+dataset = "digits"
+test_fraction = 0.4
+trials = [[0, 1, 2]]
+[unknown.rest]
+dataset = "digits"
+[training]
+epochs = 1
+"""
+    assert old in text
+    Path("own.toml").write_text(text.replace(old, new))
+    answer = openset("run", "-q", "--protocol", "own.toml", "-p", "softmax,classifier32")
+    assert answer.out == ""
+    assert message in sentence(answer)
+
+
 # --- own fine-grained classes, in the shape of the Semantic Shift Benchmark ----------------------
 
 

@@ -18,6 +18,7 @@ from openset_core.data.ahead import read_ahead, workers
 from openset_core.data.augmentation import Augmentation
 from openset_core.data.images import ImageSet
 from openset_core.data.preparation import DataPart
+from openset_core.data.transfer import sent
 from openset_core.protocols import ImageOptions
 
 BATCHES_AHEAD = 2
@@ -77,7 +78,7 @@ class Loader:
             # that have drawn differently would give the processes different next epochs.
             draws = augmentation.draw(len(batch), generator)
             changed = augmentation.apply(images, draws[:, share])
-            yield self.scale(changed), self.labels[rows.to(self.device)]
+            yield self.scale(changed), self.labels[sent(rows, self.device)]
 
     def in_order(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """All images once, in order: images, labels, and rows of the data set."""
@@ -110,7 +111,7 @@ class MemoryLoader(Loader):
     def pixels(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """Pixels of each batch of positions, uint8 [b, C, H, W] on the device."""
         for rows in batches:
-            yield self.images[rows.to(self.device)]
+            yield self.images[sent(rows, self.device)]
 
 
 class StreamLoader(Loader):

@@ -12,6 +12,8 @@ import attrs
 import torch
 from torch import Tensor
 
+from openset_core.data.transfer import sent
+
 MAX_MAGNITUDE = 30
 """The magnitude M at which every operation is strongest."""
 
@@ -117,9 +119,9 @@ def _cutout(images: Tensor, strength: float, places: Tensor) -> Tensor:
             for start, size in zip(edge, images.shape[2:], strict=True)
         )
     )
-    hole = (down[:, None, :, None] & across[:, None, None, :]).to(images.device)
+    hole = sent(down[:, None, :, None] & across[:, None, None, :], images.device)
     colour = (125, 123, 114) if images.shape[1] == 3 else (123,)
-    grey = torch.tensor(colour, dtype=torch.uint8, device=images.device)[None, :, None, None]
+    grey = sent(torch.tensor(colour, dtype=torch.uint8), images.device)[None, :, None, None]
     return torch.where(hole, grey, images)
 
 
@@ -202,6 +204,6 @@ class RandAugment:
                 rows = chosen.nonzero()[:, 0]
                 if len(rows):
                     strength = operation.strength(self.magnitude) * (-1 if sign else 1)
-                    there = rows.to(images.device)
+                    there = sent(rows, images.device)
                     changed[there] = operation.change(images[there], strength, drawn[2:, rows])
         return changed

@@ -3,13 +3,16 @@
     python tests/benchmarks/bench_step.py [--device cuda] [--networks classifier32,resnet18]
 
 The bare step is forward, backward and update on one fixed batch; the loop also loads, augments,
-meters terms and sets rates. Times by turns and prints medians of ratios within one run.
+meters terms and sets rates. Times by turns and prints medians of ratios within one run. On a GPU
+it also counts how often an epoch of the loop waits for the device; that should not grow with steps.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -119,12 +122,26 @@ def compare(
             wait(device)
             pair.append(count / (time.perf_counter() - begun))
         rates.append((pair[0], pair[1]))
+    if device.type == "cuda":
+        print(f"  an epoch of {batches} steps waits {synchronisations(loop)} times for the device")
     counted = rates[1:]  # the first round warms up
     return (
         median(r[0] for r in counted),
         median(r[1] for r in counted),
         median(r[0] / r[1] for r in counted),
     )
+
+
+def synchronisations(run: Callable[[], None]) -> int:
+    """How often a run waits for the GPU."""
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(item.message).lower() for item in seen)
 
 
 def wait(device: torch.device) -> None:
