@@ -331,12 +331,14 @@ class Protocol:
         path: the TOML file.
         content: what the file says.
         own: whether it is a person's own file, found by its path.
+        plain_digest: its digest without the recipe that is laid over it; empty without one.
     """
 
     name: str
     path: Path
     content: ProtocolFile
     own: bool = False
+    plain_digest: str = ""
 
     @property
     def reference(self) -> str:

@@ -113,6 +113,7 @@ class Recipe:
         check_image(image, where)
         return attrs.evolve(
             protocol,
+            plain_digest=protocol.digest,
             content=attrs.evolve(
                 content,
                 image=image,

@@ -232,7 +232,7 @@ def _add_parts(folder: RunFolder, recorded: dict[str, Any], experiment: Experime
 def _record(experiment: Experiment) -> dict[str, Any]:
     return {
         "digest": experiment.digest,
-        "protocol_digest": experiment.protocol.digest,
+        "protocol_digest": experiment.protocol.plain_digest or experiment.protocol.digest,
         "versions": library_versions(),
         "plugins": {
             part.name: f"{part.distribution} {part.version}" for part in experiment.selection.parts

@@ -252,3 +252,22 @@ def test_recipes_are_shown_as_they_are_and_as_they_come_out(own, openset):
 def test_a_recipe_changes_nothing_for_those_who_name_none():
     assert load_protocol("digits").content.image == resolve().protocol.content.image
     assert resolve().recipe is None
+
+
+def test_runs_with_and_without_a_recipe_are_methods_of_one_comparison(tiny, own, tmp_path):
+    from openset_core.comparison import compare
+
+    for recipe in (None, own):
+        api.run(
+            "softmax,tiny,msp",
+            "tiny-digits",
+            recipe=recipe,
+            epochs=1,
+            out=tmp_path / "runs" / ("with" if recipe else "without"),
+        )
+    compared = compare(tmp_path / "runs")
+    assert len(compared.settings) == 1
+    assert {method.name for method in compared.methods} == {
+        "softmax,tiny",
+        "softmax,tiny (recipe mine)",
+    }

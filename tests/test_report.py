@@ -447,8 +447,8 @@ def test_several_sets_and_a_row_for_each(made_up_run, tmp_path):
     assert rows[2][1:] == ["", f"{100 * found.arpl['auroc']:.1f}", "", ""]
     assert rows[3][1:3] == ["93.0", "94.5 ± 1.0"]
     text = page.section("results")
-    assert "Published AUROC of msp: A Paper, arpl evaluation." in text
-    assert "Published Accuracy of msp: Another Paper." in text
+    assert "Published AUROC: A Paper, arpl evaluation." in text
+    assert "Published Accuracy: Another Paper." in text
     head = page.all("header")[0][1]
     ours = f"{100 * found.arpl['auroc']:.1f}"
     assert f"published 94.5 ± 1.0, arpl evaluation; ours by it {ours}" in head

@@ -226,7 +226,11 @@ def _methods(
 
 
 def _parts_name(run: FinishedRun) -> str:
-    return f"{run.results.method.replace('+', ',')},{run.results.backbone}"
+    parts = f"{run.results.method.replace('+', ',')},{run.results.backbone}"
+    recipe = run.results.recipe
+    if recipe:
+        parts += f" (recipe {Path(recipe).stem if recipe.endswith('.toml') else recipe})"
+    return parts
 
 
 def method_sections(run: FinishedRun) -> list[str]:
