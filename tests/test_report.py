@@ -226,7 +226,7 @@ def test_without_data_the_page_says_so(finished, monkeypatch):
     )
     page = Page(made.page)
     assert page.all("img") == []
-    assert made.remarks[0] in page.all("ul", class_="warnings")[0][1]
+    assert made.remarks[0] in page.all("aside", class_="warnings")[0][1]
     assert "score" in page.section("galleries")
 
 
@@ -266,7 +266,8 @@ def test_openset_run_makes_the_page(tiny, tmp_path, openset):
     assert is_current(tmp_path / "run")
     before = (tmp_path / "run" / "report.html").read_bytes()
     assert "report: skipped, the page is current" in openset(*run, *options).err
-    openset("score", tmp_path / "run", "-p", "energy", "--quiet")
+    scored = openset("score", tmp_path / "run", "-p", "energy")
+    assert "report.html shows earlier results; `openset report " in scored.out
     assert not is_current(tmp_path / "run")
     assert "report: skipped" not in openset("run", tmp_path / "run", *options[2:]).err
     assert (tmp_path / "run" / "report.html").read_bytes() != before
@@ -293,6 +294,7 @@ def test_openset_report(finished, openset, monkeypatch):
     assert opened == [(finished / "report.html").resolve().as_uri()]
     assert not (finished / "figures").exists()
     assert openset("report", finished).out.startswith(f"{finished / 'report.html'} and ")
+    assert "earlier results" not in openset("score", finished).out
     assert (finished / "figures" / "roc.svg").exists()
 
 
@@ -391,11 +393,11 @@ def test_one_class_constant_scores_and_nothing_right(made_up_run, tmp_path):
     made = make_report(constant)
     page = Page(made.page)
     check_form(page)
-    warned = page.all("ul", class_="warnings")[0][1]
+    warned = page.all("aside", class_="warnings")[0][1]
     assert "Scorer msp gives every test sample the same score, 0; it tells nothing apart." in warned
     wrong = page_of(made_up_run(tmp_path / "wrong", all_wrong=True, width=2))
     check_form(wrong)
-    assert "Accuracy is 0.0 %, about chance for 3 classes" in wrong.all("ul")[0][1]
+    assert "Accuracy is 0.0 %, about chance for 3 classes" in wrong.all("aside")[0][1]
 
 
 def test_a_hundred_and_many_classes(made_up_run, tmp_path, monkeypatch):
@@ -466,7 +468,7 @@ def test_features_or_scores_that_are_gone(finished):
     page = page_of(finished)
     check_form(page)
     assert page.sections == ["results", "run", "embedding", "training", "record"]
-    assert "`openset score " in page.all("ul", class_="warnings")[0][1]
+    assert "`openset score " in page.all("aside", class_="warnings")[0][1]
     (finished / "features.h5").unlink()
     (finished / "metrics.jsonl").unlink()
     made = make_report(finished)
@@ -486,7 +488,7 @@ def test_numbers_that_are_not_finite(made_up_run, tmp_path):
     made = make_report(folder)
     page = Page(made.page)
     check_form(page)
-    assert "In epoch 2 something measured is not a finite number" in page.all("ul")[0][1]
+    assert "In epoch 2 something measured is not a finite number" in page.all("aside")[0][1]
 
 
 def test_a_run_of_plugins_that_are_gone(made_up_run, tmp_path):

@@ -210,7 +210,14 @@ def test_a_table_has_headers_and_a_caption():
     assert outline.text("caption") == ["what it shows"]
     assert outline.text("td", "th") == ["scorer", "AUROC", "<msp>", "97.1", "b", "1"]
     assert [each["class"] for each in outline.all("td")] == ["number best", "number"]
-    assert outline.all("div") == [{"class": "scroll", "tabindex": "0"}]
+    assert outline.all("div") == [
+        {
+            "class": "scroll",
+            "tabindex": "0",
+            "role": "region",
+            "aria-label": "what it shows",
+        }
+    ]
 
 
 @pytest.fixture

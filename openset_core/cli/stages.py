@@ -113,6 +113,16 @@ def score(
         stages.extract()
         results = stages.score()
     click.echo(results.table())
+    if not quiet:
+        _mention_page(run)
+
+
+def _mention_page(run: Path) -> None:
+    """Say that the run's page shows other results than there are now."""
+    from openset_core.report.run_page.making import is_current
+
+    if (run / "report.html").exists() and not is_current(run):
+        click.echo(f"report.html shows earlier results; `openset report {run}` makes it again")
 
 
 @click.command()

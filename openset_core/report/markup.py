@@ -110,12 +110,20 @@ def table(
         element("thead", head),
         element("tbody", body),
     )
-    return scrolling(whole)
+    return scrolling(whole, caption if isinstance(caption, str) else "Table")
 
 
-def scrolling(content: Content, **attributes: Attribute) -> Markup:
-    """Content that scrolls sideways where it is too wide, by keyboard too."""
-    return element("div", content, class_="scroll", tabindex="0", **attributes)
+def scrolling(content: Content, label: str = "") -> Markup:
+    """Content that scrolls sideways where it is too wide, by keyboard too.
+
+    Args:
+        content: what scrolls.
+        label: says what it is.
+    """
+    role = "region" if label else None
+    return element(
+        "div", content, class_="scroll", tabindex="0", role=role, aria_label=label or None
+    )
 
 
 def facts(pairs: Iterable[tuple[Content, Content]], short: bool = False) -> Markup:
@@ -151,11 +159,6 @@ def cards(figures: Iterable[Content], kind: str = "") -> Markup:
 def note(*content: Content) -> Markup:
     """A remark in small print."""
     return element("p", *content, class_="note")
-
-
-def intro(*content: Content) -> Markup:
-    """A paragraph that says what follows."""
-    return element("p", *content, class_="intro")
 
 
 def folded(title: Content, *content: Content) -> Markup:

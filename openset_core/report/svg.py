@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from attrs import frozen
+from attrs import field, frozen
 from markupsafe import Markup
 
 from openset_core.report.axes import Axis
@@ -30,7 +30,7 @@ class Frame:
         y: the vertical axis.
         width: of the whole drawing.
         height: of the whole drawing.
-        left: room for the labels of the vertical axis.
+        left: room for the labels of the vertical axis; what they need by default.
         right: room at the right.
         top: room at the top.
         bottom: room for the labels of the horizontal axis.
@@ -40,10 +40,14 @@ class Frame:
     y: Axis
     width: float = 440
     height: float = 330
-    left: float = 48
+    left: float = field()
     right: float = 12
     top: float = 12
     bottom: float = 46
+
+    @left.default
+    def _room_for_labels(self) -> float:
+        return room_beside(self.y)
 
     def px(self, values: npt.ArrayLike) -> Floats:
         """Places of horizontal values."""
@@ -53,6 +57,12 @@ class Frame:
         """Places of vertical values."""
         floor = self.height - self.bottom
         return floor - self.y.place(values) * (floor - self.top)
+
+
+def room_beside(axis: Axis) -> float:
+    """Room that the labels and the title of a vertical axis need."""
+    longest = max(map(len, axis.labels), default=0)
+    return (30.0 if axis.title else 8.0) + 8.0 * max(longest, 2)
 
 
 def curve_path(x: Floats, y: Floats) -> str:

@@ -138,7 +138,7 @@ def _numbers(found: Confusion) -> Markup:
         element("thead", head),
         element("tbody", rows),
     )
-    return element("div", scrolling(whole), class_="matrix")
+    return element("div", scrolling(whole, "Confusion matrix"), class_="matrix")
 
 
 def _cell(count: int, share: float, total: int, divided: bool) -> Markup:

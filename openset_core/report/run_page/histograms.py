@@ -21,6 +21,7 @@ from openset_core.report.svg import (
     dot_key,
     frame_marks,
     legend,
+    room_beside,
     steps_path,
     text,
 )
@@ -157,21 +158,26 @@ def _card(found: Histogram, single: bool, width: int) -> Markup:
     marks: list[Markup] = []
     points = []
     frames = []
-    for position, (name, unknown) in enumerate(rows):
-        tallest = max(found.known.max(), 0.0 if unknown is None else unknown.max(), 1e-9)
-        last = position == len(rows) - 1
-        share_axis = number_axis(
-            "Samples, %" if len(rows) == 1 else "",
-            [0.0, tallest],
+    title = "Samples, %" if len(rows) == 1 else ""
+    heights = [
+        number_axis(
+            title,
+            [0.0, max(found.known.max(), 0.0 if unknown is None else unknown.max(), 1e-9)],
             zero=True,
             as_percent=True,
             count=5 if len(rows) == 1 else 3,
         )
+        for _, unknown in rows
+    ]
+    left = max(map(room_beside, heights))  # the same for all, since they share the scores' axis
+    for position, (name, unknown) in enumerate(rows):
+        last = position == len(rows) - 1
         row_top = top + position * row_height
         gap = 0 if len(rows) == 1 else 22
         frame = Frame(
             x=axis if last else Axis("", axis.low, axis.high, (), ()),
-            y=share_axis,
+            y=heights[position],
+            left=left,
             width=width,
             height=row_top + row_height + bottom,
             top=row_top + gap,

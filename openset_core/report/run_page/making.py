@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from attrs import frozen
 
@@ -88,7 +89,7 @@ def make_report(
             lead=overview.lead(view),
             sections=sections,
             footer=f"Made from what {path.resolve().name} recorded, by openset {__version__}.",
-            inputs=inputs_of(path, scorer),
+            inputs=inputs_of(path, scorer or ""),
         )
         text = render_page(page)
         written = _write_figures(view) if figures else ()
@@ -125,20 +126,24 @@ def _write_figures(view: View) -> tuple[Path, ...]:
     return tuple(sorted(written))
 
 
-def inputs_of(path: Path, scorer: str | None = None) -> str:
-    """Hash of what a page is made from; a page that carries another one is out of date."""
+def inputs_of(path: Path, scorer: str = "") -> str:
+    """What a page is made from, as one word; a page that carries another one is out of date.
+
+    Args:
+        path: the run folder.
+        scorer: the scorer that was asked for; empty for the model's own.
+    """
     folder = RunFolder(path)
     files = (folder.experiment, folder.results, folder.metrics, folder.looks)
-    facts = [FORMAT, scorer, [sha256(file) if file.exists() else "" for file in files]]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    facts = [FORMAT, [sha256(file) if file.exists() else "" for file in files]]
+    return f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}/{quote(scorer)}"
 
 
 def is_current(path: Path) -> bool:
-    """Whether a run has a page that was made from what the run folder holds now."""
+    """Whether a run has a page, of whichever scorer, made from what the run folder holds now."""
     page = RunFolder(path).report
     if not page.exists():
         return False
-    found = re.search(
-        r'<meta name="openset-inputs" content="([0-9a-f]+)">', page.read_text("utf-8")
-    )
-    return found is not None and found[1] == inputs_of(path)
+    head = page.read_text("utf-8").partition("<title>")[0]
+    found = re.search(r'<meta name="openset-inputs" content="[0-9a-f]+/(.*?)">', head)
+    return found is not None and f'"{inputs_of(path, unquote(found[1]))}"' in found[0]

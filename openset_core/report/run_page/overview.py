@@ -34,7 +34,7 @@ def lead(view: View) -> Markup:
     warnings = [*provenance(view.run).warnings, *view.run.gaps, *view.remarks]
     if warnings:
         items = [element("li", _sentence(each)) for each in warnings]
-        made += element("ul", items, class_="warnings", aria_label="Warnings")
+        made += element("aside", element("ul", items), class_="warnings", aria_label="Warnings")
     return made
 
 
@@ -150,8 +150,9 @@ def _hardware(record: Mapping[str, Any]) -> str:
         processes = device.get("processes", 1)
         many = f"{processes} × " if processes > 1 else ""
         said.append(f"{many}{device.get('name', '?')}, {device.get('precision', '?')}")
-        if "threads" in device:
-            said.append(f"{device['threads']} threads")
+        threads = device.get("threads", 0)
+        if threads:
+            said.append(f"{threads} {'threads' if threads > 1 else 'thread'}")
     if machine:
         said.append(
             f"{machine.get('processors', '?')} processors, {machine.get('system', '')} "

@@ -125,7 +125,6 @@ def _card(found: Measured) -> Markup:
         y=axis,
         width=270,
         height=176,
-        left=50,
         top=8,
         bottom=40,
         right=10,

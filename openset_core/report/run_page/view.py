@@ -69,11 +69,6 @@ class View:
             self.scores(part), part.predicted, self.threshold, self.run.num_classes
         )
 
-    def predicted_name(self, number: int) -> str:
-        """Name of a predicted class, `unknown` for K."""
-        names = self.run.class_names
-        return names[number] if number < len(names) else "unknown"
-
 
 def deciding_scorer(run: RunData) -> str:
     """The scorer whose decisions a page shows unless another is asked for.
