@@ -120,6 +120,8 @@ def run(
         raise ConfigError(f"{experiment} has its images already; leave out --data")
     if images is not None and trials is not None:
         raise ConfigError("--data has one trial; another --split-seed splits the images anew")
+    if file != experiment:  # a run folder keeps its parts, and may get scorers and observers
+        plugins = ",".join(dict.fromkeys([*_names("", file), *_names(plugins, None)]))
     if tensorboard:
         plugins = ",".join([*_names(plugins, file), "tensorboard"])
 
