@@ -283,7 +283,9 @@ def test_a_folder_of_runs_stands_for_its_runs_in_order(tiny, tmp_path):
     assert sorted(["t10", "t9", "t1"], key=in_order) == ["t1", "t9", "t10"]
 
 
-def test_of_a_folder_of_runs_those_are_taken_that_the_figure_asks_for(tiny, tmp_path, openset):
+def test_of_a_folder_of_runs_those_are_taken_that_the_figure_asks_for(
+    tiny, tmp_path, openset, monkeypatch
+):
     many = tmp_path / "many"
     plain = make_run(many / "plain")
     make_run(many / "odd", options=["arpl.weight=0.7"])
@@ -295,12 +297,16 @@ def test_of_a_folder_of_runs_those_are_taken_that_the_figure_asks_for(tiny, tmp_
     protocol = tmp_path / "own.toml"
     protocol.write_text('base = "tiny-digits"\nsummary = "x"\n')
     own = make_run(many / "own", protocol=str(protocol))
-    with collected(spec_of("arpl-1"), [many], protocol=str(protocol)) as found:
+    monkeypatch.chdir(tmp_path)  # the run recorded the whole path
+    with collected(spec_of("arpl-1"), [many], protocol="own.toml") as found:
         assert [run.folder.path for _label, run in found.runs] == [own]
     with collected(spec_of("m2iosr-3"), [many]) as found:
         assert (len(found.runs), found.left_out) == (3, 0)
+    (make_run(many / "begun") / "results.json").unlink()
     answer = openset("figure", "arpl-9", many, "-o", tmp_path / "x.csv")
+    assert answer.code == 0
     assert "note: 1 other runs there are left out" in answer.err
+    assert f"note: not finished and left out: {many / 'begun'}\n" in answer.err
 
 
 def test_an_unfinished_run_is_refused_with_its_command(run, openset):

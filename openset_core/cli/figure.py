@@ -108,6 +108,10 @@ def figure(
         click.echo(f"note: {note}", err=True)
     if made.left_out:
         click.echo(f"note: {made.left_out} other runs there are left out", err=True)
+    if made.unfinished:
+        first, others = made.unfinished[0], len(made.unfinished) - 1
+        more = f" and {others} more" if others else ""
+        click.echo(f"note: not finished and left out: {first}{more}", err=True)
     for wanted in made.missing:
         click.echo(f"not shown: {wanted.need.label}; {wanted.command}", err=True)
     for path in made.files:

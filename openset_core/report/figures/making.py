@@ -23,12 +23,14 @@ class MadeFigure:
         files: what was written.
         missing: the runs that it would show, too, had they been there.
         left_out: how many runs of a folder of runs it did not ask for.
+        unfinished: runs of a folder of runs that are not finished.
     """
 
     picture: Picture
     files: tuple[Path, ...] = ()
     missing: tuple[Wanted, ...] = ()
     left_out: int = 0
+    unfinished: tuple[Path, ...] = ()
 
     def _repr_html_(self) -> str:
         """The picture, in a notebook."""
@@ -77,5 +79,9 @@ def make_figure(
         picture = draw(spec, shape, found)
         files = save(picture, spec, found, stem, formats) if stem else []
     return MadeFigure(
-        picture=picture, files=tuple(files), missing=found.missing, left_out=found.left_out
+        picture=picture,
+        files=tuple(files),
+        missing=found.missing,
+        left_out=found.left_out,
+        unfinished=found.unfinished,
     )

@@ -132,12 +132,14 @@ class FigureRuns:
         groups: those it needs in its order, then the others in the user's.
         missing: those it needs that are not there.
         left_out: how many runs of a folder of runs the figure did not ask for.
+        unfinished: runs of a folder of runs that are not finished.
         data_root: folder of data sets, for images that a run does not keep yet.
     """
 
     groups: tuple[RunGroup, ...]
     missing: tuple[Wanted, ...] = ()
     left_out: int = 0
+    unfinished: tuple[Path, ...] = ()
     data_root: Path = Path("data")
 
     @property
@@ -226,29 +228,39 @@ def collected(
     """
     wanted = wanted_by(spec, protocol, settings)
     with contextlib.ExitStack() as stack:
-
-        def opened(folders: Iterable[Path]) -> list[RunData]:
-            return [stack.enter_context(open_run(folder)) for folder in folders]
-
-        if not paths:
-            runs, left_out = opened(_made(wanted, root)), 0
-        else:
-            runs, left_out = [], 0
-            for path in paths:
-                inside = opened(run_folders([path]))
-                single = (path / EXPERIMENT).exists()
-                taken = inside if single else _asked_for(wanted, inside)
-                left_out += len(inside) - len(taken)
-                runs += taken
+        runs: list[RunData] = []
+        unfinished: list[Path] = []
+        left_out = 0
+        for path in paths or _made(wanted, root):
+            if (path / EXPERIMENT).exists():
+                runs.append(stack.enter_context(open_run(path)))
+                continue
+            inside = []
+            for folder in run_folders([path]):
+                try:
+                    inside.append(stack.enter_context(open_run(folder)))
+                except RunFolderError:  # one of many need not be finished
+                    unfinished.append(folder)
+            taken = _asked_for(wanted, inside)
+            left_out += len(inside) - len(taken)
+            runs += taken
         unique = {run.folder.path.resolve(): run for run in runs}
-        found = _sorted(wanted, list(unique.values()))
-        yield evolve(found, left_out=left_out, data_root=data_root)
+        yield evolve(
+            _sorted(wanted, list(unique.values())),
+            left_out=left_out,
+            unfinished=tuple(unfinished),
+            data_root=data_root,
+        )
 
 
 def _asked_for(wanted: Sequence[Wanted], runs: Sequence[RunData]) -> Sequence[RunData]:
     """Of many runs those that a figure asks for, on its protocol if there are any; else all."""
     fitting = [(item, run) for run in runs for item in wanted if fits(item, run)]
-    same = [run for item, run in fitting if item.protocol == run.recorded.get("protocol")]
+    same = [
+        run
+        for item, run in fitting
+        if _resolved(item, item.protocol).protocol.reference == run.recorded.get("protocol")
+    ]
     chosen = same or [run for _item, run in fitting] or runs
     return [run for run in runs if any(run is each for each in chosen)]
 

@@ -162,23 +162,30 @@ def _rule_text(shape: Sweep, runs: FigureRuns) -> str:
 
 
 def _notes(shape: Sweep, runs: FigureRuns) -> list[str]:
+    every = [run for _label, run in runs.runs]
     notes = []
-    for label, run in runs.runs:
-        if shape.rule != "exact":
-            results = run.scorers[chosen_scorer(run, shape.scorer)]
-            if not results.by_rule(shape.rule):
-                notes.append(
-                    f"{label}: {run.folder.path} has no results by the {RULES[shape.rule]}, so the "
-                    "exact ones are shown"
-                )
-        if run.store is not None and not run.store.describes_loss:
-            asks = [metric for metric in shape.metrics if metric.startswith(LEARNT)]
-            if asks:
-                notes.append(
-                    f"{run.folder.features} is older than what losses say they learnt; `openset "
-                    f"extract {run.folder.path} --rebuild` adds it"
-                )
+    without = [
+        run
+        for run in every
+        if not run.scorers[chosen_scorer(run, shape.scorer)].by_rule(shape.rule)
+    ]
+    if without:
+        notes.append(
+            f"{_some(without)} no results by the {RULES[shape.rule]}, so the exact ones are shown"
+        )
+    silent = [run for run in every if run.store is not None and not run.store.describes_loss]
+    if silent and any(metric.startswith(LEARNT) for metric in shape.metrics):
+        notes.append(
+            f"{_some(silent)} no record of what the loss learnt; `openset extract RUN --rebuild` "
+            "adds it"
+        )
     return notes
+
+
+def _some(runs: list[RunData]) -> str:
+    """Some runs as the subject of a sentence, with its verb."""
+    first, others = runs[0].folder.path, len(runs) - 1
+    return f"{first} and {others} more have" if others else f"{first} has"
 
 
 def _refuse(shape: Sweep, runs: FigureRuns) -> None:
