@@ -477,6 +477,16 @@ def test_panels_are_lettered_and_named_by_classes_if_asked(tiny, tmp_path):
     assert titles == ["(a) K = 3", "(b) K = 5"]
 
 
+def test_an_unknown_set_looks_the_same_in_every_panel(tiny, tmp_path):
+    first, second = make_run(tmp_path / "a"), make_run(tmp_path / "b", "softmax,tiny")
+    with h5py.File(second / "features.h5", "r+") as file:
+        del file["parts/unknown/near"]
+    figure = drawn(FeatureSpace(colour="set"), [first, second]).figure
+    (far, near, *_), (only, *_) = (axes.collections for axes in figure.axes)
+    colours = [tuple(item.get_facecolor()[0]) for item in (far, only, near)]
+    assert colours[0] == colours[1] != colours[2]
+
+
 def test_a_wide_embedding_is_refused_in_a_sentence(tiny, tmp_path):
     wide = make_run(tmp_path / "wide", width=5)
     with pytest.raises(FigureError, match=r"wide has an embedding of 5 numbers, .* plane of two"):

@@ -81,15 +81,16 @@ def draw(shape: FeatureSpace, runs: FigureRuns) -> Picture:
         heights=(side(len(named)), 1.0) if shape.histogram else (),
     )
     numbers: list[tuple[Any, ...]] = []
+    sets = list(dict.fromkeys(part.name for _label, run in named for part in run.unknown))
     notes = [note for _label, run in named if (note := landmark_note(run))]
     for number, ((label, run), axes) in enumerate(zip(named, panels, strict=True)):
         text = f"K = {run.num_classes}" if shape.title == "classes" else label
-        _panel(axes[0], run, shape)
+        _panel(axes[0], run, shape, sets)
         title(axes[0], number, text, len(named))
         if number % MOST_BESIDE == 0:
             axes[0].set_ylabel("dimension 2")
         if shape.histogram:
-            numbers += _histogram(axes[1], run, shape, label)
+            numbers += _histogram(axes[1], run, shape, label, sets)
             narrow = len(named) > 2
             below = textwrap.fill(shape.histogram_label, 26) if narrow else shape.histogram_label
             axes[1].set_xlabel(below)
@@ -97,7 +98,7 @@ def draw(shape: FeatureSpace, runs: FigureRuns) -> Picture:
                 axes[1].set_ylabel("density")
         else:
             numbers += [(label, part.name, len(part), *_centre(run, part)) for part in _parts(run)]
-    legend_below(figure, _keys([run for _label, run in named], shape))
+    legend_below(figure, _keys([run for _label, run in named], shape, sets))
     columns = (
         ("run", "part", "from", "to", "density")
         if shape.histogram
@@ -159,7 +160,7 @@ def unknown_look(number: int, by: str) -> tuple[str, str]:
     return UNKNOWN_LOOK[number % len(UNKNOWN_LOOK)]
 
 
-def _panel(axes: Axes, run: RunData, shape: FeatureSpace) -> None:
+def _panel(axes: Axes, run: RunData, shape: FeatureSpace, sets: list[str]) -> None:
     everything = []
     # The known samples come last, on top: the question is how far the unknown reach under them.
     for number, part in reversed(list(enumerate(_parts(run)))):
@@ -167,7 +168,7 @@ def _panel(axes: Axes, run: RunData, shape: FeatureSpace) -> None:
         points = plane(run, part, rows)
         everything.append(points)
         if number > 0:
-            face, marker = unknown_look(number - 1, shape.colour)
+            face, marker = unknown_look(sets.index(part.name), shape.colour)
             cloud(axes, points, face, marker, size=3.0, linewidths=0.4, alpha=0.5)
         elif shape.colour == "set":
             cloud(axes, points, colour(0).light, "o", size=3.0, alpha=0.5)
@@ -201,7 +202,9 @@ def largest_logits(run: RunData, part: TestPart) -> npt.NDArray[np.float64]:
     return np.concatenate([chunk["logits"].max(axis=1) for chunk in chunks]).astype(np.float64)
 
 
-def _histogram(axes: Axes, run: RunData, shape: FeatureSpace, label: str) -> list[tuple[Any, ...]]:
+def _histogram(
+    axes: Axes, run: RunData, shape: FeatureSpace, label: str, sets: list[str]
+) -> list[tuple[Any, ...]]:
     values = [largest_logits(run, part) for part in _parts(run)]
     pooled = np.concatenate(values)
     edges = np.linspace(pooled.min(), pooled.max(), BINS + 1)
@@ -209,10 +212,11 @@ def _histogram(axes: Axes, run: RunData, shape: FeatureSpace, label: str) -> lis
         edges = np.linspace(edges[0] - 0.5, edges[0] + 0.5, BINS + 1)
     numbers: list[tuple[Any, ...]] = []
     for number, (part, found) in enumerate(zip(_parts(run), values, strict=True)):
-        face = colour(0).light if number == 0 else unknown_look(number - 1, shape.colour)[0]
+        place = sets.index(part.name) if number else -1
+        face = unknown_look(place, shape.colour)[0] if number else colour(0).light
         density, _edges = np.histogram(found, edges, density=True)
         axes.stairs(density, edges, fill=True, color=face, alpha=0.3)
-        style = ("-", "--", ":", "-.")[number % 4]
+        style = ("-", "--", ":", "-.")[(place + 1) % 4]
         axes.stairs(density, edges, color=face, linewidth=1.0, linestyle=style)
         numbers += [
             (label, part.name, float(low), float(high), float(value))
@@ -221,7 +225,7 @@ def _histogram(axes: Axes, run: RunData, shape: FeatureSpace, label: str) -> lis
     return numbers
 
 
-def _keys(runs: list[RunData], shape: FeatureSpace) -> list[Any]:
+def _keys(runs: list[RunData], shape: FeatureSpace, sets: list[str]) -> list[Any]:
     """The legend: classes where all runs have the same few, unknown sets, landmarks."""
     from matplotlib.lines import Line2D
 
@@ -236,7 +240,6 @@ def _keys(runs: list[RunData], shape: FeatureSpace) -> list[Any]:
         keys += [key(name, class_colour(n), class_marker(n)) for n, name in enumerate(names)]
     else:
         keys.append(key("known, a colour a class", colour(0).light, "o"))
-    sets = list(dict.fromkeys(part.name for run in runs for part in run.unknown))
     for number, name in enumerate(sets):
         keys.append(key(f"unknown: {name}", *unknown_look(number, shape.colour)))
     marks = sorted({mark.name for run in runs if (mark := _landmarks(run)) is not None})
