@@ -25,6 +25,8 @@ from openset_plugins.trackers.by_epoch import FILE_NAME
 
 def draw(shape: ByEpoch, runs: FigureRuns) -> Picture:
     """Draw a panel for each metric, with a curve for each run."""
+    from matplotlib.ticker import MaxNLocator
+
     named = runs.runs
     figure, panels = grid(len(shape.metrics), height=2.4, most=2)
     numbers: list[tuple[Any, ...]] = []
@@ -37,6 +39,7 @@ def draw(shape: ByEpoch, runs: FigureRuns) -> Picture:
                 (name, label, epoch, percent(value))
                 for epoch, value in zip(epochs, values, strict=True)
             ]
+        axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[0].set_xlabel("epoch")
         axes[0].set_ylabel(name)
         axes[0].grid(True)
