@@ -443,6 +443,37 @@ TABLE = Table(
 )
 
 
+def test_what_is_shown_goes_from_the_whole_to_its_parts(runs, made):
+    for trial in range(2):
+        made("rpl", 0.8 + 0.02 * trial, trial=trial)
+    found = compare(runs, reference="softmax,net")
+    table = found.table()
+    titles_ = [part.splitlines()[0] for part in table.split("\n\n")]
+    assert titles_[:4] == [
+        "p: percent",
+        "p: 95 % intervals of the means (rank), percent",
+        "p: difference to softmax,net msp over the same trials, percentage points",
+        "Average ranks over 2 trials",
+    ]
+    (setting,) = found.settings
+    first = found.methods[0]
+    estimate = found.estimate(setting, first, "auroc")
+    interval = f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}] (1)"
+    rows = [line for line in table.splitlines() if interval in line]
+    assert [row.split()[0] for row in rows] == [first.name]
+    # A column counts trials where methods have different numbers of them.
+    header = next(line for line in table.splitlines() if line.endswith("trials") and "A" in line)
+    assert header.split() == ["method", "scorer", "Accuracy", "AUROC", "trials"]
+    assert "t intervals of the mean over trials; rank 1 is the best mean" in table
+
+
+def test_scorers_of_a_method_stand_together(made, tmp_path):
+    made("arpl", trial=0, scorers=("msp",))
+    made("softmax", trial=0, scorers=("msp",))
+    made("arpl", trial=1, scorers=("energy", "msp"))
+    assert titles(compare(tmp_path)) == ["arpl,net msp", "arpl,net energy", "softmax,net msp"]
+
+
 def test_text():
     assert text([TABLE], ["look out"]) == (
         "cifar+10: 50 % & more\n"
@@ -560,7 +591,7 @@ def test_command(openset, runs, tmp_path):
         ("t.tex", "% needs"),
         ("t.csv", "protocol,"),
         ("t.json", "{"),
-        ("t.txt", "p: means"),
+        ("t.txt", "p: percent"),
     ):
         answer = openset("compare", runs, "--output", tmp_path / name)
         assert (answer.code, answer.out) == (0, f"written to {tmp_path / name}\n")
@@ -591,4 +622,4 @@ def test_a_real_run(finished):
     assert found.placed[0].run.record["protocol_digest"]
     lines = [line.split() for line in found.table().splitlines()]
     assert "published" in found.table()
-    assert any(line[:3] == ["AUROC", "softmax,tiny", "msp"] for line in lines)
+    assert any(line[:2] == ["softmax,tiny", "msp"] for line in lines)

@@ -85,11 +85,6 @@ def check_reference(plan: Plan) -> None:
         find_method(methods, wanted)
 
 
-def text(comparison: Comparison, width: int | None = None) -> str:
-    """What a terminal of so many columns shows in the end."""
-    return formats.text(tables.bench_tables(comparison), comparison.notes, width)
-
-
 def _heading(plan: Plan, comparison: Comparison) -> str:
     """What a reader of the Markdown file needs to place the tables."""
     runs = [run.experiment for run in plan.runs]
@@ -118,7 +113,7 @@ def save(
     folder: BenchFolder, plan: Plan, comparison: Comparison, failed: Sequence[FailedRun]
 ) -> None:
     """Write the tables as Markdown, CSV, LaTeX and JSON."""
-    found = tables.bench_tables(comparison)
+    found = tables.comparison_tables(comparison)
     notes = [*(f"failed: {run.title}: {run.reason}" for run in failed), *comparison.notes]
     asked = plan.file.asked()
     write_text(folder.table("md"), _heading(plan, comparison) + formats.markdown(found, notes))

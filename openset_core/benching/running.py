@@ -41,12 +41,12 @@ class Bench:
     comparison: Comparison | None
 
     def table(self, width: int | None = None) -> str:
-        """What the terminal shows: methods by metrics, published figures, differences.
+        """What the terminal shows: methods by metrics, intervals, differences, ranks.
 
         Args:
             width: columns of the terminal; wider tables are cut into pieces. None for no limit.
         """
-        return results.text(self.comparison, width) if self.comparison else "no run is done"
+        return self.comparison.table(width) if self.comparison else "no run is done"
 
 
 class Display(Protocol):

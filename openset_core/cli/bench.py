@@ -154,10 +154,10 @@ def bench(
     are not repeated, interrupted ones go on from their checkpoints, and a run that fails is listed
     and does not stop the others; the exit status is then 1.
 
-    The tables end with means and deviations over trials (each the mean of its seeds), published
-    figures beside ours by the same evaluation rule, and the paired difference of each method to
-    the reference with a confidence interval and a p-value by Holm's correction.
-    `openset compare` shows ranks and intervals too.
+    The tables are those of `openset compare`: means and deviations over trials (each the mean of
+    its seeds), published figures beside ours by the same evaluation rule, intervals, the paired
+    difference of each method to the reference with an interval and a p-value by Holm's
+    correction, and average ranks.
 
     \b
     A bench TOML:

@@ -62,9 +62,10 @@ def compare(
 
     \b
     Shown are
-      methods by protocols with mean, deviation and rank;
-      intervals of the means;
+      methods by metrics with mean and deviation;
       ours beside published figures, by the evaluation rule of the figure;
+      methods by protocols with mean, deviation and rank, where there are several protocols;
+      intervals of the means;
       paired differences to a reference over the same trials, with intervals, and p-values by
         Holm's correction;
       average ranks over all trials with Friedman's test and Nemenyi's critical difference.

@@ -25,7 +25,7 @@ class Comparison:
     """Methods over settings.
 
     Attributes:
-        methods: in the order in which they were first met.
+        methods: in the order in which they were first met, the scorers of one together.
         settings: in the order in which they were first met.
         samples: values by (trial, seed) for every setting, method, rule and metric.
         shown: metrics that count, by setting.

@@ -126,13 +126,13 @@ def _percent(value: float, signed: bool = False) -> str:
 def _plain(cell: Cell) -> str:
     if cell is None:
         return EMPTY
+    if isinstance(cell, str):
+        return cell
+    rank = f" ({rank_text(cell.rank)})" if cell.rank is not None else ""
     if isinstance(cell, Interval):
-        return f"[{_percent(cell.low, cell.signed)}, {_percent(cell.high, cell.signed)}]"
-    if isinstance(cell, Number):
-        spread = f" ± {_percent(cell.deviation)}" if cell.deviation is not None else ""
-        rank = f" ({rank_text(cell.rank)})" if cell.rank is not None else ""
-        return f"{_percent(cell.value, cell.signed)}{spread}{rank}{cell.mark and ' ' + cell.mark}"
-    return cell
+        return f"[{_percent(cell.low, cell.signed)}, {_percent(cell.high, cell.signed)}]{rank}"
+    spread = f" ± {_percent(cell.deviation)}" if cell.deviation is not None else ""
+    return f"{_percent(cell.value, cell.signed)}{spread}{rank}{cell.mark and ' ' + cell.mark}"
 
 
 def _padded(cells: list[str], column: Column) -> list[str]:

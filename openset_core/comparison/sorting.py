@@ -53,10 +53,10 @@ class SortedRuns:
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        """Every method, in the order in which they were met."""
-        return tuple(
-            dict.fromkeys(method for place in self.placed for method in place.methods.values())
-        )
+        """Every method, in the order in which their names were met, all scorers of one together."""
+        found = dict.fromkeys(method for place in self.placed for method in place.methods.values())
+        names = list(dict.fromkeys(method.name for method in found))
+        return tuple(sorted(found, key=lambda method: names.index(method.name)))
 
     @property
     def shown(self) -> dict[Setting, tuple[str, ...]]:

@@ -42,11 +42,19 @@ class Number:
 
 @attrs.frozen(kw_only=True)
 class Interval:
-    """Two fractions, shown in percent."""
+    """Two fractions, shown in percent.
+
+    Attributes:
+        low: a fraction; a difference of fractions where `signed`.
+        high: another.
+        signed: whether a plus is shown.
+        rank: stands behind it in parentheses.
+    """
 
     low: float
     high: float
     signed: bool = False
+    rank: float | None = None
 
 
 Cell = str | Number | Interval | None
@@ -77,22 +85,13 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def bench_tables(comparison: Comparison) -> list[Table]:
-    """What a bench ends with: methods by metrics, published figures, differences."""
+def comparison_tables(comparison: Comparison) -> list[Table]:
+    """Everything, from the whole to its parts: values, intervals, differences, ranks."""
     return [
         *metric_tables(comparison),
         *published_tables(comparison),
         *overview_tables(comparison),
-        *difference_tables(comparison),
-    ]
-
-
-def comparison_tables(comparison: Comparison) -> list[Table]:
-    """Everything: also intervals, ranks and critical differences."""
-    return [
-        *overview_tables(comparison),
         *interval_tables(comparison),
-        *published_tables(comparison),
         *difference_tables(comparison),
         *ranking_tables(comparison),
     ]
@@ -158,49 +157,52 @@ def spread_note(comparison: Comparison, setting: Setting) -> str:
 
 
 def interval_tables(comparison: Comparison) -> list[Table]:
-    """For each protocol a row a metric and method: mean, deviation, interval, rank."""
-    tables = []
-    for protocol, settings in comparison.protocols.items():
-        rows: list[tuple[Cell, ...]] = []
-        for metric in _metrics_of(comparison, settings):
-            for setting in settings:
-                ranks = comparison.ranks(setting, metric)
-                best = _best(comparison, setting, metric)
-                for method, rank in ranks.items():
-                    found = comparison.estimate(setting, method, metric)
-                    assert found is not None  # only what has a mean has a rank
-                    rows.append(
-                        (
-                            METRICS[metric].title,
-                            *_condition(settings, setting),
-                            method.name,
-                            method.scorer,
-                            _number(found, best=method in best),
-                            _interval(found),
-                            rank_text(rank),
-                            str(found.units),
-                        )
-                    )
-        units = "trials" if settings[0].over_trials else "seeds"
-        notes = [spread_note(comparison, setting) for setting in settings]
-        notes.append(f"interval: t interval of the mean over {units}")
-        tables.append(
-            Table(
-                title=f"{protocol}: means and intervals, percent",
-                columns=(
-                    Column(title="metric", left=True),
-                    *_condition_column(settings),
-                    *_method_columns(),
-                    Column(title="mean ± deviation"),
-                    Column(title=f"{_percent(comparison.confidence)} interval"),
-                    Column(title="rank"),
-                    Column(title=units),
-                ),
-                rows=tuple(rows),
-                notes=tuple(dict.fromkeys(notes)),
-            )
-        )
-    return tables
+    """For each protocol a row a method, a column a metric: interval and rank.
+
+    Nothing for a protocol with a single run a method, which has no intervals.
+    """
+    found = [
+        _interval_table(comparison, protocol, settings)
+        for protocol, settings in comparison.protocols.items()
+    ]
+    return [
+        table
+        for table in found
+        if any(isinstance(cell, Interval) for row in table.rows for cell in row)
+    ]
+
+
+def _interval_table(c: Comparison, protocol: str, settings: Sequence[Setting]) -> Table:
+    metrics = _metrics_of(c, settings)
+    rows: list[tuple[Cell, ...]] = []
+    counts: list[int] = []
+    for setting in settings:
+        ranks = {metric: c.ranks(setting, metric) for metric in metrics}
+        for method in c.methods_in(setting):
+            found = {metric: c.estimate(setting, method, metric) for metric in metrics}
+            cells = [
+                _interval(each, rank=ranks[metric].get(method)) if each else None
+                for metric, each in found.items()
+            ]
+            counts.append(max((each.units for each in found.values() if each), default=0))
+            rows.append((*_condition(settings, setting), method.name, method.scorer, *cells))
+    units = "trials" if settings[0].over_trials else "seeds"
+    differ = len(set(counts)) > 1
+    if differ:
+        rows = [(*row, str(count)) for row, count in zip(rows, counts, strict=True)]
+    over = units if differ else f"{counts[0]} {units}"
+    level = _percent(c.confidence)
+    return Table(
+        title=f"{protocol}: {level} intervals of the means (rank), percent",
+        columns=(
+            *_condition_column(settings),
+            *_method_columns(),
+            *(Column(title=METRICS[metric].title) for metric in metrics),
+            *([Column(title=units)] if differ else []),
+        ),
+        rows=tuple(rows),
+        notes=(f"t intervals of the mean over {over}; rank 1 is the best mean",),
+    )
 
 
 # --- figures from papers --------------------------------------------------------------------------
@@ -518,10 +520,12 @@ def _number(
     return Number(value=found.mean, deviation=found.deviation, mark=mark, best=best, rank=rank)
 
 
-def _interval(found: Estimate | Difference, signed: bool = False) -> Interval | None:
+def _interval(
+    found: Estimate | Difference, signed: bool = False, rank: float | None = None
+) -> Interval | None:
     if found.low is None or found.high is None:
         return None
-    return Interval(low=found.low, high=found.high, signed=signed)
+    return Interval(low=found.low, high=found.high, signed=signed, rank=rank)
 
 
 def _p_phrase(p: float) -> str:
