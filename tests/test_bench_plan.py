@@ -81,6 +81,24 @@ def test_variants_of_a_method_are_methods():
     assert len(set(names(found))) == 2
 
 
+def test_recipes_for_every_method_and_for_one():
+    found = plan(
+        "softmax,tiny",
+        BenchMethod(plugins="softmax,tiny,energy", recipe=""),
+        recipe="strong",
+        trials=(0,),
+    )
+    strong, plain = (run.experiment for run in found.runs)
+    assert (strong.training.epochs, plain.training.epochs) == (600, 2)
+    assert [part.name for part in strong.selection.scorers] == ["max-logit"]
+    assert plain.recipe is None
+    assert found.file.asked()["recipe"] == "strong"
+    one = plan(BenchMethod(plugins="softmax,tiny", recipe="strong"), "softmax,tiny", trials=(0,))
+    assert [run.experiment.training.epochs for run in one.runs] == [600, 2]
+    assert one.runs[0].method == "softmax,tiny recipe strong"
+    assert "recipe" not in one.file.asked()
+
+
 def test_common_options_reach_the_methods_that_have_the_part():
     common = {"training": {"epochs": 7}, "turns": {"nan_step": 9}, "energy": {"temperature": 2.0}}
     own = BenchMethod(plugins="turns,tiny", set={"turns": {"nan_step": 4}})

@@ -18,6 +18,7 @@ from openset_core.errors import ConfigError, OpensetError, did_you_mean
 from openset_core.experiment import DEFAULT_PROTOCOL, TRAINING_SECTION, Experiment, resolve
 from openset_core.plugins import Part, Registry, registry
 from openset_core.protocols import Protocol, load_protocol
+from openset_core.recipes import load_recipe
 
 ALL_TRIALS = "all"
 
@@ -30,10 +31,12 @@ class BenchMethod:
         plugins: part names separated by commas, as after `--plugins`.
         name: what tables call it; the parts by default.
         set: options by part, and under `training`, for this method alone.
+        recipe: training recipe, by name or path; the bench's when None.
     """
 
     plugins: str
     name: str = ""
+    recipe: str | None = None
     set: dict[str, dict[str, Any]] = attrs.field(factory=dict)
 
     @property
@@ -44,7 +47,8 @@ class BenchMethod:
             for section, values in self.set.items()
             for key, value in values.items()
         ]
-        return self.name or " ".join([",".join(split_names(self.plugins)), *options])
+        recipe = [f"recipe {self.recipe}"] if self.recipe else []
+        return self.name or " ".join([",".join(split_names(self.plugins)), *recipe, *options])
 
 
 def _trials(_instance: Any, _attribute: Any, value: str | tuple[int, ...]) -> None:
@@ -80,6 +84,7 @@ class BenchFile:
         trials: `"all"` of each protocol, or numbers.
         seeds: training seeds, or how many: 3 stands for 0, 1, 2.
         set: options by part, and under `training`, for every method that has the part.
+        recipe: training recipe of every method, by name or path; none when empty.
         reference: the method that the others are compared with; the first one when None.
         record: what a bench wrote down; ignored when read.
     """
@@ -89,6 +94,7 @@ class BenchFile:
     trials: str | tuple[int, ...] = attrs.field(default=ALL_TRIALS, validator=_trials)
     seeds: int | tuple[int, ...] = attrs.field(default=(0,), validator=_seeds)
     set: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    recipe: str = ""
     reference: str | None = None
     record: dict[str, Any] = attrs.field(factory=dict, eq=False)
 
@@ -103,7 +109,8 @@ class BenchFile:
         values["seeds"] = list(self.seed_numbers)
         for method in values["methods"]:
             method["plugins"] = ",".join(split_names(method["plugins"]))
-        return {key: values[key] for key in values if key not in ("reference", "record")}
+        left_out = {"reference", "record"} | ({"recipe"} if not self.recipe else set())
+        return {key: values[key] for key in values if key not in left_out}
 
 
 @attrs.frozen(kw_only=True)
@@ -193,10 +200,18 @@ def make_plan(file: BenchFile, installed: Registry | None = None) -> Plan:
     every = all(file.trials == tuple(range(protocol.trials)) for protocol in protocols)
     found = attrs.evolve(
         file,
+        methods=tuple(_with_recipe_found(method, installed) for method in file.methods),
+        recipe=load_recipe(file.recipe, installed).reference if file.recipe else "",
         protocols=tuple(protocol.reference for protocol in protocols),
         trials=ALL_TRIALS if every else file.trials,
     )
     return Plan(file=found, runs=tuple(runs.values()))
+
+
+def _with_recipe_found(method: BenchMethod, installed: Registry) -> BenchMethod:
+    if not method.recipe:
+        return method
+    return attrs.evolve(method, recipe=load_recipe(method.recipe, installed).reference)
 
 
 def _experiments(
@@ -220,6 +235,7 @@ def _experiments(
                                 seed,
                                 overrides,
                                 registry_=installed,
+                                recipe=file.recipe if method.recipe is None else method.recipe,
                             ),
                         )
 

@@ -62,6 +62,10 @@ def spread(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
     multiple=True,
     help="Name of a protocol or path of a TOML file; may be repeated [default: digits].",
 )
+@click.option(
+    "--recipe",
+    help="Training recipe over the protocols', by name or path; see `openset recipes`.",
+)
 @click.option("--trials", help='"all", or numbers separated by commas [default: all].')
 @click.option(
     "--seeds",
@@ -124,6 +128,7 @@ def bench(
     file: Path | None,
     plugins: tuple[str, ...],
     protocols: tuple[str, ...],
+    recipe: str | None,
     trials: str | None,
     seeds: str | None,
     epochs: int | None,
@@ -172,6 +177,7 @@ def bench(
         [[methods]]
         name = "without information"  # what the tables call it
         plugins = "m2iosr,vgg13"
+        recipe = "strong"             # or above, for every method
         [methods.set.m2iosr]          # for this method
         gamma = 0.0
     """
@@ -189,6 +195,7 @@ def bench(
     changes = {
         "methods": [{"plugins": method} for method in plugins] or None,
         "protocols": list(protocols) or None,
+        "recipe": recipe,
         "trials": _trials(trials),
         "seeds": _seeds(seeds),
         "reference": reference,
