@@ -37,7 +37,7 @@ from openset_core.report.figures import (
 )
 from openset_core.report.figures.confusion import shares
 from openset_core.report.figures.feature_space import largest_logits
-from openset_core.report.figures.picture import FORMATS, draw, save, shape_with
+from openset_core.report.figures.picture import FORMATS, Numbers, draw, save, shape_with
 from openset_core.report.figures.retrieval import class_centre, class_pairs, nearest_on_way
 from openset_core.report.figures.runs import (
     Wanted,
@@ -344,10 +344,26 @@ def test_a_figure_becomes_every_kind_of_file(run, tmp_path):
     rows = list(csv.reader(io.StringIO(paths[3].read_text("utf-8"))))
     assert tuple(rows[0]) == picture.numbers.columns
     assert len(rows) == len(picture.numbers.rows) + 1
-    page = paths[4].read_text("utf-8")
+    page = paths[-1].read_text("utf-8")
     for said in (spec.summary, "Only an example.", "Fig. 7", str(run), "<svg", spec.runs[1].label):
         assert said in page
     assert not re.search(r"""(src|href)=["'](https?:)?//""", page)
+
+
+def test_numbers_become_tables_of_every_kind():
+    numbers = Numbers(("run", "n", "x_1"), [("a|b & c", 12_000, 0.000091234567), ("d", 3, None)])
+    assert numbers.csv() == "run,n,x_1\na|b & c,12000,9.1234567e-05\nd,3,\n"
+    assert numbers.md().splitlines() == [
+        "| run | n | x_1 |",
+        "|---|--:|--:|",
+        r"| a\|b & c | 12,000 | 0.00009123 |",
+        "| d | 3 |  |",
+    ]
+    tex = numbers.tex().splitlines()
+    assert tex[0] == r"\begin{tabular}{lrr}"
+    assert tex[2] == r"run & n & x\_1 \\"
+    assert tex[4] == r"a|b \& c & 12,000 & 0.00009123 \\"
+    assert Numbers(("a",), []).md() == "| a |\n|---|\n"
 
 
 def test_an_output_with_a_suffix_is_that_file_alone(run, openset, tmp_path):

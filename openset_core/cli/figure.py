@@ -29,7 +29,7 @@ FOLDER = Path("figures")
     "formats",
     default="png,svg,pdf,csv,html",
     show_default=True,
-    help="Kinds of file, separated by commas.",
+    help="Kinds of file, separated by commas; md and tex are tables of the numbers.",
 )
 @click.option(
     "--set",

@@ -115,7 +115,7 @@ def draw(shape: ClassActivation, runs: FigureRuns) -> Picture:
             show_image(axes, image)
             height, width = image.shape[:2]
             axes.imshow(
-                positive(maps[row]),
+                scaled(maps[row]),
                 cmap="inferno",
                 vmin=0.0,
                 vmax=1.0,
@@ -139,8 +139,8 @@ def draw(shape: ClassActivation, runs: FigureRuns) -> Picture:
         figure=figure,
         caption=(
             "Class activation maps of known test images for their true class, bright where the "
-            "image speaks for the class; negative parts are cut off and each map is scaled to its "
-            "greatest value. The images were drawn by a seed among those that every run gets right."
+            "image speaks for the class most; each map is scaled from its least to its greatest "
+            "value. The images were drawn by a seed among those that every run gets right."
         ),
         alt=f"Rows of images with the class activation maps of {', '.join(n for n, _ in named)}.",
         numbers=Numbers(
@@ -150,16 +150,15 @@ def draw(shape: ClassActivation, runs: FigureRuns) -> Picture:
     )
 
 
-def positive(values: Floats) -> Floats:
-    """The positive part of a map, scaled to a greatest value of 1; 0 where there is none."""
-    cut = np.maximum(values, 0.0)
-    top = cut.max()
-    return cut / top if top > 0 else cut
+def scaled(values: Floats) -> Floats:
+    """A map from 0 at its least value to 1 at its greatest, as such maps are shown; 0 if flat."""
+    span = float(np.ptp(values))
+    return (values - values.min()) / span if span > 0 else np.zeros_like(values)
 
 
 def inside(values: Floats) -> float:
-    """Share of a map's positive part that lies in the middle half of the image's side."""
-    cut = positive(values)
+    """Share of a scaled map that lies in the middle half of the image's side."""
+    cut = scaled(values)
     height, width = cut.shape
     middle = cut[height // 4 : height - height // 4, width // 4 : width - width // 4]
     total = float(cut.sum())

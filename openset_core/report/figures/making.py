@@ -9,7 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from openset_core.data.images import data_root as data_folder
-from openset_core.report.figures.picture import FORMATS, Picture, draw, save, shape_with
+from openset_core.report.figures.picture import USUAL_FORMATS, Picture, draw, save, shape_with
 from openset_core.report.figures.runs import DEFAULT_RUNS, Wanted, collected
 from openset_core.specs import FigureSpec
 
@@ -47,7 +47,7 @@ def make_figure(
     protocol: str | None = None,
     settings: Sequence[str] = (),
     stem: Path | None = None,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = USUAL_FORMATS,
     root: Path = DEFAULT_RUNS,
     data_root: Path | None = None,
 ) -> MadeFigure:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import field, frozen
+import numpy as np
+from attrs import frozen
 
 from openset_core import config, specs
 from openset_core.errors import FigureError, did_you_mean
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 
 Cell = str | int | float | None
 PICTURES = ("png", "svg", "pdf")
-FORMATS = (*PICTURES, "csv", "html")
-"""Kinds of file that a figure becomes."""
+TABLES = ("csv", "md", "tex")
+FORMATS = (*PICTURES, *TABLES, "html")
+"""Kinds of file that a figure can become: pictures, its numbers, and a page."""
+
+USUAL_FORMATS = (*PICTURES, "csv", "html")
 
 
 @frozen
@@ -46,6 +50,62 @@ class Numbers:
         writer.writerows(self.rows)
         return text.getvalue()
 
+    def md(self) -> str:
+        """As a Markdown table, numbers at the right."""
+        lines = [
+            _row(self.columns),
+            "|" + "|".join("--:" if number else "---" for number in self._numeric()) + "|",
+            *map(_row, self.texts()),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def tex(self) -> str:
+        """As a LaTeX table of the package booktabs."""
+
+        def line(cells: Sequence[str]) -> str:
+            return " & ".join(map(_escaped, cells)) + r" \\"
+
+        columns = "".join("r" if number else "l" for number in self._numeric())
+        body = [
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            line(self.columns),
+            r"\midrule",
+            *map(line, self.texts()),
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+        return "\n".join(body) + "\n"
+
+    def texts(self) -> list[list[str]]:
+        """Cells as they are read: four digits of what is no whole number."""
+        return [list(map(_text, row)) for row in self.rows]
+
+    def _numeric(self) -> list[bool]:
+        """Whether each column holds numbers alone."""
+        return [
+            all(not isinstance(cell, str) for cell in column)
+            for column in zip(*self.rows, strict=True)
+        ] or [False] * len(self.columns)
+
+
+def _text(cell: Cell) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, float):
+        return np.format_float_positional(cell, precision=4, fractional=False, trim="-")
+    return f"{cell:,}" if isinstance(cell, int) else cell
+
+
+def _row(cells: Sequence[str]) -> str:
+    escaped = (cell.replace("|", r"\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
+
+
+def _escaped(text: str) -> str:
+    """Text for LaTeX."""
+    return "".join(f"\\{letter}" if letter in "&%_#$" else letter for letter in text)
+
 
 @frozen(kw_only=True, eq=False)
 class Picture:
@@ -57,7 +117,6 @@ class Picture:
         alt: what somebody who cannot see it needs to know.
         numbers: what it shows in numbers.
         notes: what is to be known of these very runs, a sentence each.
-        more: further files, text by suffix.
     """
 
     figure: Figure
@@ -65,7 +124,6 @@ class Picture:
     alt: str
     numbers: Numbers
     notes: tuple[str, ...] = ()
-    more: Mapping[str, str] = field(factory=dict)
 
 
 def shape_with(spec: FigureSpec, changes: Mapping[str, Any]) -> FigureShape:
@@ -112,7 +170,7 @@ def save(
     spec: FigureSpec,
     runs: FigureRuns,
     stem: Path,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = USUAL_FORMATS,
 ) -> list[Path]:
     """Write a figure's files, each whole or not at all.
 
@@ -130,11 +188,11 @@ def save(
 
     wanted = tuple(name for name in PICTURES if name in formats)
     paths = list(save_figure(picture.figure, stem, wanted))
-    texts = {"csv": picture.numbers.csv()} if "csv" in formats else {}
-    for suffix, text in {**texts, **picture.more}.items():
-        path = stem.with_name(f"{stem.name}.{suffix}")
-        write_text(path, text)
-        paths.append(path)
+    for suffix in TABLES:
+        if suffix in formats:
+            path = stem.with_name(f"{stem.name}.{suffix}")
+            write_text(path, getattr(picture.numbers, suffix)())
+            paths.append(path)
     if "html" in formats:
         paths.append(write_figure_page(picture, spec, runs, stem.with_name(f"{stem.name}.html")))
     return paths

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from attrs import asdict, frozen
 
 from openset_core import config
@@ -110,7 +109,6 @@ def draw(shape: Timing, runs: FigureRuns) -> Picture:
         ),
         alt="A table of times and parameters; its cells stand below.",
         numbers=numbers,
-        more={"md": _markdown(numbers), "tex": _latex(numbers)},
     )
 
 
@@ -257,55 +255,9 @@ def _hardware(found: Measurement) -> str:
 # --- the table ------------------------------------------------------------------------------------
 
 
-def _cell(value: Cell) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return np.format_float_positional(value, precision=3, fractional=False, trim="-")
-    return f"{value:,}" if isinstance(value, int) else value
-
-
-def _cells(numbers: Numbers) -> list[list[str]]:
-    return [list(map(_cell, row)) for row in numbers.rows]
-
-
-def _markdown(numbers: Numbers) -> str:
-    lines = [
-        " | ".join(["", *numbers.columns, ""]).strip(),
-        "|" + "|".join(["---", *["--:"] * (len(numbers.columns) - 2), "---"]) + "|",
-        *(" | ".join(["", *row, ""]).strip() for row in _cells(numbers)),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _escaped(text: str) -> str:
-    """Text for LaTeX."""
-    return "".join(f"\\{letter}" if letter in "&%_#$" else letter for letter in text)
-
-
-def _latex(numbers: Numbers) -> str:
-    def line(cells: list[str]) -> str:
-        escaped = (
-            cell.replace("&", r"\&").replace("%", r"\%").replace("_", r"\_") for cell in cells
-        )
-        return " & ".join(escaped) + r" \\"
-
-    count = len(numbers.columns)
-    body = [
-        rf"\begin{{tabular}}{{l{'r' * (count - 2)}l}}",
-        r"\toprule",
-        line(list(numbers.columns)),
-        r"\midrule",
-        *map(line, _cells(numbers)),
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(body) + "\n"
-
-
 def _table(numbers: Numbers) -> Any:
     """The table as a picture, with rules as in a paper."""
-    rows = _cells(numbers)
+    rows = numbers.texts()
     figure = new_figure(DOUBLE_COLUMN, 0.35 + 0.22 * (len(rows) + 1))
     axes = figure.subplots()
     axes.set_axis_off()
