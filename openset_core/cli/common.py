@@ -113,7 +113,7 @@ def progress(quiet: bool) -> tuple[Any, ...]:
 def print_files(folder: Path) -> None:
     """The files of a run folder that a user may want."""
     click.echo(f"\nwritten to {folder}:")
-    for name, what in (
+    known = (
         ("report.html", "all of it on one page, for a browser"),
         ("figures/", "the page's figures as PNG and SVG"),
         ("results.json", "every metric of every scorer"),
@@ -127,9 +127,11 @@ def print_files(folder: Path) -> None:
         ("samples.h5", "generated samples"),
         ("tensorboard/", "the same for `tensorboard --logdir`"),
         ("experiment.toml", "everything needed to repeat the run"),
-    ):
-        if (folder / name).exists():
-            click.echo(f"  {name:<16} {what}")
+    )
+    there = [(name, what) for name, what in known if (folder / name).exists()]
+    width = max([16, *(len(name) for name, _what in there)])
+    for name, what in there:
+        click.echo(f"  {name:<{width}} {what}")
 
 
 def bar(quiet: bool, label: str) -> Callable[[Iterable[Any], int], Iterable[Any]]:
