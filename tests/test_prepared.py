@@ -154,6 +154,15 @@ def test_options_and_interpolation_have_folders_of_their_own(tmp_path):
     assert all("/" not in name and " " not in name for name in names)
 
 
+def test_naming_a_default_option_says_nothing(root, plugins):
+    default = {"domain": Options().domain}
+    convert(root, plugins)
+    _images, written = convert(root, plugins, options=default)
+    assert not written
+    opened = open_images("files", "train", root, 8, plugins=plugins, options=default)
+    assert isinstance(opened, prepared.PreparedImages)
+
+
 def test_a_set_too_large_for_memory_is_told_to_be_prepared(root, plugins, monkeypatch):
     monkeypatch.setattr(prepared, "MEMORY_LIMIT", COUNT * 8 * 8 * 3)
     assert isinstance(open_images("files", "train", root, 8, plugins=plugins), ImageSet)

@@ -34,7 +34,7 @@ from openset_core.data.ahead import read_ahead, workers
 from openset_core.data.folders import NAMED, ImageFiles, in_memory
 from openset_core.data.images import DataRequest, Images, ImageSet, is_present, request_images
 from openset_core.errors import DataError
-from openset_core.plugins import Registry
+from openset_core.plugins import Registry, registry
 
 FORMAT = 1
 RAW_SIZE = 96
@@ -179,6 +179,21 @@ def prepared_folder(
     return root / "prepared" / label
 
 
+def own_options(
+    name: str, options: Mapping[str, Any] | None, plugins: Registry | None = None
+) -> dict[str, Any]:
+    """Options of a data set that differ from its defaults, so that naming a default says nothing.
+
+    Raises:
+        ConfigError: an unknown option or a value out of range.
+        PluginError: no such data set.
+    """
+    spec = (plugins or registry()).find(name, ("dataset",)).spec
+    chosen = config.unstructure(config.structure(dict(options or {}), spec.config, name))
+    usual = config.unstructure(spec.config())
+    return {key: value for key, value in chosen.items() if value != usual.get(key)}
+
+
 def is_available(
     name: str,
     part: str,
@@ -196,7 +211,9 @@ def is_available(
     Raises:
         PluginError: no such data set.
     """
-    prepared = prepared_folder(root, name, part, size, options, interpolation, fit)
+    prepared = prepared_folder(
+        root, name, part, size, own_options(name, options, plugins), interpolation, fit
+    )
     return prepared.is_dir() or is_present(name, root, options, plugins, part)
 
 
@@ -268,7 +285,9 @@ def open_images(
         DataError: the data is missing, damaged, or too large to be read at once.
         PluginError: no such data set.
     """
-    folder = prepared_folder(root, name, part, size, options, interpolation, fit)
+    folder = prepared_folder(
+        root, name, part, size, own_options(name, options, plugins), interpolation, fit
+    )
     if folder.is_dir():
         return open_prepared(folder)
     request = DataRequest(
@@ -352,7 +371,9 @@ def prepare(
         lazily=True,
     )
     source = request_images(name, request, plugins, options)
-    folder = prepared_folder(root, name, part, size, options, interpolation, fit)
+    folder = prepared_folder(
+        root, name, part, size, own_options(name, options, plugins), interpolation, fit
+    )
     encoding = encoding_for(size, lossless)
     fingerprint = source.fingerprint()
     if folder.is_dir() and not rebuild:
