@@ -325,8 +325,9 @@ def test_easy_and_hard_unknown_classes_of_ones_own(openset, tmp_path, tiny, monk
         f"[unknown.easy]\n{folder}[unknown.hard]\n{folder}"
     )
     monkeypatch.chdir(tmp_path)
-    call = ("run", "-q", "--protocol", "birds.toml", "-p", "softmax,tiny", "--epochs", "1")
-    answer = openset(*call, "--data-root", tmp_path, "--recipe", "strong", "--out", "run")
+    call = ("run", "-q", "--no-report", "--protocol", "birds.toml", "-p", "softmax,tiny")
+    rest = ("--epochs", "1", "--recipe", "strong", "--out", "run")
+    answer = openset(*call, "--data-root", tmp_path, *rest)
     assert answer.code == 0, answer.err
     assert "recipe strong, trial 0: 24 known and 36 unknown test samples" in answer.out
     assert "max-logit against easy" in answer.out

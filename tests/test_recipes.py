@@ -125,7 +125,7 @@ def test_a_run_with_a_recipe_says_so_in_its_results(tiny, own, tmp_path, openset
     recorded = tomllib.loads((tmp_path / "run" / "experiment.toml").read_text())
     assert recorded["recipe"] == own
     assert recorded["training"]["lr"] == 0.3
-    answer = openset("run", tmp_path / "run", "-q")
+    answer = openset("run", tmp_path / "run", "-q", "--no-report")
     assert f"recipe {own}" in answer.out
 
 
