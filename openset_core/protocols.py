@@ -29,6 +29,7 @@ from openset_core.data.classes import (
 )
 from openset_core.errors import ProtocolError, did_you_mean
 from openset_core.metrics import METRICS
+from openset_core.named_files import find_file
 from openset_core.plugins import Registry, registry
 from openset_core.training.options import TrainingOptions
 
@@ -455,24 +456,8 @@ def load_protocol(name: str, plugins: Registry | None = None) -> Protocol:
     Raises:
         ProtocolError: unknown name, or a file that contradicts itself.
     """
-    own = name.endswith(".toml") or "/" in name
-    if own:
-        path, label = Path(name), str(Path(name))
-    else:
-        plugins = plugins or registry()
-        installed = plugins.of_kind("protocol")
-        found = [part for part in installed if part.name == name]
-        if not found:
-            names = [part.name for part in installed]
-            raise ProtocolError(
-                f"no protocol is called {name!r}{did_you_mean(name, names)}; installed: "
-                f"{', '.join(names) or 'none'}; a file of your own is named by its path"
-            )
-        if len(found) > 1:
-            owners = " and ".join(f"{part.distribution} {part.version}" for part in found)
-            paths = " or ".join(str(part.spec.path) for part in found)
-            raise ProtocolError(f"{owners} both offer protocol {name!r}; name one by path: {paths}")
-        path, label = found[0].spec.path, name
+    file = find_file("protocol", name, plugins)
+    path, label, own = file.path, file.label, file.own
     values = _with_base(path, label, plugins, ())
     content = config.structure(values, ProtocolFile, label, ProtocolError)
     _check(content, label)

@@ -16,7 +16,8 @@ from attrs import frozen
 from openset_core import config
 from openset_core.errors import ProtocolError, did_you_mean
 from openset_core.metrics import METRICS
-from openset_core.plugins import Registry, registry
+from openset_core.named_files import find_file
+from openset_core.plugins import Registry
 from openset_core.protocols import ImageOptions, Protocol, Published, check_image
 from openset_core.training.options import TrainingOptions
 
@@ -68,16 +69,18 @@ class Recipe:
         name: its name, or the path of a person's own file.
         path: the TOML file.
         content: what the file says.
+        own: whether it is a person's own file, found by its path.
     """
 
     name: str
     path: Path
     content: RecipeFile
+    own: bool = False
 
     @property
     def reference(self) -> str:
         """What to write down to find the recipe again, from any working directory."""
-        return str(self.path.resolve()) if self.path == Path(self.name) else self.name
+        return str(self.path.resolve()) if self.own else self.name
 
     def layers(self, protocol: Protocol) -> list[RecipeLayer]:
         """What counts for a protocol, the more particular layer last."""
@@ -147,26 +150,11 @@ def load_recipe(name: str, plugins: Registry | None = None) -> Recipe:
     Raises:
         ProtocolError: unknown name, or a file that contradicts itself.
     """
-    if name.endswith(".toml") or "/" in name:
-        path, label = Path(name), str(Path(name))
-    else:
-        installed = (plugins or registry()).of_kind("recipe")
-        found = [part for part in installed if part.name == name]
-        if not found:
-            names = [part.name for part in installed]
-            raise ProtocolError(
-                f"no recipe is called {name!r}{did_you_mean(name, names)}; installed: "
-                f"{', '.join(names) or 'none'}; a file of your own is named by its path"
-            )
-        if len(found) > 1:
-            owners = " and ".join(f"{part.distribution} {part.version}" for part in found)
-            paths = " or ".join(str(part.spec.path) for part in found)
-            raise ProtocolError(f"{owners} both offer recipe {name!r}; name one by path: {paths}")
-        path, label = found[0].spec.path, name
-    values = config.read_toml(path, "recipe", ProtocolError)
-    content = config.structure(values, RecipeFile, label, ProtocolError)
-    _check(content, label)
-    return Recipe(name=label, path=path, content=content)
+    file = find_file("recipe", name, plugins)
+    values = config.read_toml(file.path, "recipe", ProtocolError)
+    content = config.structure(values, RecipeFile, file.label, ProtocolError)
+    _check(content, file.label)
+    return Recipe(name=file.label, path=file.path, content=content, own=file.own)
 
 
 def _check(content: RecipeFile, label: str) -> None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 INDENT = 10
-RULES = {None: "", "arpl": "arpl evaluation", "fixed": "fixed threshold"}
 
 
 def described(protocol: Protocol, data: Sequence[str]) -> Iterator[str]:
@@ -184,6 +183,7 @@ def _unknown(part: UnknownPart) -> str:
 def _published(figures: Sequence[Published]) -> Iterator[str]:
     """Published figures as a table, a row for each method, score rule and unknown set."""
     from openset_core.metrics import METRICS
+    from openset_core.results import RULES
 
     metrics = [name for name in METRICS if any(figure.metric == name for figure in figures)]
     rows: dict[tuple[str, str, str], dict[str, str]] = {}
@@ -201,8 +201,7 @@ def _published(figures: Sequence[Published]) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
     sources: dict[str, list[str]] = {}
     for figure in figures:
-        rule = RULES[figure.compat]
-        label = figure.source + (f", {rule}" if rule else "")
+        label = figure.source + (f", {RULES[figure.compat]}" if figure.compat else "")
         titles = sources.setdefault(label, [])
         if METRICS[figure.metric].title not in titles:
             titles.append(METRICS[figure.metric].title)
