@@ -303,6 +303,22 @@ class MissingMap(Net):
 
 
 breaks_spec(
+    "image-size-is-taken",
+    "image_size gives '64'",
+    kind="backbone",
+    image_size=lambda _options: "64",
+)
+
+
+@breaks("image-size-is-taken", "backbone", "33x33, are not taken", image_size=lambda _options: 33)
+class EvenSizesOnly(Net):
+    def forward(self, images):
+        if images.shape[-1] % 2:
+            raise ValueError("odd")
+        return super().forward(images)
+
+
+breaks_spec(
     "provides-is-true",
     "has feature maps, but provides does not say so",
     kind="backbone",

@@ -19,6 +19,7 @@ from openset_core.auxiliary_batchnorm import (
     without_auxiliary_batchnorm,
 )
 from openset_core.components import Backbone, FeatureMap, Features
+from openset_core.specs import load_factory
 from openset_core.testing import partners, steps
 from openset_core.testing.report import Checks, fail, not_applicable
 from openset_core.testing.subject import Subject, refusal
@@ -74,6 +75,23 @@ def backbone_builds(subject: Subject) -> None:
         fail(f"two maps share a name: {', '.join(names)}")
     if not (isinstance(backbone.rate, int | float) and 0 <= backbone.rate < math.inf):
         fail(f"rate is {backbone.rate!r}")
+
+
+@BACKBONE_CHECKS
+def image_size_is_taken(subject: Subject) -> None:
+    """Where the spec names an image size for images that no protocol sizes, it is a whole number
+    of at least 8, and the backbone takes images of that size."""
+    if subject.spec.image_size is None:
+        not_applicable("the spec names no image size")
+    size = load_factory(subject.spec.image_size)(subject.options)
+    if size is None:
+        not_applicable("the spec names no image size for these options")
+    if type(size) is not int or size < 8:
+        fail(f"image_size gives {size!r}")
+    try:
+        features_of(build(subject, size=size).eval(), images(1, size=size))
+    except Exception as error:
+        fail(f"images of the spec's size, {size}x{size}, are not taken: {error}")
 
 
 @BACKBONE_CHECKS
