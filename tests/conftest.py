@@ -76,17 +76,28 @@ def finished(tiny: None, finished_once: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished_once, tmp_path / "finished"))
 
 
-@pytest.fixture(scope="session")
-def made_up_run() -> Callable[..., Path]:
-    """Writes a finished run of any shape without training; see `made_up.py`."""
+def _made_up(name: str) -> Callable[..., Path]:
     path = Path(__file__).parent / "made_up.py"
     spec = importlib.util.spec_from_file_location("made_up", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    function: Callable[..., Path] = module.made_up_run
+    function: Callable[..., Path] = getattr(module, name)
     return function
+
+
+@pytest.fixture(scope="session")
+def made_up_run() -> Callable[..., Path]:
+    """Writes a finished run of any shape without training; see `made_up.py`."""
+    return _made_up("made_up_run")
+
+
+@pytest.fixture
+def made_up_results(tmp_path: Path) -> Callable[..., Path]:
+    """Writes what a comparison reads of a run, below `runs`; see `made_up.py`."""
+    function = _made_up("made_up_results")
+    return lambda *arguments, top=tmp_path / "runs", **more: function(top, *arguments, **more)
 
 
 class Answer(NamedTuple):

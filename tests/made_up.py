@@ -198,3 +198,76 @@ def made_up_run(
     }
     folder.write(recorded)
     return path
+
+
+def made_up_results(
+    top: Path,
+    method: str = "softmax",
+    auroc: float = 0.9,
+    *,
+    trial: int = 0,
+    seed: int = 0,
+    protocol: str = "p",
+    scorers: Sequence[str] = ("msp",),
+    training: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    record: Mapping[str, Any] | None = None,
+    published: Mapping[str, PublishedFigure] | None = None,
+    folder: str | None = None,
+    **results: Any,
+) -> Path:
+    """Write the two files of a finished run that a comparison reads.
+
+    Args:
+        top: folder of runs.
+        method: as results.json names it.
+        auroc: of the first scorer; each further one has 0.01 less. Accuracy is 0.95.
+        trial: number of the trial.
+        seed: training seed.
+        protocol: as results.json names it.
+        scorers: names of scorers.
+        training: training options beside 10 epochs and a rate of 0.1.
+        options: tables of options.
+        record: what is recorded.
+        published: figures of every scorer, by metric.
+        folder: name of the run folder.
+        **results: other attributes of `Results`.
+    """
+    training = {"epochs": 10, "lr": 0.1} | dict(training or {})
+    number = len(list(top.rglob("*")))
+    path = top / (folder or f"{protocol.replace('/', '_')}-{method}-{number:04}")
+    path.mkdir(parents=True)
+    found = {
+        scorer: ScorerResults(
+            threshold=0.5,
+            metrics={"accuracy": 0.95, "auroc": auroc - 0.01 * number},
+            arpl={"accuracy": 0.95, "auroc": auroc - 0.05},
+            published=dict(published or {}),
+        )
+        for number, scorer in enumerate(scorers)
+    }
+    values = {
+        "method": method,
+        "backbone": "net",
+        "protocol": protocol,
+        "trial": trial,
+        "seed": seed,
+        "epochs": training["epochs"],
+        "experiment": "0" * 16,
+        "samples": {"known": 5},
+        "scorers": found,
+        "shown": ("accuracy", "auroc"),
+    }
+    Results(**values | results).save(path / "results.json")
+    experiment = {
+        "plugins": [method, "net", *scorers],
+        "protocol": protocol,
+        "trial": trial,
+        "seed": seed,
+        "training": training,
+        **{name: {} for name in (*method.split("+"), "net", *scorers)},
+        **(options or {}),
+        "record": {"protocol_digest": "abc", "seconds": {"train": 2.5}} | dict(record or {}),
+    }
+    RunFolder(path).write(experiment)
+    return path

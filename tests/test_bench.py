@@ -106,6 +106,8 @@ def test_bench(openset, whole, tmp_path):
     assert {path.name for path in out.iterdir() if path.name != ".lock"} == {
         "bench.toml",
         "differences.csv",
+        "figures",
+        "report.html",
         "results.csv",
         "results.json",
         "results.md",
@@ -113,6 +115,15 @@ def test_bench(openset, whole, tmp_path):
         "runs",
         "runs.csv",
     }
+    assert {"means.png", "means.svg", "differences.png"} <= {
+        path.name for path in (out / "figures").iterdir()
+    }
+    page = (out / "report.html").read_text()
+    assert "<h1>2 methods on tiny-digits</h1>" in page
+    assert "openset bench out/bench.toml --out out-again" in page
+    assert "An Invented Paper, Table 1" in page
+    for file in ("results.csv", "figures/", "bench.toml"):
+        assert f'<a href="{file}">' in page
     # What is shown is what the runs' own files say.
     with (out / "runs.csv").open() as stream:
         rows = [row for row in csv.DictReader(stream) if row["rule"] == "exact"]
@@ -167,6 +178,21 @@ def test_a_bench_folder_is_gone_on_with_and_nothing_is_repeated(openset, whole):
     assert (answer.code, answer.err) == (0, "")
     assert times_of(whole) == before
     assert (whole / "results.md").read_text() == tables
+
+
+def test_the_page_is_made_again_when_something_changed(openset, whole):
+    def again(*options):
+        answer = openset("bench", whole, "--quiet", "--device", "cpu", *options)
+        assert answer.code == 0
+        return (whole / "report.html").stat().st_mtime_ns
+
+    made = again()
+    assert again() == made
+    run = next((whole / "runs").iterdir())
+    (run / "report.html").write_text("the run's own page")
+    assert again("--no-report") == made
+    assert again() > made
+    assert f'href="runs/{run.name}/report.html"' in (whole / "report.html").read_text()
 
 
 def test_only_what_is_missing_is_run(openset, whole, kept):
@@ -226,6 +252,7 @@ def test_a_failed_run_is_listed_and_stops_nobody(openset, tmp_path):
     assert "broken has no finished run; the others are compared with softmax,tiny msp" in answer.out
     assert "rpl,tiny" in (out / "results.md").read_text()
     assert reason in (out / "results.md").read_text()
+    assert reason in (out / "report.html").read_text()
     (failed,) = json.loads((out / "results.json").read_text())["failed"]
     assert failed["name"].startswith("tiny-digits-turns-tiny")
 
@@ -282,7 +309,9 @@ def test_from_python(whole):
     method = bench.comparison.methods[0]
     assert bench.comparison.estimate(setting, method, "auroc").units == 2
     assert "difference to turns,tiny max-logit" in bench.table()
-    named = openset_core.bench(file=whole, device="cpu")
+    assert bench.page == whole / "report.html"
+    named = openset_core.bench(file=whole, device="cpu", report=False)
+    assert named.page is None
     assert named.comparison.methods == bench.comparison.methods
 
 

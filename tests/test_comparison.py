@@ -19,71 +19,11 @@ from openset_core.comparison.tables import Column, Interval, Number, Table
 from openset_core.errors import ConfigError, RunFolderError
 from openset_core.results import PublishedFigure, Results, ScorerResults
 
-SHOWN = ("accuracy", "auroc")
-
 
 @pytest.fixture
-def made(tmp_path):
-    """Write the two files of a finished run that a comparison reads."""
-
-    def make(
-        method="softmax",
-        auroc=0.9,
-        *,
-        trial=0,
-        seed=0,
-        protocol="p",
-        scorers=("msp",),
-        training=None,
-        options=None,
-        record=None,
-        published=None,
-        folder=None,
-        top=None,
-        **results,
-    ):
-        training = {"epochs": 10, "lr": 0.1} | (training or {})
-        name = (
-            folder or f"{protocol.replace('/', '_')}-{method}-{len(list(tmp_path.rglob('*'))):04}"
-        )
-        path = (top or tmp_path / "runs") / name
-        path.mkdir(parents=True)
-        found = {
-            scorer: ScorerResults(
-                threshold=0.5,
-                metrics={"accuracy": 0.95, "auroc": auroc - 0.01 * number},
-                arpl={"accuracy": 0.95, "auroc": auroc - 0.05},
-                published=published or {},
-            )
-            for number, scorer in enumerate(scorers)
-        }
-        values = {
-            "method": method,
-            "backbone": "net",
-            "protocol": protocol,
-            "trial": trial,
-            "seed": seed,
-            "epochs": training["epochs"],
-            "experiment": "0" * 16,
-            "samples": {"known": 5},
-            "scorers": found,
-            "shown": SHOWN,
-        }
-        Results(**values | results).save(path / "results.json")
-        experiment = {
-            "plugins": [method, "net", *scorers],
-            "protocol": protocol,
-            "trial": trial,
-            "seed": seed,
-            "training": training,
-            **{name: {} for name in (*method.split("+"), "net", *scorers)},
-            **(options or {}),
-            "record": {"protocol_digest": "abc", "seconds": {"train": 2.5}} | (record or {}),
-        }
-        (path / "experiment.toml").write_text(tomli_w.dumps(experiment))
-        return path
-
-    return make
+def made(made_up_results):
+    """Writes the two files of a finished run that a comparison reads, below `runs`."""
+    return made_up_results
 
 
 @pytest.fixture

@@ -49,6 +49,16 @@ class BenchFolder:
         """A file with results, such as `results.md`."""
         return self.path / f"{stem}.{suffix}"
 
+    @property
+    def page(self) -> Path:
+        """All of it on one page, for a browser."""
+        return self.path / "report.html"
+
+    @property
+    def figures(self) -> Path:
+        """The page's figures as PNG and SVG."""
+        return self.path / "figures"
+
     def read(self) -> BenchFile:
         """What was asked.
 

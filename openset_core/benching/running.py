@@ -34,11 +34,13 @@ class Bench:
         folder: where everything is.
         failed: runs that failed; all others are done.
         comparison: of the runs that are done; None where every run failed.
+        page: report.html; None where it was not to be made, or nothing is done.
     """
 
     folder: Path
     failed: tuple[FailedRun, ...]
     comparison: Comparison | None
+    page: Path | None = None
 
     def table(self, width: int | None = None) -> str:
         """What the terminal shows: methods by metrics, intervals, differences, ranks.
@@ -78,6 +80,7 @@ class Execution:
         resources: workers, threads, GPUs.
         settings: data, device.
         retries: how often a run whose process died is started again, at most.
+        report: whether to make report.html and figures/ in the end.
         display: makes what shows the board, given the number of runs at once.
         announce: called once before the first run starts, when all is checked.
         should_stop: asked all the time; raises to stop.
@@ -87,6 +90,7 @@ class Execution:
     resources: Resources = attrs.field(factory=Resources)
     settings: Settings = attrs.field(factory=Settings)
     retries: int = RETRIES
+    report: bool = True
     display: Callable[[Board, int], Display] = lambda board, slots: Silent()
     announce: Callable[[Board], None] = lambda board: None
     should_stop: Callable[[], None] = lambda: None
@@ -112,6 +116,7 @@ def bench(
     data_root: str | Path | None = None,
     download: bool = False,
     device: str = "auto",
+    report: bool = True,
 ) -> Bench:
     """Run methods over protocols, trials and seeds, and compare them.
 
@@ -138,6 +143,7 @@ def bench(
         data_root: folder of data sets.
         download: whether missing data may be fetched.
         device: `"auto"` or `"cpu"`.
+        report: whether to make the bench's page and figures in the end.
 
     Raises:
         OpensetError: a mistake that the caller can mend, before anything has run.
@@ -163,6 +169,7 @@ def bench(
         data_root=data_root,
         download=download,
         device=device,
+        report=report,
     )
     plan = make_plan(wishes)
     return run_bench(plan, folder or Path(out or plan.default_folder()), execution)
@@ -273,7 +280,12 @@ def run_bench(plan: Plan, place: Path, execution: Execution) -> Bench:
         comparison = results.compare_bench(folder, plan, failed)
         if comparison is not None:
             results.save(folder, plan, comparison, failed)
-    return Bench(folder=folder.path, failed=failed, comparison=comparison)
+        page = None
+        if comparison is not None and execution.report:
+            from openset_core.benching.report import make_page
+
+            page = make_page(folder, comparison, failed)
+    return Bench(folder=folder.path, failed=failed, comparison=comparison, page=page)
 
 
 def _carry_out(

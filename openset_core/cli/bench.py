@@ -123,6 +123,7 @@ def spread(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
     type=click.Path(path_type=Path),
     help="Bench folder [default: a name under runs/ made from what is asked].",
 )
+@click.option("--no-report", is_flag=True, help="Do not make report.html and figures/.")
 @runtime_options
 def bench(
     file: Path | None,
@@ -141,6 +142,7 @@ def bench(
     ray_address: str | None,
     retries: int,
     out: Path | None,
+    no_report: bool,
     data_root: Path | None,
     download: bool,
     device: str,
@@ -154,10 +156,11 @@ def bench(
         openset bench runs/bench-mnist-1a2b3c
 
     BENCH is a bench TOML, or a bench folder to go on with. A bench folder holds bench.toml, which
-    repeats the bench, an ordinary run folder for each run below runs/, and the results as
-    Markdown, CSV, LaTeX and JSON. Everything is resolved before the first run starts. Finished runs
-    are not repeated, interrupted ones go on from their checkpoints, and a run that fails is listed
-    and does not stop the others; the exit status is then 1.
+    repeats the bench, an ordinary run folder for each run below runs/, and the results as a page
+    for a browser, with its figures as PNG and SVG, and as Markdown, CSV, LaTeX and JSON.
+    Everything is resolved before the first run starts. Finished runs are not repeated, interrupted
+    ones go on from their checkpoints, and a run that fails is listed and does not stop the others;
+    the exit status is then 1.
 
     The tables are those of `openset compare`: means and deviations over trials (each the mean of
     its seeds), published figures beside ours by the same evaluation rule, intervals, the paired
@@ -219,6 +222,7 @@ def bench(
             data_root=data_root,
             download=download,
             device=device,
+            report=not no_report,
             announce=lambda board: None if quiet else _announce(plan, board, place, launcher),
             display=lambda board, slots: display(board, slots, quiet),
             should_stop=should_stop,
@@ -278,6 +282,8 @@ def _print(finished: Bench, plan: Plan) -> None:
         click.echo(f"try these again: openset bench {finished.folder}")
     click.echo(f"\nwritten to {finished.folder}:")
     for name, what in (
+        ("report.html", "all of it on one page, for a browser"),
+        ("figures/", "the page's figures as PNG and SVG"),
         ("results.md", "these tables as Markdown"),
         ("results.tex", "as LaTeX with booktabs"),
         ("results.csv", "means, deviations, intervals, published figures"),

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from openset_core.cli.common import terminal_width
 
-FORMATS = ("text", "markdown", "csv", "latex", "json")
+if TYPE_CHECKING:
+    from openset_core.report.comparison_page.view import Origin
+
+FORMATS = ("text", "markdown", "html", "csv", "latex", "json")
+CONFIDENCE = 0.95
 BY_SUFFIX = {
     ".txt": "text",
     ".md": "markdown",
+    ".html": "html",
+    ".htm": "html",
     ".csv": "csv",
     ".tex": "latex",
     ".json": "json",
@@ -34,7 +41,7 @@ BY_SUFFIX = {
 @click.option(
     "--confidence",
     type=float,
-    default=0.95,
+    default=CONFIDENCE,
     show_default=True,
     help="Level of intervals; tests use one minus it.",
 )
@@ -47,6 +54,12 @@ BY_SUFFIX = {
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), help="Write to a file, not to the terminal."
 )
+@click.option(
+    "--figures",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Also write the page's figures there, as PNG and SVG.",
+)
 def compare(
     folders: tuple[Path, ...],
     metrics: str,
@@ -54,6 +67,7 @@ def compare(
     confidence: float,
     format_: str | None,
     output: Path | None,
+    figures: Path | None,
 ) -> None:
     """Compare methods over protocols, trials and seeds.
 
@@ -71,7 +85,8 @@ def compare(
       average ranks over all trials with Friedman's test and Nemenyi's critical difference.
 
     Deviations and tests are over trials, each the mean of its seeds; with a single trial over
-    its seeds. csv is a line for each method and metric in full precision; json holds all.
+    its seeds. html is a page for a browser that shows all of it with charts and loads nothing; csv
+    is a line for each method and metric in full precision; json holds all.
     """
     from openset_core import comparison
     from openset_core.compose import split_names
@@ -89,11 +104,38 @@ def compare(
     found = comparison.compare(
         *folders, metrics=split_names(metrics), reference=reference, confidence=confidence
     )
-    width = None if output else terminal_width()
-    content = found.table(width) if chosen == "text" else getattr(found, chosen)()
+    if chosen == "text":
+        content = found.table(None if output else terminal_width())
+    elif chosen == "html":
+        content = found.html(_origin(folders, metrics, reference, confidence, output))
+    else:
+        content = getattr(found, chosen)()
     content = content.rstrip("\n")
     if output:
         write_text(output, content + "\n")
         click.echo(f"written to {output}")
     else:
         click.echo(content)
+    if figures:
+        files = found.figures(figures)
+        click.echo(f"written to {figures}: {len(files)} files of figures", err=output is None)
+
+
+def _origin(
+    folders: tuple[Path, ...],
+    metrics: str,
+    reference: str | None,
+    confidence: float,
+    output: Path | None,
+) -> Origin:
+    """What a page says of where it comes from."""
+    import shlex
+
+    from openset_core.report.comparison_page.view import Origin
+
+    words = ["openset", "compare", *map(str, folders)]
+    words += ["--metrics", metrics] if metrics else []
+    words += ["--reference", reference] if reference else []
+    words += ["--confidence", f"{confidence:g}"] if confidence != CONFIDENCE else []
+    words += ["--output", str(output)] if output else ["--format", "html"]
+    return Origin(command=shlex.join(words), folder=output.parent if output else None)

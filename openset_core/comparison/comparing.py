@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -18,6 +18,9 @@ from openset_core.comparison.sorting import Placed, published_figures, sort_runs
 from openset_core.comparison.statistics import CONFIDENCE, Difference, Estimate, Ranking
 from openset_core.errors import ConfigError, did_you_mean
 from openset_core.metrics import METRICS
+
+if TYPE_CHECKING:
+    from openset_core.report.comparison_page.view import Origin
 
 
 @attrs.frozen(kw_only=True)
@@ -115,16 +118,23 @@ class Comparison:
         """The row that counts for a method by a metric: another scorer's if it says the same."""
         return self._stand_ins.get(metric, {}).get(method, method)
 
-    def differences(self, setting: Setting, metric: str) -> dict[Method, Difference]:
+    def differences(
+        self, setting: Setting, metric: str, reference: Method | None = None
+    ) -> dict[Method, Difference]:
         """Each method minus the reference, corrected over the methods compared by this metric.
 
         Left out are methods that share no trial with the reference, all of them where the
         reference has no results, and all but one of those that differ in a scorer which makes no
         difference to the metric.
+
+        Args:
+            setting: where.
+            metric: name of the metric.
+            reference: another one than the comparison's own.
         """
-        first = self.stand_in(self.reference, metric)
-        reference = self.samples.get((setting, first, "exact", metric))
-        if not reference:
+        first = self.stand_in(reference or self.reference, metric)
+        theirs = self.samples.get((setting, first, "exact", metric))
+        if not theirs:
             return {}
         found: dict[Method, Difference] = {}
         for method in self.methods_in(setting):
@@ -132,11 +142,47 @@ class Comparison:
             if method == first or method != self.stand_in(method, metric) or not ours:
                 continue
             difference = statistics.paired_difference(
-                ours, reference, setting.over_trials, self.confidence
+                ours, theirs, setting.over_trials, self.confidence
             )
             if difference is not None:
                 found[method] = difference
         return dict(zip(found, statistics.corrected(list(found.values())), strict=True))
+
+    def best(self, setting: Setting, metric: str) -> tuple[Method, ...]:
+        """Methods with the best mean; none where there is nothing to choose from."""
+        ranks = self.ranks(setting, metric)
+        if len(set(ranks.values())) < 2:
+            return ()
+        return tuple(method for method, rank in ranks.items() if rank == min(ranks.values()))
+
+    def contenders(self, setting: Setting, metric: str) -> tuple[Method, ...]:
+        """Methods that are not clearly worse than the best one, which is not among them.
+
+        Not clearly worse is what a paired t test after Holm's correction does not tell from the
+        best mean. What cannot be tested, as single runs, is no contender.
+        """
+        best = self.best(setting, metric)
+        if not best:
+            return ()
+        compared = self.differences(setting, metric, best[0])
+
+        def close(method: Method) -> bool:
+            found = compared.get(self.stand_in(method, metric))
+            return (
+                found is not None and found.p is not None and not found.significant(self.confidence)
+            )
+
+        return tuple(m for m in self.methods_in(setting) if m not in best and close(m))
+
+    def metrics_in(self, settings: Sequence[Setting]) -> list[str]:
+        """Metrics that some settings show and that some method has there."""
+        shown = dict.fromkeys(metric for setting in settings for metric in self.shown[setting])
+        there = {
+            metric
+            for setting, _method, rule, metric in self.samples
+            if rule == "exact" and setting in settings
+        }
+        return [metric for metric in shown if metric in there]
 
     def ranks(self, setting: Setting, metric: str) -> dict[Method, float]:
         """Rank of each method's mean in a setting, 1 is best; ties share their mean rank.
@@ -227,6 +273,26 @@ class Comparison:
     def csv(self) -> str:
         """A line for each setting, method, evaluation rule and metric, in full precision."""
         return records.to_csv(records.summary_records(self))
+
+    def html(self, origin: Origin | None = None) -> str:
+        """Everything as a page for a browser: one HTML file that loads nothing.
+
+        Args:
+            origin: what to say of where it comes from.
+        """
+        from openset_core.report.comparison_page.making import comparison_page
+
+        return comparison_page(self, origin)
+
+    def figures(self, folder: str | Path) -> tuple[Path, ...]:
+        """Write the page's figures into a folder, as PNG and SVG, and return their paths.
+
+        Raises:
+            RunFolderError: the folder cannot be written.
+        """
+        from openset_core.report.comparison_page.making import comparison_figures
+
+        return comparison_figures(self, Path(folder))
 
     def json(self) -> str:
         """Every record: summary, differences, ranks and single runs."""

@@ -29,6 +29,7 @@ class Number:
         signed: whether a plus is shown.
         mark: stands behind it, explained in a note.
         best: whether it is the best of its kind, for bold print.
+        close: whether it is not clearly worse than the best.
         rank: stands behind it in parentheses.
     """
 
@@ -37,6 +38,7 @@ class Number:
     signed: bool = False
     mark: str = ""
     best: bool = False
+    close: bool = False
     rank: float | None = None
 
 
@@ -100,32 +102,29 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
 # --- methods by metrics ---------------------------------------------------------------------------
 
 
-def metric_tables(comparison: Comparison) -> list[Table]:
-    """For each protocol a row a method, a column a metric: mean and deviation."""
+def metric_tables(comparison: Comparison, *, marks: bool = True) -> list[Table]:
+    """For each protocol a row a method, a column a metric: mean and deviation.
+
+    Args:
+        comparison: what to show.
+        marks: whether a star marks what differs from the reference.
+    """
     return [
-        _metric_table(comparison, protocol, settings)
+        _metric_table(comparison, protocol, settings, marks)
         for protocol, settings in comparison.protocols.items()
     ]
 
 
-def _metric_table(c: Comparison, protocol: str, settings: Sequence[Setting]) -> Table:
-    metrics = _metrics_of(c, settings)
+def _metric_table(c: Comparison, protocol: str, settings: Sequence[Setting], marks: bool) -> Table:
+    metrics = c.metrics_in(settings)
     rows: list[tuple[Cell, ...]] = []
-    marked = False
     for setting in settings:
-        best = {metric: _best(c, setting, metric) for metric in metrics}
-        compared = {metric: c.differences(setting, metric) for metric in metrics}
+        columns = {metric: _metric_column(c, setting, metric, marks) for metric in metrics}
         for method in c.methods_in(setting):
-            cells: list[Cell] = []
-            for metric in metrics:
-                found = c.estimate(setting, method, metric)
-                difference = compared[metric].get(c.stand_in(method, metric))
-                mark = "*" if difference and difference.significant(c.confidence) else ""
-                marked = marked or bool(mark)
-                cells.append(_number(found, mark=mark, best=method in best[metric]))
+            cells = [column[method] for column in columns.values()]
             rows.append((*_condition(settings, setting), method.name, method.scorer, *cells))
     notes = list(dict.fromkeys(spread_note(c, setting) for setting in settings))
-    if marked:
+    if any(isinstance(cell, Number) and cell.mark for row in rows for cell in row):
         notes.append(
             f"* differs from {c.reference.title} (paired t test, p < {_level(c)} after Holm)"
         )
@@ -139,6 +138,21 @@ def _metric_table(c: Comparison, protocol: str, settings: Sequence[Setting]) -> 
         rows=tuple(rows),
         notes=tuple(notes),
     )
+
+
+def _metric_column(
+    c: Comparison, setting: Setting, metric: str, marks: bool
+) -> dict[Method, Number | None]:
+    best, close = c.best(setting, metric), c.contenders(setting, metric)
+    compared = c.differences(setting, metric) if marks else {}
+
+    def cell(method: Method) -> Number | None:
+        difference = compared.get(c.stand_in(method, metric))
+        mark = "*" if difference and difference.significant(c.confidence) else ""
+        found = _number(c.estimate(setting, method, metric), mark=mark, best=method in best)
+        return attrs.evolve(found, close=method in close) if found else None
+
+    return {method: cell(method) for method in c.methods_in(setting)}
 
 
 def spread_note(comparison: Comparison, setting: Setting) -> str:
@@ -173,7 +187,7 @@ def interval_tables(comparison: Comparison) -> list[Table]:
 
 
 def _interval_table(c: Comparison, protocol: str, settings: Sequence[Setting]) -> Table:
-    metrics = _metrics_of(c, settings)
+    metrics = c.metrics_in(settings)
     rows: list[tuple[Cell, ...]] = []
     counts: list[int] = []
     for setting in settings:
@@ -208,10 +222,16 @@ def _interval_table(c: Comparison, protocol: str, settings: Sequence[Setting]) -
 # --- figures from papers --------------------------------------------------------------------------
 
 
-def published_tables(comparison: Comparison) -> list[Table]:
-    """For each protocol and evaluation rule: ours by that rule beside what papers say."""
+def published_tables(comparison: Comparison, protocols: Sequence[str] | None = None) -> list[Table]:
+    """For each protocol and evaluation rule: ours by that rule beside what papers say.
+
+    Args:
+        comparison: what to show.
+        protocols: of which; all by default.
+    """
     tables = []
-    for protocol, settings in comparison.protocols.items():
+    for protocol in comparison.protocols if protocols is None else protocols:
+        settings = comparison.protocols[protocol]
         here = [entry for entry in comparison.published if entry.setting in settings]
         for rule, called in RULES.items():
             entries = [
@@ -234,7 +254,7 @@ def _published_table(
     settings: Sequence[Setting],
     entries: Sequence[PublishedEntry],
 ) -> Table:
-    metrics = [m for m in _metrics_of(c, settings) if any(e.metric == m for e in entries)]
+    metrics = [m for m in c.metrics_in(settings) if any(e.metric == m for e in entries)]
     figures = {(e.setting, e.method, e.metric): e.figure for e in entries}
     rows: list[tuple[Cell, ...]] = []
     for setting in settings:
@@ -275,7 +295,7 @@ def difference_tables(comparison: Comparison) -> list[Table]:
     for protocol, settings in comparison.protocols.items():
         rows: list[tuple[Cell, ...]] = []
         compared: list[Difference] = []
-        for metric in _metrics_of(comparison, settings):
+        for metric in comparison.metrics_in(settings):
             for setting in settings:
                 for method, difference in comparison.differences(setting, metric).items():
                     compared.append(difference)
@@ -287,7 +307,7 @@ def difference_tables(comparison: Comparison) -> list[Table]:
                             method.scorer,
                             Number(value=difference.mean, signed=True),
                             _interval(difference, signed=True),
-                            _p_text(difference.p_adjusted),
+                            p_text(difference.p_adjusted),
                             verdict(difference, metric, comparison.confidence),
                         )
                     )
@@ -355,7 +375,7 @@ def overview_tables(comparison: Comparison) -> list[Table]:
         if len({setting.protocol for setting in settings}) < 2:
             continue
         ranks = {setting: comparison.ranks(setting, metric) for setting in settings}
-        best = {setting: _best(comparison, setting, metric) for setting in settings}
+        best = {setting: comparison.best(setting, metric) for setting in settings}
         average = comparison.average_ranks(metric)
         rows: list[tuple[Cell, ...]] = []
         for method in comparison.methods:
@@ -493,25 +513,6 @@ def _condition(settings: Sequence[Setting], setting: Setting) -> tuple[str, ...]
     return (setting.condition,) if any(s.condition for s in settings) else ()
 
 
-def _metrics_of(comparison: Comparison, settings: Sequence[Setting]) -> list[str]:
-    """Metrics that the settings show and that some method has."""
-    shown = dict.fromkeys(metric for setting in settings for metric in comparison.shown[setting])
-    there = {
-        metric
-        for setting, _method, rule, metric in comparison.samples
-        if rule == "exact" and setting in settings
-    }
-    return [metric for metric in shown if metric in there]
-
-
-def _best(comparison: Comparison, setting: Setting, metric: str) -> set[Method]:
-    """Methods with the best mean; none where there is nothing to choose from."""
-    ranks = comparison.ranks(setting, metric)
-    if len(set(ranks.values())) < 2:
-        return set()
-    return {method for method, rank in ranks.items() if rank == min(ranks.values())}
-
-
 def _number(
     found: Estimate | None, mark: str = "", best: bool = False, rank: float | None = None
 ) -> Number | None:
@@ -532,10 +533,9 @@ def _p_phrase(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
-def _p_text(p: float | None) -> str | None:
-    if p is None:
-        return None
-    return _p_phrase(p).removeprefix("= ")
+def p_text(p: float | None) -> str | None:
+    """A p-value to three decimals: `0.033`, `< 0.001`."""
+    return None if p is None else _p_phrase(p).removeprefix("= ")
 
 
 def _percent(level: float) -> str:

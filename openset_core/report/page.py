@@ -9,6 +9,7 @@ its script too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -90,6 +91,15 @@ def write_page(page: Page, path: Path) -> Path:
     """
     write_text(path, render_page(page))
     return path
+
+
+def inputs_in(path: Path) -> str:
+    """What a page says that it was made from; empty where it says nothing, or is not there."""
+    if not path.exists():
+        return ""
+    head = path.read_text("utf-8").partition("<title>")[0]
+    found = re.search(r'<meta name="openset-inputs" content="(.*?)">', head)
+    return found[1] if found else ""
 
 
 @cache

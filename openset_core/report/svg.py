@@ -246,6 +246,7 @@ def chart(
     marks: Sequence[Content],
     label: str,
     hover: Hover | None = None,
+    kind: str = "",
 ) -> Markup:
     """A drawing with its text alternative.
 
@@ -254,12 +255,13 @@ def chart(
         marks: in the order in which they are drawn.
         label: says in words what the chart shows.
         hover: what is said near the pointer.
+        kind: a further class, for its look.
     """
     width, height = frame_size
     drawing = element(
         "svg",
         *marks,
-        class_="chart",
+        class_=f"chart {kind}".strip(),
         role="img",
         aria_label=label,
         viewBox=f"0 0 {_short(width)} {_short(height)}",
@@ -279,6 +281,12 @@ def line_key(colour: str, dashes: str = "") -> Markup:
 def dot_key(colour: str) -> Markup:
     """A dot, for a legend."""
     mark = element("circle", cx=5, cy=5, r=4.5, class_="fill")
+    return element("svg", mark, class_=f"dot {colour}", viewBox="0 0 10 10", aria_hidden="true")
+
+
+def ring_key(colour: str) -> Markup:
+    """A hollow dot, for a legend."""
+    mark = element("circle", cx=5, cy=5, r=3.75, class_="operating-point")
     return element("svg", mark, class_=f"dot {colour}", viewBox="0 0 10 10", aria_hidden="true")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -16,7 +15,7 @@ from openset_core.files import sha256, write_text
 from openset_core.report.data import RunData, open_run
 from openset_core.report.embedding import map_of
 from openset_core.report.kept import images_of, kept_images
-from openset_core.report.page import Page, render_page
+from openset_core.report.page import Page, inputs_in, render_page
 from openset_core.report.run_page import (
     confusion,
     curves,
@@ -141,9 +140,6 @@ def inputs_of(path: Path, scorer: str = "") -> str:
 
 def is_current(path: Path) -> bool:
     """Whether a run has a page, of whichever scorer, made from what the run folder holds now."""
-    page = RunFolder(path).report
-    if not page.exists():
-        return False
-    head = page.read_text("utf-8").partition("<title>")[0]
-    found = re.search(r'<meta name="openset-inputs" content="[0-9a-f]+/(.*?)">', head)
-    return found is not None and f'"{inputs_of(path, unquote(found[1]))}"' in found[0]
+    made_from = inputs_in(RunFolder(path).report)
+    _hash, slash, scorer = made_from.partition("/")
+    return bool(slash) and made_from == inputs_of(path, unquote(scorer))
