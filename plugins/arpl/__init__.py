@@ -92,7 +92,7 @@ def openset_representation_losses() -> list[RepresentationLossSpec]:
             config=RPLOptions,
             provides=("logits", "embedding", "label smoothing"),
             needs=("feature vector",),
-            default_scorers=("max-logit", "msp"),
+            default_scorers=("msp", "max-logit"),  # the released code scores probabilities here
             recipe=_RECIPE,
             reference="Chen et al., Learning Open Set Network with Discriminative Reciprocal "
             "Points, ECCV 2020; loss as in the released ARPL code",

@@ -36,7 +36,9 @@ def openset_representation_losses() -> list[RepresentationLossSpec]:
             config=GCPLOptions,
             provides=("logits", "embedding", "label smoothing"),
             needs=("feature vector",),
-            default_scorers=("max-logit", "msp"),
+            # As the released code; its prototype term is too weak to bring known samples near in
+            # absolute distance, so that the nearest prototype alone tells little.
+            default_scorers=("msp", "max-logit"),
             recipe={"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-4},
             reference="Yang et al., Robust Classification with Convolutional Prototype Learning, "
             "CVPR 2018; loss as in the released ARPL code",
