@@ -420,7 +420,9 @@ def other_values(field, info):
     elif isinstance(default, str):
         candidates = (default + 'x "quoted" \\ Grüße',)
     elif isinstance(default, tuple):
-        candidates = (tuple(reversed(default)), (*default[:-1], default[-1] / 2))
+        last = default[-1] / 2 if default and not isinstance(default[-1], str) else "text"
+        candidates = (tuple(reversed(default)), (*default[:-1], last), (*default, "text"), (3,))
+        candidates += ((("text", 0.5, 3),),)
     else:
         candidates = (3, 0.5, "text", True, (1, 2))
     return [candidate for candidate in candidates if candidate != default]

@@ -43,7 +43,7 @@ def test_two_processes_train_one_model(tiny, tmp_path, start):
     told = [line for line in (folder / "events.log").read_text().split() if line != "StepsDone"]
     assert told == [
         *("RunStarted", "TrainingStarted", "EpochDone", "EpochDone"),
-        *("StageDone", "StageDone", "StageDone", "RunDone", "closed"),
+        *("StageDone", "StageDone", "StageDone", "StageDone", "RunDone", "closed"),
     ]
 
     model, description = load_model(folder / "model")
