@@ -15,9 +15,11 @@ from PIL import Image
 from openset_core import DatasetSpec, ImageSet
 from openset_core.data import splits
 from openset_core.data.augmentation import Augmentation
-from openset_core.data.images import ROOT_VARIABLE, data_root, load_images, missing_data
-from openset_core.data.loading import MemoryLoader, PixelScale, resized
+from openset_core.data.images import ROOT_VARIABLE, data_root, missing_data
+from openset_core.data.loading import MemoryLoader, PixelScale
 from openset_core.data.preparation import DataPart, prepare_data
+from openset_core.data.resizing import resized
+from openset_core.data.sets import load_images
 from openset_core.errors import DataError, PluginError, ProtocolError
 from openset_core.plugins import Part, Registry
 from openset_core.protocols import ImageOptions, load_protocol

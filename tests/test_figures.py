@@ -37,7 +37,8 @@ from openset_core.report.figures import (
 )
 from openset_core.report.figures.confusion import shares
 from openset_core.report.figures.feature_space import largest_logits
-from openset_core.report.figures.picture import FORMATS, Numbers, draw, save, shape_with
+from openset_core.report.figures.files import FORMATS, save
+from openset_core.report.figures.picture import Numbers, draw, shape_with
 from openset_core.report.figures.retrieval import class_centre, class_pairs, nearest_on_way
 from openset_core.report.figures.runs import (
     Wanted,

@@ -17,10 +17,11 @@ from openset_core import DatasetSpec, ImageSet, option
 from openset_core.data import ahead, prepared, splits
 from openset_core.data.augmentation import Augmentation
 from openset_core.data.folders import read_images
-from openset_core.data.images import DataRequest, load_images
+from openset_core.data.images import DataRequest
 from openset_core.data.loading import MemoryLoader, StreamLoader, make_loader
 from openset_core.data.preparation import DataPart, prepare_data
 from openset_core.data.prepared import open_images, open_prepared, prepare, prepared_folder
+from openset_core.data.sets import load_images
 from openset_core.errors import DataError
 from openset_core.plugins import Part, Registry
 from openset_core.protocols import ImageOptions, load_protocol

@@ -1,4 +1,4 @@
-"""Where the runs of a bench are carried out: the interface, and the launchers by name."""
+"""Where the runs of a bench are carried out: what a launcher is, and what it shares out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 import attrs
 from attrs.validators import ge, gt, le, optional
 
-from openset_core.benching.work import Job, Outcome, Settings
+from openset_core.benching.work import Job, Outcome
 from openset_core.observers import RunEvent
 
 Tell = Callable[[Job, RunEvent], None]
@@ -67,36 +67,3 @@ def default_workers(gpus: int, gpus_per_run: float, runs: int) -> int:
     """As many runs as share the GPUs, or half as many as there are processors, at least two."""
     several = gpus * int(1 / gpus_per_run) if gpus else max(2, processors() // 2)
     return max(1, min(several, runs))
-
-
-def _inline(
-    settings: Settings, resources: Resources, runs: int, check: Callable[[], None]
-) -> Launcher:
-    from openset_core.benching.inline import InlineLauncher
-
-    return InlineLauncher(settings, check)
-
-
-def _processes(
-    settings: Settings, resources: Resources, runs: int, check: Callable[[], None]
-) -> Launcher:
-    from openset_core.benching.processes import ProcessLauncher
-
-    return ProcessLauncher(settings, resources, runs)
-
-
-def _ray(
-    settings: Settings, resources: Resources, runs: int, check: Callable[[], None]
-) -> Launcher:
-    from openset_core.benching.ray_launcher import RayLauncher
-
-    return RayLauncher(settings, resources, runs)
-
-
-LAUNCHERS: dict[str, Callable[[Settings, Resources, int, Callable[[], None]], Launcher]] = {
-    "inline": _inline,
-    "processes": _processes,
-    "ray": _ray,
-}
-"""How to make each launcher, from where and how to run, what may be used, the number of runs, and
-what is asked between steps."""

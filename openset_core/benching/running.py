@@ -14,7 +14,8 @@ from openset_core.api import with_epochs
 from openset_core.benching import results
 from openset_core.benching.board import Board
 from openset_core.benching.folder import BenchFolder, check_claim, claim
-from openset_core.benching.launchers import LAUNCHERS, Resources
+from openset_core.benching.launchers import Resources
+from openset_core.benching.named_launchers import LAUNCHERS
 from openset_core.benching.plan import BenchFile, Plan, make_plan, read_bench_file
 from openset_core.benching.results import FailedRun
 from openset_core.benching.schedule import carry_out_all

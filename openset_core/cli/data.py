@@ -47,16 +47,17 @@ def data(context: click.Context, data_root: Path | None) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from openset_core.data import images
+    from openset_core.data.images import data_root as folder_of_sets
+    from openset_core.data.sets import missing_files
     from openset_core.plugins import registry
 
-    root = images.data_root(data_root)
+    root = folder_of_sets(data_root)
     click.echo(f"data sets below {root} (--data-root, else $OPENSET_DATA, else ./data)\n")
     found = registry().of_kind("dataset")
     width = max((len(part.name) for part in found), default=0)
     for part in found:
         spec = part.spec
-        missing = {side: images.missing_files(part.name, root, part=side) for side in spec.parts}
+        missing = {side: missing_files(part.name, root, part=side) for side in spec.parts}
         lacking = [side for side, files in missing.items() if files]
         state = "missing" if len(lacking) == len(spec.parts) else "partly" if lacking else "present"
         state = state if spec.files else "built in"

@@ -121,7 +121,7 @@ def figure(
 def _target(spec: FigureSpec, output: Path | None, formats: str) -> tuple[Path, tuple[str, ...]]:
     """Path without suffix, and kinds of file."""
     from openset_core.compose import split_names
-    from openset_core.report.figures.picture import FORMATS, check_formats
+    from openset_core.report.figures.files import FORMATS, check_formats
 
     if output is None:
         return FOLDER / spec.name, check_formats(split_names(formats))

@@ -14,12 +14,12 @@ import attrs
 from openset_core.results import RULES
 
 if TYPE_CHECKING:
-    from openset_core.comparison.comparing import Comparison
+    from openset_core.comparison.evidence import Evidence
 
 Record = dict[str, Any]
 
 
-def summary_records(comparison: Comparison) -> list[Record]:
+def summary_records(comparison: Evidence) -> list[Record]:
     """A record for each setting, method, evaluation rule and shown metric that has a value.
 
     Published figures stand in the record of the rule that they were made by; those of methods
@@ -80,7 +80,7 @@ def _published(figure: Any) -> Record:
     }
 
 
-def difference_records(comparison: Comparison) -> list[Record]:
+def difference_records(comparison: Evidence) -> list[Record]:
     """A record for each setting, metric and method that was compared with the reference."""
     return [
         {
@@ -102,7 +102,7 @@ def difference_records(comparison: Comparison) -> list[Record]:
     ]
 
 
-def run_records(comparison: Comparison) -> list[Record]:
+def run_records(comparison: Evidence) -> list[Record]:
     """A record for each run, setting, scorer and evaluation rule: one column a metric."""
     return [
         {
@@ -127,7 +127,7 @@ def run_records(comparison: Comparison) -> list[Record]:
     ]
 
 
-def ranking_records(comparison: Comparison) -> list[Record]:
+def ranking_records(comparison: Evidence) -> list[Record]:
     """A record for each metric and ranked method: average rank over trials, and the tests."""
     records = []
     for metric in comparison.metrics:
@@ -154,7 +154,7 @@ def ranking_records(comparison: Comparison) -> list[Record]:
     return records
 
 
-def to_json(comparison: Comparison, **more: Any) -> str:
+def to_json(comparison: Evidence, **more: Any) -> str:
     """All records as JSON; a metric that is not defined is null.
 
     Args:

@@ -13,7 +13,7 @@ from openset_core.metrics import METRICS
 from openset_core.results import RULES
 
 if TYPE_CHECKING:
-    from openset_core.comparison.comparing import Comparison
+    from openset_core.comparison.evidence import Evidence
 
 FEW_BLOCKS = 10
 """Up to so many blocks the distribution behind Friedman's test is a rough approximation."""
@@ -87,7 +87,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def comparison_tables(comparison: Comparison) -> list[Table]:
+def comparison_tables(comparison: Evidence) -> list[Table]:
     """Everything, from the whole to its parts: values, intervals, differences, ranks."""
     return [
         *metric_tables(comparison),
@@ -102,7 +102,7 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
 # --- methods by metrics ---------------------------------------------------------------------------
 
 
-def metric_tables(comparison: Comparison, *, marks: bool = True) -> list[Table]:
+def metric_tables(comparison: Evidence, *, marks: bool = True) -> list[Table]:
     """For each protocol a row a method, a column a metric: mean and deviation.
 
     Args:
@@ -115,7 +115,7 @@ def metric_tables(comparison: Comparison, *, marks: bool = True) -> list[Table]:
     ]
 
 
-def _metric_table(c: Comparison, protocol: str, settings: Sequence[Setting], marks: bool) -> Table:
+def _metric_table(c: Evidence, protocol: str, settings: Sequence[Setting], marks: bool) -> Table:
     metrics = c.metrics_in(settings)
     rows: list[tuple[Cell, ...]] = []
     for setting in settings:
@@ -141,7 +141,7 @@ def _metric_table(c: Comparison, protocol: str, settings: Sequence[Setting], mar
 
 
 def _metric_column(
-    c: Comparison, setting: Setting, metric: str, marks: bool
+    c: Evidence, setting: Setting, metric: str, marks: bool
 ) -> dict[Method, Number | None]:
     best, close = c.best(setting, metric), c.contenders(setting, metric)
     compared = c.differences(setting, metric) if marks else {}
@@ -155,7 +155,7 @@ def _metric_column(
     return {method: cell(method) for method in c.methods_in(setting)}
 
 
-def spread_note(comparison: Comparison, setting: Setting) -> str:
+def spread_note(comparison: Evidence, setting: Setting) -> str:
     """How deviations in a setting are formed, in one sentence."""
     trials, seeds = set(), set()
     for (place, _method, rule, _metric), samples in comparison.samples.items():
@@ -170,7 +170,7 @@ def spread_note(comparison: Comparison, setting: Setting) -> str:
     return "one run a method, hence no deviation"
 
 
-def interval_tables(comparison: Comparison) -> list[Table]:
+def interval_tables(comparison: Evidence) -> list[Table]:
     """For each protocol a row a method, a column a metric: interval and rank.
 
     Nothing for a protocol with a single run a method, which has no intervals.
@@ -186,7 +186,7 @@ def interval_tables(comparison: Comparison) -> list[Table]:
     ]
 
 
-def _interval_table(c: Comparison, protocol: str, settings: Sequence[Setting]) -> Table:
+def _interval_table(c: Evidence, protocol: str, settings: Sequence[Setting]) -> Table:
     metrics = c.metrics_in(settings)
     rows: list[tuple[Cell, ...]] = []
     counts: list[int] = []
@@ -222,7 +222,7 @@ def _interval_table(c: Comparison, protocol: str, settings: Sequence[Setting]) -
 # --- figures from papers --------------------------------------------------------------------------
 
 
-def published_tables(comparison: Comparison, protocols: Sequence[str] | None = None) -> list[Table]:
+def published_tables(comparison: Evidence, protocols: Sequence[str] | None = None) -> list[Table]:
     """For each protocol and evaluation rule: ours by that rule beside what papers say.
 
     Args:
@@ -248,7 +248,7 @@ def published_tables(comparison: Comparison, protocols: Sequence[str] | None = N
 
 
 def _published_table(
-    c: Comparison,
+    c: Evidence,
     title: str,
     rule: str,
     settings: Sequence[Setting],
@@ -289,7 +289,7 @@ def _published_table(
 # --- differences ----------------------------------------------------------------------------------
 
 
-def difference_tables(comparison: Comparison) -> list[Table]:
+def difference_tables(comparison: Evidence) -> list[Table]:
     """For each protocol: every method minus the reference, with interval and p-value."""
     tables = []
     for protocol, settings in comparison.protocols.items():
@@ -337,7 +337,7 @@ def difference_tables(comparison: Comparison) -> list[Table]:
 
 
 def _difference_notes(
-    comparison: Comparison, compared: Sequence[Difference], units: str
+    comparison: Evidence, compared: Sequence[Difference], units: str
 ) -> tuple[str, ...]:
     pairs = sorted({difference.pairs for difference in compared})
     if pairs == [1]:
@@ -367,7 +367,7 @@ def verdict(difference: Difference, metric: str, confidence: float) -> str:
 # --- methods by protocols -------------------------------------------------------------------------
 
 
-def overview_tables(comparison: Comparison) -> list[Table]:
+def overview_tables(comparison: Evidence) -> list[Table]:
     """For each metric a row a method, a column a protocol; nothing for a single protocol."""
     tables = []
     for metric in comparison.metrics:
@@ -411,7 +411,7 @@ def overview_tables(comparison: Comparison) -> list[Table]:
     return tables
 
 
-def ranking_tables(comparison: Comparison) -> list[Table]:
+def ranking_tables(comparison: Evidence) -> list[Table]:
     """Average ranks over all trials, a column a metric, with letters for what is not told apart.
 
     One table where all metrics rank the same methods over as many trials, as they mostly do.
@@ -429,7 +429,7 @@ def ranking_tables(comparison: Comparison) -> list[Table]:
 
 
 def _ranking_table(
-    c: Comparison, methods: Sequence[Method], blocks: int, rankings: Mapping[str, Ranking]
+    c: Evidence, methods: Sequence[Method], blocks: int, rankings: Mapping[str, Ranking]
 ) -> Table:
     letters = {metric: _letters(len(methods), found.groups) for metric, found in rankings.items()}
     over = f"{blocks} {'trials' if _over_trials(c) else 'seeds'}"
@@ -475,7 +475,7 @@ def _ranking_table(
     )
 
 
-def _over_trials(comparison: Comparison) -> bool:
+def _over_trials(comparison: Evidence) -> bool:
     places = {(setting.protocol, setting.group) for setting in comparison.settings}
     return len(places) > 1 or comparison.settings[0].over_trials
 
@@ -542,5 +542,5 @@ def _percent(level: float) -> str:
     return f"{100 * level:g} %"
 
 
-def _level(comparison: Comparison) -> str:
+def _level(comparison: Evidence) -> str:
     return f"{1 - comparison.confidence:.4g}"

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from openset_core.data.ahead import read_ahead, workers
 from openset_core.data.folders import NAMED, ImageFiles
-from openset_core.data.images import DataRequest, ImageSet, request_images
+from openset_core.data.images import DataRequest, ImageSet
+from openset_core.data.sets import request_images
 from openset_core.errors import DataError
 from openset_core.plugins import Registry, registry
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from openset_core.data.folders import fitted
-from openset_core.data.loading import resized
 from openset_core.data.reading import pixels_of, read_image
+from openset_core.data.resizing import resized
 from openset_core.errors import DataError
 from openset_core.protocols import ImageOptions
 

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from openset_core.data.ahead import read_ahead, workers
 from openset_core.data.augmentation import Augmentation
 from openset_core.data.images import ImageSet
 from openset_core.data.preparation import DataPart
+from openset_core.data.resizing import resized
 from openset_core.data.transfer import sent
 from openset_core.protocols import ImageOptions
 
@@ -177,35 +177,3 @@ class PixelScale:
         """Scale uint8 [B, C, H, W] to float32, channels last in memory."""
         scaled = images.float() * self.factor + self.offset
         return scaled.contiguous(memory_format=torch.channels_last)
-
-
-def resized(images: Tensor, image: ImageOptions) -> Tensor:
-    """uint8 images [N, C, H, W] in a protocol's size and number of channels."""
-    size = (image.size, image.size)
-    if images.shape[1] != image.channels:
-        images = images.expand(-1, 3, -1, -1) if image.channels == 3 else _grey(images)
-    if image.fit == "crop":
-        images = _middle(images)
-    if images.shape[2:] == size:
-        return images.contiguous()
-    smooth = image.interpolation != "nearest"
-    return torch.cat(
-        [
-            F.interpolate(chunk.contiguous(), size=size, mode=image.interpolation, antialias=smooth)
-            for chunk in torch.split(images, 4096)  # bounds the memory of intermediate results
-        ]
-    )
-
-
-def _middle(images: Tensor) -> Tensor:
-    """The largest square in the middle."""
-    height, width = images.shape[2:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return images[:, :, top : top + side, left : left + side]
-
-
-def _grey(images: Tensor) -> Tensor:
-    """ITU-R 601 luma, as Pillow converts to grey."""
-    weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
-    return (images.float() * weights).sum(dim=1, keepdim=True).round().to(torch.uint8)

@@ -32,7 +32,8 @@ import tomli_w
 from openset_core import __version__, config
 from openset_core.data.ahead import read_ahead, workers
 from openset_core.data.folders import NAMED, ImageFiles, in_memory
-from openset_core.data.images import DataRequest, Images, ImageSet, is_present, request_images
+from openset_core.data.images import DataRequest, Images, ImageSet
+from openset_core.data.sets import is_present, request_images
 from openset_core.errors import DataError
 from openset_core.plugins import Registry, registry
 
@@ -519,7 +520,7 @@ class _Writer:
     def _from_memory(self, source: ImageSet, start: int) -> list[bytes]:
         import torch
 
-        from openset_core.data.loading import resized
+        from openset_core.data.resizing import resized
         from openset_core.protocols import ImageOptions
 
         assert self.request.size is not None

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from openset_core import Backbone, BackboneContext, FeatureMap, Features
 from openset_core.errors import CompositionError, ModelError
 from openset_plugins.timm_models import TimmOptions
-from openset_plugins.timm_models.catalogue import has_stages
 from openset_plugins.timm_models.preprocessing import Conversion, for_channels
 from openset_plugins.timm_models.weights import read_weights
 
@@ -202,6 +201,11 @@ def _reason(error: BaseException) -> str:
 
 
 # --- building ---------------------------------------------------------------------------
+
+
+def has_stages(network: Any) -> bool:
+    """Whether a model gives its stages' outputs; in timm 1.0.20 all but VGG do."""
+    return hasattr(network, "forward_intermediates")
 
 
 def build(model: str, options: TimmOptions, context: BackboneContext) -> TimmBackbone:

@@ -65,11 +65,6 @@ def _own_size(name: str, config: TimmOptions) -> int | None:
     return int(known.input_size[-1]) if known is not None and config.own_preprocessing else None
 
 
-def has_stages(network: Any) -> bool:
-    """Whether a model gives its stages' outputs; in timm 1.0.20 all but VGG do."""
-    return hasattr(network, "forward_intermediates")
-
-
 def _outline(name: str) -> tuple[str, tuple[str, ...]]:
     """Summary line, and what the model has beside the vector.
 
@@ -79,6 +74,8 @@ def _outline(name: str) -> tuple[str, tuple[str, ...]]:
     import timm
     import torch
     from torch.nn.modules.batchnorm import _BatchNorm
+
+    from openset_plugins.timm_models.backbone import has_stages
 
     summary = f"{name} of timm {timm.__version__}"
     try:

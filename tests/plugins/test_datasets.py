@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from openset_core.data.folders import fitted, read_images
-from openset_core.data.images import DataRequest, is_present, load_images
+from openset_core.data.images import DataRequest
+from openset_core.data.sets import is_present, load_images
 from openset_core.errors import DataError
 from openset_core.plugins import registry
 

@@ -15,7 +15,7 @@ from openset_core.comparison.model import Method, Setting
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from openset_core.comparison.comparing import Comparison
+    from openset_core.comparison.evidence import Evidence
 
 Figures: TypeAlias = "Iterator[tuple[str, Figure]]"
 """File names without suffix, and the figures; drawn one by one within `style.paper_style`."""
@@ -80,7 +80,7 @@ class View:
         origin: where it comes from.
     """
 
-    comparison: Comparison
+    comparison: Evidence
     origin: Origin = Origin()
 
     @property

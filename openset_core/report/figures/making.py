@@ -9,7 +9,8 @@ from typing import Any
 from attrs import frozen
 
 from openset_core.data.images import data_root as data_folder
-from openset_core.report.figures.picture import USUAL_FORMATS, Picture, draw, save, shape_with
+from openset_core.report.figures.files import USUAL_FORMATS, save
+from openset_core.report.figures.picture import Picture, draw, shape_with
 from openset_core.report.figures.runs import DEFAULT_RUNS, Wanted, collected
 from openset_core.specs import FigureSpec
 
