@@ -10,7 +10,9 @@ import shutil
 import signal
 import time
 import tomllib
+from pathlib import Path
 
+import attrs
 import pytest
 
 import openset_core
@@ -52,13 +54,14 @@ def kept(tmp_path_factory):
 def whole(tiny, kept, tmp_path):
     """A test's own copy of a bench that nothing disturbed."""
     if not kept.exists():
-        run_bench(make_plan(wishes()), kept, execution())
+        run_bench(make_plan(wishes()), kept, attrs.evolve(execution(), report=True))
     return shutil.copytree(kept, tmp_path / "whole")
 
 
 def execution(launcher="inline", **more):
+    usual = {"retries": 2, "device": "cpu", "report": False}
     resources = {"workers": 2, "threads": 1}
-    return make_execution(launcher, resources=resources, **{"retries": 2, "device": "cpu"} | more)
+    return make_execution(launcher, resources=resources, **usual | more)
 
 
 def weights_of(bench):
@@ -129,6 +132,9 @@ def test_bench(openset, whole, tmp_path):
         rows = [row for row in csv.DictReader(stream) if row["rule"] == "exact"]
     assert len(rows) == RUNS
     for row in rows:
+        own = Path(row["folder"], "report.html")
+        assert own.exists()
+        assert f'href="{own.relative_to(out)}"' in page
         results = json.loads((out / "runs" / row["folder"] / "results.json").read_text())
         assert float(row["auroc"]) == results["scorers"][row["scorer"]]["metrics"]["auroc"]
     heading = (out / "results.md").read_text().splitlines()[:3]
@@ -200,7 +206,7 @@ def test_only_what_is_missing_is_run(openset, whole, kept):
     (folder,) = (path for path in (whole / "runs").iterdir() if path.name.startswith(gone))
     before = {p: t for p, t in times_of(whole).items() if folder not in p.parents}
     shutil.rmtree(folder)
-    answer = openset("bench", whole, "--device", "cpu")
+    answer = openset("bench", whole, "--device", "cpu", "--no-report")
     assert answer.err.count("begins") == 1
     assert before.items() <= times_of(whole).items()
     assert same_bench(whole, kept)
@@ -393,7 +399,7 @@ def alive(number):
 def test_killed_half_way_and_gone_on_with(whole, tmp_path, start, openset):
     out = tmp_path / "out"
     process = start(
-        *ASKED, "--out", out, "--launcher", "processes", "--workers", "1",
+        *ASKED, "--out", out, "--launcher", "processes", "--workers", "1", "--no-report",
         OPENSET_TINY_SLEEP="0.05",
     )  # fmt: skip
     wait_for(process, lambda: any(out.glob("runs/*/results.json")))
@@ -407,7 +413,7 @@ def test_killed_half_way_and_gone_on_with(whole, tmp_path, start, openset):
         time.sleep(0.01)
     done = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/results.json")}
     assert 1 <= len(done) < RUNS
-    answer = openset("bench", out, "--device", "cpu")
+    answer = openset("bench", out, "--device", "cpu", "--no-report")
     assert answer.code == 0
     assert answer.err.count("begins") == RUNS - len(done)
     assert done.items() <= times_of(out).items()
@@ -417,7 +423,7 @@ def test_killed_half_way_and_gone_on_with(whole, tmp_path, start, openset):
 def test_ctrl_c_says_how_to_go_on_and_that_works(whole, tmp_path, start, openset):
     out = tmp_path / "out"
     process = start(
-        *ASKED, "--out", out, "--launcher", "processes", "--workers", "1",
+        *ASKED, "--out", out, "--launcher", "processes", "--workers", "1", "--no-report",
         OPENSET_TINY_SLEEP="0.05",
     )  # fmt: skip
     wait_for(process, lambda: any(out.glob("runs/*/checkpoints/last.pt")))

@@ -15,6 +15,9 @@ from openset_core.observers import EpochDone, RunEvent, StageDone, StepsDone, Tr
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 STATES = (DONE, RUNNING, WAITING, FAILED)
 
+FOLLOWING = {"train": "extract", "extract": "score", "score": "report"}
+"""Stages after the one that is done."""
+
 
 @attrs.define(kw_only=True)
 class Entry:
@@ -86,7 +89,7 @@ class Board:
             seconds = float(event.record.get("seconds", 0.0))
             entry.seconds_left = (entry.epochs - entry.epoch) * seconds
         elif isinstance(event, StageDone):
-            entry.stage = {"train": "extract", "extract": "score"}.get(event.stage, event.stage)
+            entry.stage = FOLLOWING.get(event.stage, event.stage)
             entry.seconds_left = None
 
     def ended(self, number: int, outcome: Outcome) -> None:

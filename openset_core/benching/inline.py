@@ -33,7 +33,7 @@ class InlineLauncher:
             return []
         observer = Sender(lambda event: tell(job, event))
         runtime = self._settings.runtime(observers=(observer,), should_stop=self._check)
-        return [(job, attempt(job, runtime))]
+        return [(job, attempt(job, runtime, self._settings.report))]
 
     def stop(self) -> None:
         """Nothing is under way between two calls of `wait`."""

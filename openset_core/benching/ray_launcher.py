@@ -29,7 +29,7 @@ def _carry_out(job: Job, settings: Settings, events: Any) -> Outcome:
         with contextlib.suppress(Exception):  # a lost display must not stop the run
             events.put((job.number, event))
 
-    return attempt(job, settings.runtime(observers=(Sender(send),)))
+    return attempt(job, settings.runtime(observers=(Sender(send),)), settings.report)
 
 
 class RayLauncher:

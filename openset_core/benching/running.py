@@ -79,9 +79,9 @@ class Execution:
     Attributes:
         launcher: a name of `LAUNCHERS`.
         resources: workers, threads, GPUs.
-        settings: data, device.
+        settings: data, device, pages of the runs.
         retries: how often a run whose process died is started again, at most.
-        report: whether to make report.html and figures/ in the end.
+        report: whether to make the bench's own report.html and figures/ in the end.
         display: makes what shows the board, given the number of runs at once.
         announce: called once before the first run starts, when all is checked.
         should_stop: asked all the time; raises to stop.
@@ -184,6 +184,7 @@ def make_execution(
     data_root: str | Path | None = None,
     download: bool = False,
     device: str = "auto",
+    report: bool = True,
     **more: Any,
 ) -> Execution:
     """How a bench is carried out, checked.
@@ -195,6 +196,7 @@ def make_execution(
         data_root: folder of data sets.
         download: whether missing data may be fetched.
         device: `"auto"` or `"cpu"`.
+        report: whether pages and figures are made, of the bench and of its runs.
         **more: other attributes of `Execution`.
 
     Raises:
@@ -214,8 +216,10 @@ def make_execution(
             data_root=Path(data_root).absolute() if data_root else None,
             download=download,
             device=device,
+            report=report,
         ),
         retries=retries,
+        report=report,
         **more,
     )
 

@@ -46,15 +46,24 @@ class Outcome:
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """Where and how runs are carried out, as plain values for another process."""
+    """Where and how runs are carried out, as plain values for another process.
+
+    Attributes:
+        data_root: folder of data sets; $OPENSET_DATA or `./data` when None.
+        download: whether missing data may be fetched.
+        device: `"auto"` or `"cpu"`.
+        report: whether each run's page is made.
+    """
 
     data_root: Path | None = None
     download: bool = False
     device: str = "auto"
+    report: bool = True
 
     def runtime(self, **more: Any) -> Runtime:
         """The same for a run in this process."""
-        return Runtime(**attrs.asdict(self), **more)
+        shared = attrs.asdict(self, filter=attrs.filters.exclude("report"))
+        return Runtime(**shared, **more)
 
 
 class Sender(Observer):
@@ -72,14 +81,20 @@ class Sender(Observer):
         self._send(event)
 
 
-def attempt(job: Job, runtime: Runtime) -> Outcome:
-    """Carry out a run, or whatever is missing of it; a failure is an outcome, not an exception."""
+def attempt(job: Job, runtime: Runtime, report: bool) -> Outcome:
+    """Carry out a run, or whatever is missing of it; a failure is an outcome, not an exception.
+
+    Args:
+        job: the run.
+        runtime: how.
+        report: whether its page is made in the end.
+    """
     from openset_core.api import carry_out
     from openset_core.run_folder import open_folder
 
     try:
         _folder, experiment = open_folder(job.folder)
-        carry_out(experiment, job.folder, runtime)
+        carry_out(experiment, job.folder, runtime, report=report)
     except Interrupted as error:
         return Outcome(state="stopped", reason=str(error))
     except OpensetError as error:

@@ -54,7 +54,7 @@ def main() -> None:
             runtime = settings.runtime(
                 observers=(Sender(lambda event: send("event", event)),), should_stop=should_stop
             )
-            outcome = attempt(job, runtime)
+            outcome = attempt(job, runtime, settings.report)
         send("ended", outcome)
 
 

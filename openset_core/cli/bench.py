@@ -123,7 +123,7 @@ def spread(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
     type=click.Path(path_type=Path),
     help="Bench folder [default: a name under runs/ made from what is asked].",
 )
-@click.option("--no-report", is_flag=True, help="Do not make report.html and figures/.")
+@click.option("--no-report", is_flag=True, help="Make no pages and figures.")
 @runtime_options
 def bench(
     file: Path | None,
