@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
+import shutil
+import subprocess
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -218,6 +221,40 @@ def test_the_folders_have_no_other_import_name():
         source = Path(package.__file__).read_text(encoding="utf-8")
         with pytest.raises(ImportError, match=f"import openset_{name}, not {name}"):
             exec(compile(source, name, "exec"), {"__name__": name, "__file__": package.__file__})
+
+
+# ---- what lies where
+
+TOP_LEVEL = {
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "README.md",
+    "openset_core",
+    "plugins",
+    "protocols",
+    "pyproject.toml",
+    "tests",
+}
+"""What the repository holds beside names that begin with a dot."""
+
+
+def test_the_top_level_stays_as_it_is():
+    root = CORE.parent
+    if not (root / ".git").exists() or not shutil.which("git"):
+        pytest.skip("no git checkout, so nothing says which files belong to the repository")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    names = {path.split("/")[0] for path in listed if path and not path.startswith(".")}
+    assert names == TOP_LEVEL
+
+
+def test_the_pictures_of_the_readme_are_there():
+    root = CORE.parent
+    shown = re.findall(r'<img src="([^"]+)"', (root / "README.md").read_text(encoding="utf-8"))
+    assert len(shown) == 2
+    for path in shown:
+        assert (root / path).read_bytes().startswith(b"\x89PNG"), path
 
 
 # ---- what is documented
