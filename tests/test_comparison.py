@@ -478,13 +478,27 @@ def test_latex():
         "softmax,net & $90.0 \\pm 1.2$ & -- & 1 \\\\\n"
         "a*b|c & $\\mathbf{95.6} \\pm 1.0^{*}$ & $[0.0, +2.1]$ & $<$ 0.001 \\\\\n"
         "x & $-5.0$ & $[50.0, 100.0]$ & -- \\\\\n"
-        "y & $100.0 (2.5)$ & -- & -- \\\\\n"
+        "y & $100.0$ (2.5) & -- & -- \\\\\n"
         "\\bottomrule\n"
         "\\end{tabular}\n"
         "\\end{table}\n"
         "\n"
         "% note: look out\n"
     )
+
+
+def test_a_latex_table_longer_than_a_page_goes_on_in_the_next():
+    rows = [(f"m{n}", Interval(low=0.5, high=0.6, rank=1)) for n in range(60)]
+    long = Table(
+        title="t", columns=(Column(title="method", left=True), Column(title="AUROC")), rows=rows
+    )
+    written = latex([TABLE, long])
+    assert written.startswith("% needs \\usepackage{booktabs} and \\usepackage{longtable}\n")
+    assert written.count("\\begin{table}") == 1
+    body = written.partition("\\begin{longtable}{lr}\n")[2]
+    assert body.startswith("\\caption{t.} \\\\\n\\toprule\nmethod & AUROC \\\\\n\\midrule\n")
+    assert body.count("method & AUROC") == 2  # on the first page and on those after it
+    assert body.count("$[50.0, 60.0]$ (1) \\\\") == 60
 
 
 def test_notes_that_several_tables_share_are_said_once_in_text():

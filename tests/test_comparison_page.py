@@ -302,6 +302,11 @@ def test_failures_notes_and_links(made, tmp_path):
     assert "2 more further below" in notes
     assert page.section("runs").count("it broke.") == 5
     assert "Epochs on p differ" in page.section("compared")
+    # What stands at the head in full is not said again.
+    fewer = page_of(found, kind="Bench", folder=bench)
+    ((_, notes),) = fewer.all("ul", **{"class": "warnings"})
+    assert "Epochs on p differ" in notes
+    assert "Epochs on p differ" not in fewer.section("compared")
     assert "5 failed" in page.all("p", **{"class": "subtitle"})[0][1]
     # From another folder the way is another one; where the page goes nowhere there is none.
     elsewhere = page_of(found, folder=tmp_path / "c")
@@ -380,6 +385,12 @@ def test_an_interval_of_two_trials_does_not_flatten_the_others():
     (path,) = [p for p in re.findall(r'<path d="([^"]*)" class="curve"', forest(found, "label"))
                if p.count("M") > 1]  # fmt: skip
     assert path.count("M") == 3
+
+
+def test_an_axis_has_no_lone_tick():
+    lines = [Line(name=f"m{n}", label="", value=0.86 + 0.012 * n) for n in range(10)]
+    axis, _ = value_axis(lines, ticks=3)
+    assert len(axis.ticks) > 1
 
 
 def test_an_axis_shows_neither_more_than_everything_nor_less_than_a_percent():
@@ -531,11 +542,11 @@ def test_too_few_trials_for_a_diagram_are_said_so(made, tmp_path):
 
 def test_ticks_of_ranks():
     assert list(ticks(3)) == [1, 2, 3]
-    assert list(ticks(13)) == list(range(1, 14))
-    for methods in (14, 22, 25, 100):
+    assert list(ticks(9)) == list(range(1, 10))
+    for methods in (10, 14, 22, 25, 100):
         found = list(ticks(methods))
         assert (found[0], found[-1]) == (1, methods)
-        assert len(found) <= 14
+        assert len(found) <= 9
         assert min(b - a for a, b in itertools.pairwise(found)) >= 1
 
 

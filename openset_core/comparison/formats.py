@@ -7,12 +7,17 @@ import re
 import textwrap
 from collections.abc import Callable, Sequence
 
+from attrs import evolve
+
 from openset_core.comparison.tables import Cell, Column, Interval, Number, Table, rank_text
 from openset_core.text_table import GAP, aligned
 
 EMPTY = "-"
 WIDTH = 100
 """Columns after which a sentence goes on in the next line."""
+
+LONGEST_FLOAT = 40
+"""Rows of a LaTeX table up to which it stands on one page."""
 
 
 def text(tables: Sequence[Table], notes: Sequence[str] = (), width: int | None = None) -> str:
@@ -73,34 +78,47 @@ def markdown(tables: Sequence[Table], notes: Sequence[str] = ()) -> str:
 
 
 def latex(tables: Sequence[Table], notes: Sequence[str] = ()) -> str:
-    r"""Tables as LaTeX with booktabs (`\usepackage{booktabs}`), the best of each kind in bold."""
-    parts = [r"% needs \usepackage{booktabs}"]
-    for table in tables:
-        layout = "".join("l" if column.left else "r" for column in table.columns)
-        titles = [_latex_text(column.title) for column in table.columns]
-        rows = [[_latex_cell(cell) for cell in row] for row in table.rows]
-        sentences = [table.title, *table.notes]
-        caption = " ".join(_latex_text(_sentence(words)) for words in sentences)
-        parts.append(
-            "\n".join(
-                [
-                    r"\begin{table}",
-                    r"\centering",
-                    rf"\caption{{{caption}}}",
-                    rf"\begin{{tabular}}{{{layout}}}",
-                    r"\toprule",
-                    " & ".join(titles) + r" \\",
-                    r"\midrule",
-                    *(" & ".join(cells) + r" \\" for cells in rows),
-                    r"\bottomrule",
-                    r"\end{tabular}",
-                    r"\end{table}",
-                ]
-            )
-        )
+    r"""Tables as LaTeX with booktabs, the best of each kind in bold.
+
+    A table that is longer than a page is a `longtable`, which goes on in the next.
+    """
+    long = any(len(table.rows) > LONGEST_FLOAT for table in tables)
+    parts = [r"% needs \usepackage{booktabs}" + (r" and \usepackage{longtable}" if long else "")]
+    parts += ["\n".join(_latex_table(table)) for table in tables]
     if notes:
         parts.append("\n".join(f"% note: {note}" for note in notes))
     return "\n\n".join(parts) + "\n"
+
+
+def _latex_table(table: Table) -> list[str]:
+    layout = "".join("l" if column.left else "r" for column in table.columns)
+    titles = " & ".join(_latex_text(column.title) for column in table.columns) + r" \\"
+    rows = [" & ".join(map(_latex_cell, row)) + r" \\" for row in table.rows]
+    caption = " ".join(_latex_text(_sentence(words)) for words in (table.title, *table.notes))
+    if len(rows) > LONGEST_FLOAT:
+        head = [r"\toprule", titles, r"\midrule"]
+        return [
+            rf"\begin{{longtable}}{{{layout}}}",
+            rf"\caption{{{caption}}} \\",
+            *(*head, r"\endfirsthead"),
+            *(*head, r"\endhead"),
+            *(r"\bottomrule", r"\endfoot"),
+            *rows,
+            r"\end{longtable}",
+        ]
+    return [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{caption}}}",
+        rf"\begin{{tabular}}{{{layout}}}",
+        r"\toprule",
+        titles,
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
 
 
 def _wrapped(sentences: Sequence[str]) -> list[str]:
@@ -171,13 +189,14 @@ def _latex_cell(cell: Cell) -> str:
         return re.sub(r"^< ", "$<$ ", cell) if cell.startswith("< ") else _latex_text(cell)
     if cell is None:
         return "--"
-    shown = _plain(cell)
+    # Blanks count for nothing within formulas, so the rank stands outside.
+    rank = f" ({rank_text(cell.rank)})" if cell.rank is not None else ""
+    shown = _plain(evolve(cell, rank=None))
     if isinstance(cell, Interval):
-        return f"${shown}$"
+        return f"${shown}${rank}"
     number, *rest = shown.split(" ")
-    bold = isinstance(cell, Number) and cell.best
-    body = " ".join([rf"\mathbf{{{number}}}" if bold else number, *rest])
-    return f"${body.replace('±', chr(92) + 'pm')}$".replace(" *$", "^{*}$")
+    body = " ".join([rf"\mathbf{{{number}}}" if cell.best else number, *rest])
+    return f"${body.replace('±', chr(92) + 'pm')}$".replace(" *$", "^{*}$") + rank
 
 
 def _sentence(words: str) -> str:

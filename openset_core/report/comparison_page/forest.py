@@ -160,20 +160,28 @@ def value_axis(
     if np.ptp(values) < LEAST_SPAN:
         middle = float(np.mean(values))
         values += [middle - LEAST_SPAN / 2, middle + LEAST_SPAN / 2]
+    for count in range(ticks, ticks + 3):
+        axis = _axis(values, zero, count)
+        if len(axis.ticks) > 1:  # one alone is no scale
+            break
+    return axis, far
+
+
+def _axis(values: Sequence[float], zero: bool, ticks: int) -> Axis:
+    """An axis of differences, or of shares, which are 0 to 1."""
     axis = number_axis("", values, zero=zero, margin=0.04, as_percent=True, count=ticks)
     if zero:
         edge = 0.04 * (axis.high - axis.low)
-        return evolve(axis, low=min(axis.low, -edge), high=max(axis.high, edge)), far
+        return evolve(axis, low=min(axis.low, -edge), high=max(axis.high, edge))
     low, high = max(axis.low, -0.01), min(axis.high, 1.01)  # less than nothing is not to be had
     there = [at for at, tick in enumerate(axis.ticks) if max(low, 0) <= tick <= min(high, 1)]
-    axis = evolve(
+    return evolve(
         axis,
         low=low,
         high=high,
         ticks=tuple(axis.ticks[at] for at in there),
         labels=tuple(axis.labels[at] for at in there),
     )
-    return axis, far
 
 
 def _divided(lines: Sequence[Line], zero: bool) -> tuple[tuple[Line, ...], tuple[Line, ...]]:

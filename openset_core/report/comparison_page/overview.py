@@ -54,7 +54,7 @@ def lead(view: View) -> Markup:
     tiles = [tile(view, metric) for metric in c.metrics_in(c.settings)]
     if any(tiles):
         made += element("dl", tiles, class_="tiles")
-    notes = [*(f"failed: {each.title}: {each.reason}" for each in view.origin.failures), *c.notes]
+    notes = _notes(view)
     if notes:
         shown: list[Content] = [opening(each, _names(view)) for each in notes[:MOST_NOTES]]
         if len(notes) > MOST_NOTES:
@@ -140,7 +140,7 @@ def section(view: View) -> Section:
     body += facts(pairs)
     if view.origin.asked:
         body += folded("bench.toml", element("pre", view.origin.asked))
-    if c.notes:
+    if c.notes and len(_notes(view)) > MOST_NOTES:  # else all stand at the head
         items = [element("li", opening(each, _names(view))) for each in c.notes]
         body += element("h3", "What is not alike, or missing") + element("ul", items)
     if view.origin.files:
@@ -150,6 +150,12 @@ def section(view: View) -> Section:
         ]
         body += element("h3", "The same as files") + element("ul", links)
     return Section("compared", "What was compared", body, short="Set-up")
+
+
+def _notes(view: View) -> list[str]:
+    """What failed, and what is not alike."""
+    failed = (f"failed: {each.title}: {each.reason}" for each in view.origin.failures)
+    return [*failed, *view.comparison.notes]
 
 
 def _names(view: View) -> list[str]:

@@ -41,7 +41,9 @@ def panels(
     """
     from openset_core.report.style import DOUBLE_COLUMN, new_figure
 
-    rows = _rows([line for found in lines.values() for line in found])
+    # A panel may lack some; the order is that of the panel with the most.
+    fullest = sorted(lines.values(), key=len, reverse=True)
+    rows = _rows([line for found in fullest for line in found])
     labels = ["\n".join(broken(f"{name} {label}".strip(), LONGEST_LABEL)) for name, label in rows]
     most = max(label.count("\n") for label in labels)
     figure = new_figure(DOUBLE_COLUMN, 0.65 + HEIGHT_OF_LINE * len(rows) * (1 + 0.5 * most))
@@ -120,4 +122,13 @@ def _arrow(axes: Axes, line: Line, y: float, look: str, below: bool) -> None:
     edge, inside, side = (0.02, 0.07, "left") if below else (0.98, 0.93, "right")
     axes.plot(edge, y, "<" if below else ">", color=look, markersize=3.6, transform=along)
     said = f"{100 * line.middle:.1f}".replace("-", "−")
-    axes.text(inside, y, said, transform=along, va="center", ha=side, fontsize=6.5)
+    axes.text(
+        inside,
+        y,
+        said,
+        transform=along,
+        va="center",
+        ha=side,
+        fontsize=6.5,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+    )

@@ -29,16 +29,17 @@ from openset_core.report.svg import chart, text
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-AXIS, BARS, LETTER = 58.0, 9.0, 8.4
+AXIS, BARS = 58.0, 9.0
+LETTER, BOLD_LETTER = 8.4, 9.4
 LINE = 16.0
-LONGEST_LINE = 20
+LONGEST_LINE = 14
 """Letters of a name's line before it is broken."""
 
-AXIS_WIDTH = 230.0
+AXIS_WIDTH = 200.0
 WIDE = 620.0
 """Diagrams that are wider do not stand side by side."""
 
-MOST_TICKS = 12
+MOST_TICKS = 8
 
 
 @frozen(kw_only=True, eq=False)
@@ -135,7 +136,8 @@ class Label:
     @property
     def width(self) -> float:
         """In the drawing."""
-        return LETTER * max(len(line) for line in (*self.lines, self.rank))
+        name = max(len(line) for line in self.lines)
+        return max(BOLD_LETTER * name, LETTER * len(self.rank))
 
 
 def label(found: Ranked, each: Leader, longest: int = LONGEST_LINE) -> Label:

@@ -43,8 +43,8 @@ def section(view: View) -> Section:
     if any(_page(view, place) for place in c.placed):
         intro = "A run's name leads to its own page."
     elif view.origin.folder is not None:
-        intro = "`openset report RUN` makes a page for a run, which is linked here then."
-    return Section("runs", "Single runs", body, intro.replace("`", ""), short="Runs")
+        intro = "A run has a page of its own after openset report RUN; its name leads to it then."
+    return Section("runs", "Single runs", body, intro, short="Runs")
 
 
 def _page(view: View, place: Placed) -> str | None:
@@ -74,15 +74,13 @@ def _table(view: View, setting: Setting, places: list[Placed]) -> Markup:
         ],
     )
     body = []
-    before = ""
     for place in places:
         for number, (scorer, method) in enumerate(place.methods.items()):
             found = place.run.results.scorers[scorer].by_rule("exact", setting.unknown)
             cells: list[Content] = []
             if number == 0:
-                cells = _about(view, place, method.name, method.name != before)
-            before = method.name
-            cells.append(element("td", method.scorer))
+                cells = _about(view, place, method.name)
+            cells.append(element("td", method.scorer, class_="scorer"))
             cells += [
                 element("td", percent(found[m]) if m in found else "–", class_="number")
                 for m in metrics
@@ -112,7 +110,7 @@ def _span(place: Placed) -> int | None:
     return len(place.methods) if len(place.methods) > 1 else None
 
 
-def _about(view: View, place: Placed, name: str, first: bool) -> list[Content]:
+def _about(view: View, place: Placed, name: str) -> list[Content]:
     page = _page(view, place)
     shown: Content = breakable(name)
     if page is not None:
