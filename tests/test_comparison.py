@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import shutil
 
@@ -327,6 +328,20 @@ def test_ranks_over_protocols(made, tmp_path):
     table = found.table()
     assert "Average ranks over 6 trials of 2 protocols" in table
     assert "left out, with too few trials in common: gcpl,net msp" in table
+
+
+def test_ranks_say_which_protocols_they_are_over(made, tmp_path):
+    for trial, (number, method) in itertools.product(
+        range(3), enumerate(("rpl", "arpl", "softmax"))
+    ):
+        made(method, 0.5 + 0.1 * number, protocol="p", trial=trial)
+        if method != "rpl":
+            made(method, 0.5 + 0.1 * number, protocol="q", trial=trial)
+    found = compare(tmp_path)
+    # rpl lacks q, so only the trials of p are ranked.
+    assert found.ranking("auroc")[1].blocks == 3
+    assert found.ranked_over("auroc") == "3 trials of p"
+    assert "Average ranks over 3 trials of p\n" in found.table()
 
 
 def test_a_single_trial_is_ranked_over_its_seeds(made, tmp_path):

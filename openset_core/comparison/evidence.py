@@ -221,18 +221,29 @@ class Evidence:
             The methods that were ranked, and how; None for fewer than two methods or blocks.
         """
         values = self._block_values(metric)
-        blocks = list(dict.fromkeys(block for found in values.values() for block in found))
-        methods = tuple(m for m, found in values.items() if 2 * len(found) >= len(blocks))
-        whole = [block for block in blocks if all(block in values[m] for m in methods)]
+        methods, whole = _common_blocks(values)
         if len(methods) < 2 or len(whole) < 2:
             return None
         table = [[values[method][block] for method in methods] for block in whole]
         higher = METRICS[metric].higher_is_better
         return methods, statistics.rank_methods(table, higher, self.confidence)
 
-    def _block_values(self, metric: str) -> dict[Method, dict[tuple[Any, ...], float]]:
+    def ranked_over(self, metric: str) -> str:
+        """What a ranking's blocks are, in words: `5 trials`, or `9 trials of 2 protocols`."""
+        _, whole = _common_blocks(self._block_values(metric))
+        said = f"{len(whole)} {'seeds' if self._seeds_alone else 'trials'}"
+        if len(self.protocols) == 1:
+            return said
+        found = list(dict.fromkeys(protocol for protocol, *_ in whole))
+        return f"{said} of " + (found[0] if len(found) == 1 else f"{len(found)} protocols")
+
+    @property
+    def _seeds_alone(self) -> bool:
+        """Whether there is a single trial in all, so that seeds are all there is to rank over."""
         places = {(setting.protocol, setting.group) for setting in self.settings}
-        seeds_alone = len(places) == 1 and not self.settings[0].over_trials
+        return len(places) == 1 and not self.settings[0].over_trials
+
+    def _block_values(self, metric: str) -> dict[Method, dict[tuple[Any, ...], float]]:
         found: dict[Method, dict[tuple[Any, ...], list[float]]] = {
             method: {} for method in self.methods if self.stand_in(method, metric) == method
         }
@@ -240,9 +251,18 @@ class Evidence:
             if (rule, name) != ("exact", metric) or method not in found:
                 continue
             for (trial, seed), value in samples.items():
-                block = (setting.protocol, setting.group, seed if seeds_alone else trial)
+                block = (setting.protocol, setting.group, seed if self._seeds_alone else trial)
                 found[method].setdefault(block, []).append(value)
         return {
             method: {block: fmean(many) for block, many in blocks.items()}
             for method, blocks in found.items()
         }
+
+
+def _common_blocks(
+    values: Mapping[Method, Mapping[tuple[Any, ...], float]],
+) -> tuple[tuple[Method, ...], list[tuple[Any, ...]]]:
+    """Methods that have half of the blocks at least, and the blocks that all of them have."""
+    blocks = list(dict.fromkeys(block for found in values.values() for block in found))
+    methods = tuple(m for m, found in values.items() if 2 * len(found) >= len(blocks))
+    return methods, [block for block in blocks if all(block in values[m] for m in methods)]

@@ -416,25 +416,27 @@ def ranking_tables(comparison: Evidence) -> list[Table]:
 
     One table where all metrics rank the same methods over as many trials, as they mostly do.
     """
-    alike: dict[tuple[tuple[Method, ...], int], dict[str, Ranking]] = {}
+    alike: dict[tuple[tuple[Method, ...], int, str], dict[str, Ranking]] = {}
     for metric in comparison.metrics:
         ranked = comparison.ranking(metric)
         if ranked is not None:
             methods, ranking = ranked
-            alike.setdefault((methods, ranking.blocks), {})[metric] = ranking
+            over = comparison.ranked_over(metric)
+            alike.setdefault((methods, ranking.blocks, over), {})[metric] = ranking
     return [
-        _ranking_table(comparison, methods, blocks, rankings)
-        for (methods, blocks), rankings in alike.items()
+        _ranking_table(comparison, methods, blocks, over, rankings)
+        for (methods, blocks, over), rankings in alike.items()
     ]
 
 
 def _ranking_table(
-    c: Evidence, methods: Sequence[Method], blocks: int, rankings: Mapping[str, Ranking]
+    c: Evidence,
+    methods: Sequence[Method],
+    blocks: int,
+    over: str,
+    rankings: Mapping[str, Ranking],
 ) -> Table:
     letters = {metric: _letters(len(methods), found.groups) for metric, found in rankings.items()}
-    over = f"{blocks} {'trials' if _over_trials(c) else 'seeds'}"
-    if len(c.protocols) > 1:
-        over += f" of {len(c.protocols)} protocols"
     distance = next(iter(rankings.values())).critical_difference
     notes = [
         "1 is best; methods that share a letter by a metric are not told apart: their ranks lie "
@@ -473,11 +475,6 @@ def _ranking_table(
         ),
         notes=tuple(notes),
     )
-
-
-def _over_trials(comparison: Evidence) -> bool:
-    places = {(setting.protocol, setting.group) for setting in comparison.settings}
-    return len(places) > 1 or comparison.settings[0].over_trials
 
 
 def _letters(count: int, groups: Sequence[Sequence[int]]) -> list[str]:

@@ -114,5 +114,7 @@ def sentence(text: str) -> str:
 def opening(text: str, names: Sequence[str]) -> str:
     """A sentence that begins with a capital letter, unless it begins with one of the names."""
     first = text.partition(" ")[0]
-    word = first.rstrip(":").isalpha() and not any(name.startswith(first) for name in names)
+    letters = first.rstrip(":")  # one alone is a symbol, as in `p:`
+    word = letters.isalpha() and len(letters) > 1
+    word = word and not any(name.startswith(first) for name in names)
     return sentence(text[:1].upper() + text[1:] if word else text)

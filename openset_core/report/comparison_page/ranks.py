@@ -49,6 +49,7 @@ class Ranked:
     metric: str
     methods: tuple[Method, ...]
     ranking: Ranking
+    over: str
     scorers: tuple[str, ...]
 
     @property
@@ -72,6 +73,7 @@ def ranked(view: View) -> list[Ranked]:
             metric=metric,
             methods=methods,
             ranking=ranking,
+            over=c.ranked_over(metric),
             scorers=tuple(view.scorer(method, metric) for method in methods),
         )
         for metric, each in found
@@ -88,14 +90,16 @@ def section(view: View) -> Section | None:
     tables = tables_markup(ranking_tables(view.comparison))
     telling = [each for each in found if is_telling(each.ranking)]
     if not telling:
-        return Section("ranks", "Ranks", note(_too_few(found[0])) + tables)
+        most = max(found, key=lambda each: len(each.methods))
+        return Section("ranks", "Ranks", note(_too_few(most)) + tables)
     wide = [AXIS_WIDTH + sum(_margins(diagram(each.ranking), each)) > WIDE for each in telling]
     body = cards([_card(each) for each in telling], "one" if any(wide) else "")
     body += folded("Average ranks in numbers", tables)
+    unit = "seed" if " seeds" in found[0].over else "trial"
     intro = (
-        "Methods are ranked in each trial, 1 is best. A bar joins methods that are not told apart: "
-        "their average ranks lie closer than Nemenyi's critical difference, which is drawn above "
-        "the axis."
+        f"Methods are ranked in each {unit}, 1 is best. A bar joins methods that are not told "
+        "apart: their average ranks lie closer than Nemenyi's critical difference, which is drawn "
+        "above the axis."
     )
     return Section("ranks", "Ranks and critical differences", body, intro, short="Ranks")
 
@@ -108,14 +112,14 @@ def _too_few(found: Ranked) -> str:
         return "All methods share their ranks."
     return (
         f"There is no diagram of critical differences: the average ranks of {methods} methods over "
-        f"{ranking.blocks} trials would have to lie {ranking.critical_difference:.2f} apart to be "
-        f"told apart, and can lie {methods - 1} apart at most. More trials help."
+        f"{found.over} would have to lie {ranking.critical_difference:.2f} apart to be "
+        f"told apart, and can lie {methods - 1} apart at most. More of them help."
     )
 
 
 def _card(found: Ranked) -> Markup:
     made = diagram(found.ranking)
-    subtitle = f"{found.ranking.blocks} trials"
+    subtitle = found.over
     if found.tested:
         subtitle += f"; {found.tested}"
     return figure(found.title, scrolling(drawing(made, found)), subtitle)
@@ -234,7 +238,7 @@ def _in_words(found: Ranked) -> str:
     )
     said = "; ".join(f"{method.title} {rank:.2f}" for rank, method in ranks)
     return (
-        f"Average ranks by {found.title} over {found.ranking.blocks} trials, critical difference "
+        f"Average ranks by {found.title} over {found.over}, critical difference "
         f"{found.ranking.critical_difference:.2f}: {said}"
     )
 
