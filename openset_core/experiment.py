@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ import attrs
 
 from openset_core import config
 from openset_core.compose import Selection, check_label_smoothing, select, split_names
-from openset_core.errors import ConfigError, did_you_mean
+from openset_core.errors import ConfigError, PluginError, did_you_mean
 from openset_core.plugins import Registry, registry
 from openset_core.protocols import Protocol, load_protocol
 from openset_core.recipes import Recipe, fitting, load_recipe
@@ -38,7 +39,8 @@ class ExperimentFile:
         seed: training seed.
         training: training options that differ from the recipe.
         threshold: how rejection thresholds are set, where not as the protocol says.
-        record: what a finished run wrote down; ignored when read.
+        record: what a finished run wrote down; when read, it only tells where missing parts are
+            from.
     """
 
     plugins: tuple[str, ...] = ()
@@ -212,6 +214,7 @@ def resolve(
     installed = registry_ or registry()
     base, tables = _read_file(file)
     names = split_names(plugins) or list(base.plugins)
+    _check_installed(names, base.record.get("plugins"), installed)
     if not isinstance(protocol, Protocol):
         protocol = load_protocol(protocol or _beside(base.protocol, file), installed)
     chosen = protocol
@@ -261,6 +264,38 @@ def resolve(
         recipe=laid_over,
         changes=user,
     )
+
+
+def _check_installed(names: Sequence[str], origins: Any, installed: Registry) -> None:
+    """Name the distribution of a part that a run was made with and that is not there.
+
+    Args:
+        names: parts as they were named.
+        origins: distribution and version by name, as the run recorded them.
+        installed: where parts are looked up.
+
+    Raises:
+        PluginError: a distribution is not installed, and so its part is not there.
+    """
+    for name in names if isinstance(origins, dict) else ():
+        bare = name.rpartition("/")[2]
+        origin = str(origins.get(bare) or origins.get(bare.partition(":")[2]) or "")
+        if not origin or _is_installed(origin.split()[0]):
+            continue
+        try:
+            installed.find(name)
+        except PluginError:
+            raise PluginError(
+                f"{name} is part of {origin}, which is not installed; install {origin.split()[0]}"
+            ) from None
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _beside(protocol: str, file: Path | None) -> str:

@@ -203,7 +203,7 @@ class TrainedModel:
         if name not in names:
             raise ModelError(
                 f"model {self.folder} has no fitted scorer {name!r}{did_you_mean(name, names)}; it "
-                f"has {', '.join(names) or 'none'}, `openset score RUN --plugins {name}` adds it"
+                f"has {', '.join(names) or 'none'}; `openset score RUN --plugins NAME` adds others"
             )
         return name
 

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from openset_core.experiment import Experiment
 
 FORMAT = 2
-UNSEALED_FORMAT = 1
-"""The format before TOML files carried a hash of themselves; still read."""
-
 TOML_NAME = "model.toml"
 SEAL = "sha256"
 """Key of the hash that a TOML file carries of the rest of what it says."""
@@ -251,14 +248,13 @@ def read_description(folder: Path) -> ModelDescription:
     """
     values = config.read_toml(folder / TOML_NAME, "model", ModelError)
     found = values.get("format")
-    if found not in (UNSEALED_FORMAT, FORMAT):
+    if found != FORMAT:
         raise ModelError(f"model {folder} has format {found!r}, this openset reads {FORMAT}")
     content = {key: value for key, value in values.items() if key != SEAL}
     description = config.structure(
         content, ModelDescription, f"model {folder / TOML_NAME}", ModelError
     )
-    if found == FORMAT:
-        check_seal(folder / TOML_NAME, values, "bring back the file, or train again")
+    check_seal(folder / TOML_NAME, values, "bring back the file, or train again")
     return description
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from openset_core.experiment import Experiment, resolve
 from openset_core.files import explained, write_text
 from openset_core.model import library_versions
 from openset_core.observers import Observer
-from openset_core.plugins import Registry
+from openset_core.plugins import Part, Registry
 from openset_core.thresholds import Thresholds
 
 
@@ -220,6 +220,8 @@ def _add_parts(folder: RunFolder, recorded: dict[str, Any], experiment: Experime
             names.append(part.reference)
         updated[part.name] = config.unstructure(experiment.options[part.name])
     updated["plugins"] = names
+    origins = {**_origins(experiment), **recorded.get("record", {}).get("plugins", {})}
+    updated["record"] = {**recorded.get("record", {}), "plugins": origins}
     # Without a choice in this call the one of an earlier call stays.
     if experiment.thresholds:
         chosen = config.structure(recorded.get("threshold", {}), Thresholds, "threshold")
@@ -229,17 +231,31 @@ def _add_parts(folder: RunFolder, recorded: dict[str, Any], experiment: Experime
         folder.write(updated)
 
 
+def leave_out(folder: RunFolder, parts: Iterable[Part]) -> None:
+    """Strike parts, their options and thresholds from what experiment.toml says."""
+    recorded = folder.read()
+    for part in parts:
+        recorded["plugins"] = [name for name in recorded["plugins"] if name != part.reference]
+        recorded.pop(part.name, None)
+        recorded.get("threshold", {}).get("scorers", {}).pop(part.name, None)
+        recorded.get("record", {}).get("plugins", {}).pop(part.name, None)
+    folder.write(recorded)
+
+
 def _record(experiment: Experiment) -> dict[str, Any]:
     return {
         "digest": experiment.digest,
         "protocol_digest": experiment.protocol.plain_digest or experiment.protocol.digest,
         "versions": library_versions(),
-        "plugins": {
-            part.name: f"{part.distribution} {part.version}" for part in experiment.selection.parts
-        },
+        "plugins": _origins(experiment),
         "hardware": _hardware(),
         **_git_commit(),
     }
+
+
+def _origins(experiment: Experiment) -> dict[str, str]:
+    """Distribution and version of each part."""
+    return {part.name: f"{part.distribution} {part.version}" for part in experiment.selection.parts}
 
 
 def _hardware() -> dict[str, Any]:

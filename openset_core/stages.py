@@ -7,19 +7,26 @@ result is there and current is skipped.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from openset_core import config
 from openset_core.data.images import data_root
-from openset_core.errors import CompositionError, DataError, OpensetError, StoreError
+from openset_core.errors import (
+    CompositionError,
+    DataError,
+    OpensetError,
+    PluginError,
+    StoreError,
+)
 from openset_core.experiment import Experiment
 from openset_core.model import check_weights, library_versions, load_model, read_description
 from openset_core.observers import Observers, RunDone, RunStarted, StageDone
+from openset_core.plugins import Part
 from openset_core.results import Results, evaluate_run
-from openset_core.run_folder import RunFolder, Runtime
+from openset_core.run_folder import RunFolder, Runtime, leave_out
 
 EXTRACTION_BATCH = {"cpu": 64, "accelerator": 512}
 """Images in a batch of extraction: on a CPU few, whose maps stay in its caches (a fifth faster than
@@ -28,7 +35,8 @@ EXTRACTION_BATCH = {"cpu": 64, "accelerator": 512}
 if TYPE_CHECKING:
     from openset_core.components import Landmarks
     from openset_core.data.preparation import ExperimentData
-    from openset_core.features import StoredLandmarks
+    from openset_core.features import FeatureStore, StoredLandmarks
+    from openset_core.scoring import ScoredRun
 
 
 @attrs.define
@@ -48,6 +56,8 @@ class Stages:
     observers: Observers
     _data: ExperimentData | None = attrs.field(default=None, init=False, repr=False)
     """What training read and extraction reads again, which takes a while with image files."""
+    _refused: str = attrs.field(default="", init=False, repr=False)
+    """Why scorers were left out, where others gave scores."""
 
     @classmethod
     def begin(cls, folder: RunFolder, experiment: Experiment, runtime: Runtime) -> Stages:
@@ -68,6 +78,9 @@ class Stages:
 
         Args:
             report: whether to make the run's page, too.
+
+        Raises:
+            PluginError: a scorer gave no scores; all else is done first, without it.
         """
         self.train()
         self.extract()
@@ -75,6 +88,7 @@ class Stages:
         if report:
             self.report()
         self._all_done(results)
+        self._complain()
         return results
 
     def _done(self, stage: str, begun: float, detail: str, skipped: bool = False) -> None:
@@ -206,9 +220,14 @@ class Stages:
     # score
 
     def score(self) -> Results:
-        """Fit and apply every scorer, evaluate, and write results.json."""
+        """Fit and apply every scorer, evaluate, and write results.json.
+
+        Raises:
+            PluginError: a scorer gave no scores; the others' results are written first.
+        """
         results = self._score()
         self._all_done(results)
+        self._complain()
         return results
 
     def _all_done(self, results: Results) -> None:
@@ -216,16 +235,38 @@ class Stages:
 
     def _score(self) -> Results:
         from openset_core.features import FeatureStore
-        from openset_core.scoring import score_run
 
         begun = time.perf_counter()
         expected = self.ingredients()
         with FeatureStore(self.folder.features) as store:
             if store.ingredients != expected:
                 raise StoreError(f"{self.folder.features} is stale; run `openset extract RUN`")
-            check_reads(self.experiment, store)
-            scored = {
-                part.name: score_run(
+            scored, refused = self._scored(store)
+            if not scored:
+                raise refused[0][1]
+            results = evaluate_run(self.experiment, store, scored)
+        results.save(self.folder.results)
+        if refused:
+            self._leave_out(refused)
+        fresh = [name for name, run in scored.items() if not run.reused]
+        moved = [name for name, run in scored.items() if run.rethresholded]
+        did = [f"fitted {', '.join(fresh)}"] if fresh else []
+        did += [f"set the threshold of {', '.join(moved)}"] if moved else []
+        self._done("score", begun, "; ".join(did) or "all scores were there", skipped=not did)
+        return results
+
+    def _scored(
+        self, store: FeatureStore
+    ) -> tuple[dict[str, ScoredRun], list[tuple[Part, OpensetError]]]:
+        """Scores by scorer, and why there are none: one scorer does not spoil the others' work."""
+        from openset_core.scoring import score_run
+
+        scored: dict[str, ScoredRun] = {}
+        refused: list[tuple[Part, OpensetError]] = []
+        for part in self.experiment.selection.scorers:
+            try:
+                check_reads(part, store)
+                scored[part.name] = score_run(
                     store,
                     self.folder.model,
                     self.folder.scores,
@@ -233,16 +274,29 @@ class Stages:
                     self.experiment.options[part.name],
                     self.experiment.threshold_for(part.name),
                 )
-                for part in self.experiment.selection.scorers
-            }
-            results = evaluate_run(self.experiment, store, scored)
-        results.save(self.folder.results)
-        fresh = [name for name, run in scored.items() if not run.reused]
-        moved = [name for name, run in scored.items() if run.rethresholded]
-        did = [f"fitted {', '.join(fresh)}"] if fresh else []
-        did += [f"set the threshold of {', '.join(moved)}"] if moved else []
-        self._done("score", begun, "; ".join(did) or "all scores were there", skipped=not did)
-        return results
+            except (PluginError, CompositionError) as error:
+                refused.append((part, error))
+        return scored, refused
+
+    def _leave_out(self, refused: Sequence[tuple[Part, OpensetError]]) -> None:
+        """Strike scorers from the run, which could not go on with them."""
+        parts = [part for part, _error in refused]
+        leave_out(self.folder, parts)
+        selection = self.experiment.selection
+        kept = tuple(part for part in selection.scorers if part not in parts)
+        self.experiment = attrs.evolve(
+            self.experiment, selection=attrs.evolve(selection, scorers=kept)
+        )
+        self._refused = "; ".join(str(error) for _part, error in refused)
+
+    def _complain(self) -> None:
+        """Say in the end which scorers were left out."""
+        reason, self._refused = self._refused, ""
+        if reason:
+            raise PluginError(
+                f"{reason}; it was left out, and the results of the others are in "
+                f"{self.folder.path}"
+            )
 
     # report
 
@@ -278,17 +332,15 @@ def _stored(landmarks: Landmarks | None) -> StoredLandmarks | None:
     return StoredLandmarks(as_float(landmarks.points), labels, landmarks.name)
 
 
-def check_reads(experiment: Experiment, store: Any) -> None:
-    """Every scorer must find the arrays it reads."""
+def check_reads(part: Part, store: FeatureStore) -> None:
+    """A scorer must find the arrays it reads."""
     have = store.arrays("train")
-    for part in experiment.selection.scorers:
-        reads = getattr(part.load(), "reads", ())
-        missing = [name for name in reads if name not in have]
-        if missing:
-            raise CompositionError(
-                f"scorer {part.name} reads {', '.join(missing)}, which the feature store does not "
-                f"hold; it has {', '.join(have)}"
-            )
+    missing = [name for name in getattr(part.load(), "reads", ()) if name not in have]
+    if missing:
+        raise CompositionError(
+            f"scorer {part.name} reads {', '.join(missing)}, which the feature store does not "
+            f"hold; it has {', '.join(have)}"
+        )
 
 
 def pick_device(wish: str) -> str:

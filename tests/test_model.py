@@ -171,7 +171,7 @@ DAMAGE = {
     ),
     "no description": (lambda folder: (folder / "model.toml").unlink(), "does not exist"),
     "description cut": (
-        lambda folder: (folder / "model.toml").write_text("format = 1\nclasses = ["),
+        lambda folder: (folder / "model.toml").write_text("format = 2\nclasses = ["),
         "is not valid TOML",
     ),
     "description not text": (
@@ -189,6 +189,10 @@ DAMAGE = {
     "classes renamed": (
         lambda f: edit(f, lambda v: v["classes"].reverse(), sealed=False),
         "model.toml is damaged or was changed by hand",
+    ),
+    "format without a seal": (
+        lambda f: edit(f, lambda v: (v.update(format=1), v.pop("sha256")), sealed=False),
+        "has format 1, this openset reads 2",
     ),
     "format to come": (lambda f: edit(f, lambda v: v.update(format=3)), "has format 3"),
     "format missing": (lambda f: edit(f, lambda v: v.pop("format")), "has format None"),

@@ -142,6 +142,8 @@ def refused(path):
 def test_missing_empty_and_foreign_files(tmp_path):
     assert "does not exist" in refused(tmp_path / "none.png")
     assert "is a folder" in refused(tmp_path)
+    (tmp_path / "link.png").symlink_to(tmp_path / "none.png")
+    assert "link.png is a link to a file that does not exist" in refused(tmp_path / "link.png")
     empty, text = tmp_path / "empty.png", tmp_path / "text.png"
     empty.touch()
     text.write_text("no picture")

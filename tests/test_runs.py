@@ -365,6 +365,38 @@ def test_score_takes_options_of_scorers(finished, openset):
     assert "holds another experiment (different: softmax.bias)" in answer.err
 
 
+def test_a_scorer_that_cannot_be_fitted_is_left_out(finished, openset, monkeypatch):
+    def refuse(self, source):
+        raise ValueError("these features will not do")
+
+    monkeypatch.setattr("openset_plugins.openmax.scorer.OpenMax.fit", refuse)
+    asked = ("--set", "openmax.tail_size=5", "--threshold", "openmax:0.9")
+    answer = openset("score", finished, "--plugins", "openmax,energy", *asked)
+    assert answer.code == 2
+    assert answer.err.endswith(
+        "cannot be fitted: these features will not do; it was left out, and the results of the "
+        f"others are in {finished}\n"
+    )
+    assert list(Results.load(finished / "results.json").scorers) == ["msp", "energy"]
+    recorded = tomllib.loads((finished / "experiment.toml").read_text(encoding="utf-8"))
+    assert recorded["plugins"] == ["softmax", "tiny", "msp", "energy"]
+    assert "openmax" not in recorded
+    assert recorded["threshold"]["scorers"] == {}
+    assert list(recorded["record"]["plugins"]) == ["softmax", "tiny", "msp", "energy"]
+    assert openset("score", finished).code == 0
+
+
+def test_a_run_whose_plugin_is_gone_shows_its_results_and_says_what_to_install(
+    finished_once, openset
+):
+    assert openset("show", finished_once).code == 0
+    answer = openset("score", finished_once)
+    assert answer.code == 2
+    assert answer.err == (
+        "error: tiny is part of openset-tiny 1.0, which is not installed; install openset-tiny\n"
+    )
+
+
 def test_score_adds_scorers_only(finished, openset):
     answer = openset("score", finished, "--plugins", "m2iosr")
     assert answer.code == 2

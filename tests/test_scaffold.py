@@ -249,6 +249,13 @@ def test_place_that_cannot_be_written_is_named(openset, tmp_path):
     assert str(tmp_path / "file" / "in") in answer.err
 
 
+def test_kinds_may_be_a_list(openset, tmp_path):
+    answer = openset("plugins", "new", "two", "--kind", "loss,scorer", "--into", tmp_path)
+    assert answer.code == 0
+    names = {path.name for path in (tmp_path / "openset-two" / "tests").iterdir()}
+    assert names == {"test_loss.py", "test_scorer.py"}
+
+
 def test_kind_is_required_and_known(openset):
     assert openset("plugins", "new", "x1").code == 2
     answer = openset("plugins", "new", "x1", "--kind", "dataset")

@@ -135,6 +135,14 @@ def check(name: str, assignments: tuple[str, ...]) -> int:
     return 0 if report.passed else 1
 
 
+def _kinds(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    choice = click.Choice(["backbone", "loss", "scorer", "generator"])
+    names = [name.strip() for value in values for name in value.split(",")]
+    return tuple(choice.convert(name, parameter, context) for name in names)
+
+
 @plugins.command()
 @click.argument("name")
 @click.option(
@@ -142,8 +150,9 @@ def check(name: str, assignments: tuple[str, ...]) -> int:
     "kinds",
     multiple=True,
     required=True,
-    type=click.Choice(["backbone", "loss", "scorer", "generator"]),
-    help="What the plugin offers; may be repeated for several parts.",
+    callback=_kinds,
+    metavar="[backbone|loss|scorer|generator]",
+    help="What the plugin offers; several parts by commas, or by repeating it.",
 )
 @click.option(
     "--into",

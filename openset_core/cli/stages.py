@@ -129,6 +129,9 @@ def _mention_page(run: Path) -> None:
 @RUN_ARGUMENT
 def show(run: Path) -> None:
     """Print the results of a finished run again."""
-    from openset_core.api import load_run
+    from openset_core.results import Results
+    from openset_core.run_folder import RunFolder
 
-    click.echo(load_run(run).results.table())
+    folder = RunFolder(run)
+    folder.read()  # the folder of a run; its plugins need not be installed
+    click.echo(Results.load(folder.results).table())

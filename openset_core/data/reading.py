@@ -63,7 +63,8 @@ def read_image(path: str | Path) -> Pixels:
         with Image.open(path) as image:
             return pixels_of(image, str(path))
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
+        what = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
+        raise DataError(f"{path} {what}") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder, not an image") from None
     except PermissionError:

@@ -220,8 +220,10 @@ def _left_out(
         found.append(f"no images by their endings, and left out: {counted}")
     loose = [path for place, _side in sides for path in _images_in(place)]
     if loose:
+        lie = "image file lies" if len(loose) == 1 else "image files lie"
+        left = "was" if len(loose) == 1 else "were"
         found.append(
-            f"{len(loose)} image files lie in no class's folder and were left out: "
+            f"{len(loose)} {lie} in no class's folder and {left} left out: "
             f"{some([str(path.relative_to(folder)) for path in loose])}"
         )
     return found
