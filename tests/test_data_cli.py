@@ -216,6 +216,10 @@ def test_showing_names_classes_recipes_and_published_figures(openset):
     assert "training  epochs=100 batch_size=64 lr=0.1" in text
     assert "rpl                 msp        82.7 ± 1.4  85.2 ± 1.4" in text
     assert "AUROC: ARPL Table 1 (classifier32), arpl evaluation" in text
+    assert "with m2iosr: lr=0.01 step_epochs=50" in text
+    assert "with arpl:" not in text  # its own recipe says the same
+    assert "trials 0 and 1 hold the same classes" in " ".join(text.split())
+    assert '\n              base = "ssb"\n' in openset("protocols", "show", "ssb").out
     ablations = openset("protocols", "show", "ood-cifar10").out
     assert "arpl+confused-gan confused-gan.auxiliary_bn=off  max-logit  cifar100" in ablations
 

@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 
 from openset_core import DatasetSpec, ImageSet, option
-from openset_core.data import ahead, prepared, splits
+from openset_core.data import ahead, conversion, prepared, splits
 from openset_core.data.augmentation import Augmentation
+from openset_core.data.conversion import prepare
 from openset_core.data.folders import read_images
 from openset_core.data.images import DataRequest
 from openset_core.data.loading import MemoryLoader, StreamLoader, make_loader
 from openset_core.data.preparation import DataPart, prepare_data
-from openset_core.data.prepared import open_images, open_prepared, prepare, prepared_folder
+from openset_core.data.prepared import open_images, open_prepared, prepared_folder
 from openset_core.data.sets import load_images
 from openset_core.errors import DataError
 from openset_core.plugins import Part, Registry
@@ -101,7 +102,7 @@ def test_prepared_files_hold_the_pixels_of_direct_loading(root, plugins, interpo
 
 
 def test_large_images_are_packed_exactly_as_png_and_nearly_as_jpeg(root, plugins, monkeypatch):
-    monkeypatch.setattr(prepared, "RAW_SIZE", 7)
+    monkeypatch.setattr(conversion, "RAW_SIZE", 7)
     for number in range(COUNT):  # smooth pictures: what JPEG is made for
         ramp = np.add.outer(np.arange(20), np.arange(20) * 2).astype(np.uint8)
         Image.fromarray(np.stack([ramp + number, ramp, ramp * 2], 2)).save(
@@ -172,7 +173,10 @@ def test_a_set_too_large_for_memory_is_told_to_be_prepared(root, plugins, monkey
         open_images("files", "train", root, 9, plugins=plugins, options=options)
     message = str(raised.value)
     assert "14 images, 3.3 KiB at 9x9, too much to hold in memory" in message
-    assert "`openset data prepare files --size 9 --set domain=real`" in message
+    assert f"`openset data prepare files --size 9 --set domain=real --data-root {root}`" in message
+    monkeypatch.setenv("OPENSET_DATA", str(root))
+    with pytest.raises(DataError, match=r"`openset data prepare files --size 9`$"):
+        open_images("files", "train", root, 9, plugins=plugins)
     prepare("files", "train", root, 9, plugins=plugins, options=options)
     assert len(open_images("files", "train", root, 9, plugins=plugins, options=options)) == COUNT
 
@@ -254,13 +258,14 @@ def test_a_disk_that_fills_up_leaves_nothing_half(root, plugins, monkeypatch, nu
             raise OSError(number, "No space left on device")
         return pixels.tobytes()
 
-    monkeypatch.setattr(prepared._Writer, "_encode", full)
+    monkeypatch.setattr(conversion._Writer, "_encode", full)
     with pytest.raises(DataError) as raised:
         convert(root, plugins, rebuild=True)
     message = str(raised.value)
     assert message.startswith(f"{root / 'prepared/files-train-8'} cannot be written: the disk")
     assert "; free about " in message
     assert " more, or choose another --data-root" in message
+    assert "about 0 bytes" not in message
     assert leftovers(root) == (["files-train-8"] if old else [])
     if old:
         assert len(open_images("files", "train", root, 8, plugins=plugins)) == COUNT
@@ -289,9 +294,10 @@ def edited(old, new):
     [
         (cut("images.raw"), "images.raw has not the length it should have"),
         (cut("labels.npy"), "is damaged ("),
-        (lambda folder: (folder / "labels.npy").unlink(), "labels.npy"),
-        (lambda folder: (folder / "meta.toml").unlink(), "meta.toml"),
-        (edited("format = 1", "format = 9"), "has format 9, this openset reads 1; make it again"),
+        (lambda folder: (folder / "labels.npy").unlink(), "damaged (labels.npy is missing)"),
+        (lambda folder: (folder / "meta.toml").unlink(), "damaged (meta.toml is missing)"),
+        (lambda folder: (folder / "meta.toml").write_text("x"), "is damaged (Expected '='"),
+        (edited("format = 1", "format = 9"), "has format 9, this openset reads 1"),
         (edited("images = 14", "images = 13"), "is damaged ("),
         (edited('encoding = "raw"', 'encoding = "exe"'), "encoding"),
         (edited("size = 8", 'size = "8"'), "size expects int"),
@@ -305,7 +311,11 @@ def test_damage_of_a_prepared_folder_is_one_sentence(root, plugins, change, reas
     assert reason in str(raised.value)
     assert str(found.folder) in str(raised.value)
     assert "\n" not in str(raised.value)
-    assert len(convert(root, plugins, rebuild=True)[0]) == COUNT
+    command = f"openset data prepare files --size 8 --part train --data-root {root}"
+    assert str(raised.value).endswith(f"; make it again with `{command}`")
+    again, written = convert(root, plugins)
+    assert written
+    assert len(again) == COUNT
 
 
 def test_a_prepared_folder_holds_no_pickles(root, plugins):
@@ -316,7 +326,7 @@ def test_a_prepared_folder_holds_no_pickles(root, plugins):
 
 
 def test_a_damaged_packed_image_is_named(root, plugins, monkeypatch):
-    monkeypatch.setattr(prepared, "RAW_SIZE", 7)
+    monkeypatch.setattr(conversion, "RAW_SIZE", 7)
     found, _written = convert(root, plugins, lossless=True)
     offsets = np.load(found.folder / "offsets.npy")
     with (found.folder / "images.packed").open("r+b") as file:

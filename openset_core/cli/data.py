@@ -239,7 +239,7 @@ def prepare(
     else as JPEG or, with --lossless, PNG. Every protocol with that image size then uses it.
     """
     from openset_core.data import images
-    from openset_core.data.prepared import prepare as convert
+    from openset_core.data.conversion import prepare as convert
     from openset_core.errors import AbsentPartError
 
     root = images.data_root(data_root)

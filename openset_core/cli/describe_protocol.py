@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from openset_core.plugins import registry
+from openset_core.training.options import TrainingOptions
 
 if TYPE_CHECKING:
     from openset_core.protocols import (
         ImageOptions,
         KnownPart,
         Protocol,
+        ProtocolFile,
         Published,
         UnknownPart,
     )
@@ -30,9 +36,10 @@ def described(protocol: Protocol, data: Sequence[str]) -> Iterator[str]:
     """
     content = protocol.content
     yield f"{protocol.name}: {content.summary}"
+    yield from _remark(protocol.path)
     if content.source:
         yield from _entry("source", content.source)
-    yield from _entry("file", str(protocol.path))
+    yield from _entry("file", f"{protocol.path} (--toml prints it, with all remarks)")
     for sentence in data:
         yield from _entry("data", sentence)
     yield from _entry("images", _image(content.image))
@@ -42,9 +49,9 @@ def described(protocol: Protocol, data: Sequence[str]) -> Iterator[str]:
     if not content.unknown:
         yield from _entry("unknown", "none: closed-set metrics only")
     if content.incremental:
-        yield from _entry(
-            "later", f"classes {content.incremental.classes}, added after training one by one"
-        )
+        later = content.incremental.classes
+        chosen = "all other classes" if later == "rest" else f"classes {_spaced(later)}"
+        yield from _entry("later", f"{chosen}, added after training one by one")
     share = f"{content.validation.fraction:.0%}"
     yield from _entry(
         "held out", f"{share} of each class's training images: validation, never test images"
@@ -56,7 +63,7 @@ def described(protocol: Protocol, data: Sequence[str]) -> Iterator[str]:
     parts = [*(part for part in (defaults.loss, defaults.backbone) if part), *defaults.scorers]
     yield from _entry("parts", f"{', '.join(parts)}, where nothing else is chosen")
     yield from _entry("training", _options(content.training))
-    for method, recipe in content.recipes.items():
+    for method, recipe in _recipes(content).items():
         yield from _entry("", f"with {method}: {_options(recipe)}")
     for method, options in content.options.items():
         yield from _entry("options", f"of {method}: {_options(options)}")
@@ -68,6 +75,41 @@ def described(protocol: Protocol, data: Sequence[str]) -> Iterator[str]:
     if content.published:
         yield ""
         yield from _published(content.published)
+
+
+def _remark(path: Path) -> Iterator[str]:
+    """The comment at the head of a protocol's file; indented lines stay as they are."""
+    lines = itertools.takewhile(
+        lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines()
+    )
+    title = "about"
+    for verbatim, group in itertools.groupby(lines, lambda line: line.startswith("#  ")):
+        texts = [line.removeprefix("#").removeprefix(" ") for line in group]
+        if verbatim:
+            yield from (" " * (INDENT + 2) + text for text in texts)
+        else:
+            yield from _entry(title, " ".join(texts))
+        title = ""
+
+
+def _recipes(content: ProtocolFile) -> dict[str, dict[str, Any]]:
+    """What differs from the general recipe for a method, by its own recipe or the protocol's.
+
+    Recipes for several parts together are given as the file has them.
+    """
+    general = {
+        field.name: content.training.get(field.name, field.default)
+        for field in attrs.fields(TrainingOptions)
+    }
+    parts = [part for kind in ("loss", "generator") for part in registry().of_kind(kind)]
+    recipes = {part.name: dict(getattr(part.spec, "recipe", {})) for part in parts}
+    for method, recipe in content.recipes.items():
+        recipes[method] = {**recipes.get(method, {}), **recipe}
+    found = {
+        method: {key: value for key, value in recipe.items() if value != general.get(key)}
+        for method, recipe in recipes.items()
+    }
+    return {method: recipe for method, recipe in found.items() if recipe}
 
 
 def _entry(title: str, text: str) -> list[str]:
@@ -154,7 +196,8 @@ def _known(known: KnownPart) -> Iterator[str]:
             f"{draw.trials} trial{'s' if draw.trials > 1 else ''} each{extra}",
         )
     elif known.classes is not None:
-        yield from _entry("known", f"classes {_spaced(known.classes)} {where}{extra}")
+        chosen = "all classes" if known.classes == "all" else f"classes {_spaced(known.classes)}"
+        yield from _entry("known", f"{chosen} {where}{extra}")
     else:
         yield from _entry("known", f"classes {where}{extra}")
         names = _class_names(known.dataset)
@@ -172,8 +215,9 @@ def _unknown(part: UnknownPart) -> str:
         sizes = sorted({len(classes) for classes in part.trials})
         text = f"{' or '.join(map(str, sizes))} classes {where}, listed for each trial"
     else:
-        meaning = {"rest": "all classes that are not known", "all": "all classes"}
-        text = f"{meaning.get(part.classes, f'classes {_spaced(part.classes)}')} {where}"
+        listed = part.classes not in ("all", "rest")
+        text = f"{f'classes {_spaced(part.classes)}' if listed else 'all classes'} {where}"
+        text += " that are not known" if part.classes == "rest" else ""
     if part.samples is not None:
         wanted = "as many images as known ones" if part.samples == "known" else f"{part.samples:,}"
         text += f"; {wanted}, drawn by seed"

@@ -27,15 +27,10 @@ import attrs
 import numpy as np
 
 from openset_core import config
+from openset_core.data.conversion import Progress, encoding_for, write_prepared
 from openset_core.data.image_list import UNREADABLE, ListedImage, write_list
 from openset_core.data.images import DataRequest
-from openset_core.data.prepared import (
-    PreparedImages,
-    Progress,
-    encoding_for,
-    prepared_folder,
-    write_prepared,
-)
+from openset_core.data.prepared import PreparedImages, prepared_folder
 from openset_core.errors import DataError, RunFolderError
 from openset_core.experiment import Experiment
 from openset_core.files import explained, write_text

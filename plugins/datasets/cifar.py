@@ -85,18 +85,18 @@ def _load(
 ) -> ImageSet:
     from torchvision import datasets
 
-    if not all((folder / file).exists() for file in (*files, meta[0])):
+    wanted = (*files, meta[0])
+    if missing := [file for file in wanted if not (folder / file).exists()]:
         torchvisions = getattr(datasets, cls)
         fetch(
-            name,
+            f"{name} ({', '.join(missing)})" if folder.is_dir() else name,
             request,
             folder,
             url=torchvisions.url,
             filename=torchvisions.filename,
             md5=torchvisions.tgz_md5,
         )
-    missing = [file for file in (*files, meta[0]) if not (folder / file).exists()]
-    if missing:
+    if missing := [file for file in wanted if not (folder / file).exists()]:
         raise missing_data(f"{name} ({', '.join(missing)})", folder, can_download=True)
     batches = [
         _images(read_batch(folder / file, name), folder / file, name, labels) for file in files

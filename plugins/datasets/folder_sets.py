@@ -178,8 +178,14 @@ def load_domainnet(config: DomainNetOptions, request: DataRequest) -> ImageSet |
     """
     root = request.root / "domainnet"
     listing = root / f"{config.domain}_{request.part}.txt"
+    if not (root / config.domain).is_dir():
+        raise missing_data(f"domainnet ({config.domain})", root, can_download=False)
     if not listing.exists():
-        raise missing_data(f"domainnet ({listing.name})", root, can_download=False)
+        raise DataError(
+            f"data set domainnet: {listing} is missing, which says what belongs to the part "
+            f"{request.part} and which class each image has; get it where {config.domain}.zip is "
+            "from, ai.bu.edu/M3SDA"
+        )
     files, labels, names = [], [], {}
     for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
         path, _space, label = line.strip().rpartition(" ")

@@ -73,7 +73,7 @@ def test_cifar100_needs_only_the_part_that_is_asked_for(tmp_path):
     meta = ("meta", "fine_label_names")
     cifar(tmp_path, "cifar-100-python", {"test": 5}, "fine_labels", meta)
     assert len(load("cifar100", "test", tmp_path)) == 5
-    with pytest.raises(DataError, match="is not in"):
+    with pytest.raises(DataError, match=r"data set cifar100 \(train\) is not in"):
         load("cifar100", "train", tmp_path)
 
 
@@ -195,8 +195,10 @@ def test_domainnet_by_its_lists(tmp_path):
     assert found.labels.tolist() == [2, 0]
     assert found.classes == ("cat", "class 1", "dog")
     assert found.images.shape == (2, 6, 6, 3)
-    with pytest.raises(DataError, match=r"domainnet \(clipart_train.txt\) is not in"):
+    with pytest.raises(DataError, match=r"domainnet \(clipart\) is not in"):
         load("domainnet", "train", tmp_path, options={"domain": "clipart"})
+    with pytest.raises(DataError, match=r"real_test.txt is missing, .* where real.zip is from"):
+        load("domainnet", "test", tmp_path)
     (root / "real_train.txt").write_text("real/dog/dog_1.jpg two\n")
     with pytest.raises(DataError, match=r"line 1: .* is not a path and a class number"):
         load("domainnet", "train", tmp_path)
