@@ -209,7 +209,7 @@ def test_lines(timed):
         "[2/4] failed: turns,tiny on tiny-digits, trial 0, seed 0: no data",
         "begins: softmax,tiny on tiny-digits, trial 1, seed 0",
         "stopped: softmax,tiny on tiny-digits, trial 1, seed 0: its process was ended by signal 9",
-        "begins: softmax,tiny on tiny-digits, trial 1, seed 0",
+        "begins again: softmax,tiny on tiny-digits, trial 1, seed 0",
         "[3/4] done: softmax,tiny on tiny-digits, trial 1, seed 0, 1 s",
         "begins: turns,tiny on tiny-digits, trial 1, seed 0",
         "[4/4] done: turns,tiny on tiny-digits, trial 1, seed 0, 1 s",

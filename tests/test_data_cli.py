@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from openset_core.plugins import registry
+from openset_core import ProtocolSpec
+from openset_core.data.forms import Form, wanted_form
+from openset_core.errors import ConfigError
+from openset_core.plugins import Part, Registry, registry
 from openset_core.protocols import load_protocol, needs
 
 
@@ -107,6 +110,26 @@ def test_preparing_writes_each_part_once_and_training_takes_it(openset, folders,
     assert openset(*call).out.count("is there already, and current") == 2
     listed = openset("data", "--data-root", root).out
     assert "prepared for streaming: image-folder-test-6" in listed
+
+
+def test_a_set_is_prepared_as_the_protocols_read_it(tmp_path):
+    assert wanted_form("ssb") == Form(size=448, fit="stretch")
+    assert wanted_form("tiny-imagenet") == Form(size=64)
+    assert wanted_form("ssb", size=64) == Form(size=64)  # for a protocol of one's own
+    assert wanted_form("image-folder") == Form(size=224)
+    specs = []
+    for size in (8, 16):
+        path = tmp_path / f"at-{size}.toml"
+        path.write_text(
+            f'summary = "s"\n[image]\nsize = {size}\n[known]\ndataset = "digits"\n'
+            "test_fraction = 0.4\ntrials = [[0, 1]]\n[unknown.rest]\ndataset = 'digits'\n"
+        )
+        specs.append(ProtocolSpec(name=path.stem, path=path))
+    plugins = Registry([])
+    plugins.parts = [Part(spec=spec, distribution="other", version="1") for spec in specs]
+    with pytest.raises(ConfigError, match=r": 8 .* \(at-8\); 16 .*; choose with --size"):
+        wanted_form("digits", plugins=plugins)
+    assert wanted_form("digits", 16, plugins=plugins) == Form(size=16)
 
 
 @pytest.mark.parametrize("command", ["prepare", "run"])

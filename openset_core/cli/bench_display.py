@@ -41,7 +41,7 @@ class Lines:
         counts = self._board.counts()
         title = entry.planned.title
         if entry.state == RUNNING:
-            return f"begins: {title}"
+            return f"begins{' again' if entry.tries > 1 else ''}: {title}"
         if entry.state in (DONE, FAILED):
             place = f"[{counts[DONE] + counts[FAILED]}/{len(self._board.entries)}]"
             if entry.state == FAILED:

@@ -193,25 +193,19 @@ def _print_report(report: PartReport) -> None:
 @click.option(
     "--size",
     type=click.IntRange(min=1),
-    default=224,
-    show_default=True,
-    help="Side length in pixels; use the protocol's image.size.",
+    help="Side length in pixels [default: as the protocols read the set, else 224].",
 )
 @part_option
 @set_option
 @click.option(
     "--interpolation",
     type=click.Choice(["nearest", "bilinear", "bicubic"]),
-    default="bilinear",
-    show_default=True,
-    help="How images are resized; use the protocol's.",
+    help="How images are resized [default: as the protocols do, else bilinear].",
 )
 @click.option(
     "--fit",
     type=click.Choice(["crop", "stretch"]),
-    default="crop",
-    show_default=True,
-    help="How images become square; use the protocol's.",
+    help="How images become square [default: as the protocols do, else crop].",
 )
 @click.option("--lossless", is_flag=True, help="Keep large images as PNG instead of JPEG.")
 @click.option("--skip-unreadable", is_flag=True, help="Leave out files that cannot be read.")
@@ -221,11 +215,11 @@ def _print_report(report: PartReport) -> None:
 @quiet_option
 def prepare(
     name: str,
-    size: int,
+    size: int | None,
     parts: tuple[str, ...],
     assignments: tuple[str, ...],
-    interpolation: str,
-    fit: str,
+    interpolation: str | None,
+    fit: str | None,
     lossless: bool,
     skip_unreadable: bool,
     rebuild: bool,
@@ -236,24 +230,28 @@ def prepare(
     """Convert the data set NAME once, so that training streams it instead of holding it in memory.
 
     Images are resized and written to <data root>/prepared/: as plain pixels up to 96 pixels a side,
-    else as JPEG or, with --lossless, PNG. Every protocol with that image size then uses it.
+    else as JPEG or, with --lossless, PNG. Every protocol with that image size then uses it;
+    without --size it is the one that the installed protocols read the set in.
     """
     from openset_core.data import images
     from openset_core.data.conversion import prepare as convert
+    from openset_core.data.forms import wanted_form
     from openset_core.errors import AbsentPartError
 
     root = images.data_root(data_root)
     options = _options(assignments)
+    chosen = _parts(name, parts)
+    form = wanted_form(name, size, interpolation, fit)
     converted, absent = 0, None
-    for part in _parts(name, parts):
+    for part in chosen:
         try:
             done, written = convert(
                 name,
                 part,
                 root,
-                size,
-                interpolation=interpolation,
-                fit=fit,
+                form.size,
+                interpolation=form.interpolation,
+                fit=form.fit,
                 options=options,
                 lossless=lossless,
                 skip_unreadable=skip_unreadable,

@@ -20,13 +20,13 @@ from openset_core.auxiliary_batchnorm import domain, has_batchnorm, with_auxilia
 from openset_core.errors import CompositionError
 from openset_plugins.confused_gan import ConfusedGANOptions
 from openset_plugins.confused_gan.networks import (
+    SIZES,
     DiscriminatorNetwork,
     GeneratorNetwork,
     InputSpace,
 )
 
 Terms = dict[str, Tensor]
-SIZES = (32, 64)
 
 
 class ConfusedGAN(SampleGenerator):
@@ -221,8 +221,7 @@ def build(config: ConfusedGANOptions, context: GeneratorContext) -> ConfusedGAN:
     """
     if context.image_size not in SIZES:
         raise CompositionError(
-            f"the confused GAN makes images of 32x32 or 64x64 pixels, the protocol has "
-            f"{context.image_size}x{context.image_size}; change image.size or leave the "
-            "generator out"
+            f"the confused GAN makes images of {', '.join(map(str, sorted(SIZES)))} pixels a side, "
+            f"the protocol has {context.image_size}; change image.size or leave the generator out"
         )
     return ConfusedGAN(config, context)

@@ -7,6 +7,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+WIDTHS = {3: (8, 4, 2), 4: (8, 4, 2, 1)}
+"""Multiples of the width before each doubling of the side, by the number of doublings."""
+
+SIZES = {start << doublings: (start, doublings) for doublings in WIDTHS for start in (4, 5, 6, 7)}
+"""First side and doublings for each size; the released networks are those that start with 4."""
+
 
 def _start(module: nn.Module) -> None:
     """DCGAN's start: convolutions N(0, 0.02), BatchNorm scales N(1, 0.02), shifts 0."""
@@ -24,14 +30,14 @@ class GeneratorNetwork(nn.Sequential):
         noise_dim: length of the noise.
         width: base number of channels.
         channels: channels of the images.
-        size: 32 or 64.
+        size: one of `SIZES`.
     """
 
     def __init__(self, noise_dim: int, width: int, channels: int, size: int) -> None:
-        halvings = {32: (8, 4, 2), 64: (8, 4, 2, 1)}[size]
-        widths = [factor * width for factor in halvings]
+        first, doublings = SIZES[size]
+        widths = [factor * width for factor in WIDTHS[doublings]]
         layers: list[nn.Module] = [nn.Unflatten(1, (noise_dim, 1, 1))]
-        layers += [nn.ConvTranspose2d(noise_dim, widths[0], 4, 1, 0, bias=False)]
+        layers += [nn.ConvTranspose2d(noise_dim, widths[0], first, 1, 0, bias=False)]
         for inputs, outputs in pairwise(widths):
             layers += [nn.BatchNorm2d(inputs), nn.ReLU(inplace=True)]
             layers += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)]

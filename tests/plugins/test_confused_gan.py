@@ -121,7 +121,7 @@ def test_default_options_build_the_released_networks():
     assert (config.auxiliary_bn, config.focus) == ("auto", "iteration")
 
 
-@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("size", [32, 64, 80])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shapes(size, channels):
     torch.manual_seed(0)
@@ -138,15 +138,20 @@ def test_shapes(size, channels):
             strict=True,
         )
     ]
-    assert sizes == [size // 2, size // 4, size // 8, size // 8 - 3]  # 1x1 or 5x5 before pooling
+    assert sizes == [
+        size // 2,
+        size // 4,
+        size // 8,
+        size // 8 - 3,
+    ]
 
 
-@pytest.mark.parametrize("size", [28, 48, 128])
+@pytest.mark.parametrize("size", [28, 72, 128])
 def test_other_sizes_are_refused(size):
     with pytest.raises(CompositionError) as caught:
         build(ConfusedGANOptions(), context(size))
     message = str(caught.value)
-    for piece in ("32x32", "64x64", f"{size}x{size}", "image.size"):
+    for piece in ("32, 40, 48,", "64, 80,", f"has {size};", "image.size"):
         assert piece in message
     assert "\n" not in message
 
