@@ -172,6 +172,8 @@ class DatasetSpec(ComponentSpec):
             mapping gives those of each part, where the parts can be there one without the other.
         samples: how many images each part must hold, for `openset data check`; parts that are not
             named may hold any number.
+        side: height and width of every image in pixels, for `openset data check`; 0 where they
+            differ or are not known.
         class_count: number of classes where `classes` does not list them; 0 when not known.
         downloadable: whether the factory can fetch the set.
         obtain: where a person gets the set who cannot download it this way, and how it is to lie
@@ -183,6 +185,7 @@ class DatasetSpec(ComponentSpec):
     classes: tuple[str, ...] = ()
     files: tuple[str, ...] | Mapping[str, tuple[str, ...]] = attrs.field(default=())
     samples: Mapping[str, int] = attrs.field(factory=dict)
+    side: int = 0
     class_count: int = 0
     downloadable: bool = False
     obtain: str = ""

@@ -79,6 +79,23 @@ def test_unreadable_images_and_repeats_are_named(openset, folders):
     assert "again.png" in answer.out
 
 
+def test_counts_classes_and_sides_are_held_against_what_the_set_should_have(openset, tmp_path):
+    for number, side in enumerate((64, 60)):
+        folder = tmp_path / "tiny-imagenet-200" / "train" / f"n{number}" / "images"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (side, side), (number, 9, 9)).save(folder / "1.JPEG")
+    answer = openset(
+        "data", "check", "tiny-imagenet", "--part", "train", "-q", "--data-root", tmp_path
+    )
+    assert answer.code == 2
+    for wrong in (
+        "2 images, 100,000 expected",
+        "2 classes, 200 expected",
+        "images of 60 to 64 pixels a side, 64 expected",
+    ):
+        assert f"  WRONG {wrong}\n" in answer.out
+
+
 def test_a_set_that_is_not_there_is_one_sentence(openset, tmp_path):
     answer = openset("data", "check", "svhn", "--data-root", tmp_path, "-q")
     assert "data set svhn is not in" in sentence(answer)

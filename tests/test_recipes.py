@@ -247,6 +247,9 @@ def test_recipes_are_shown_as_they_are_and_as_they_come_out(own, openset):
     assert "under protocol digits, with softmax, vgg13, energy:" in resolved
     assert "epochs=3 batch_size=16" in " ".join(resolved.split())
     assert tomllib.loads(openset("recipes", "show", own, "--toml").out)["source"] == "me"
+    strong = openset("recipes", "show", "strong").out
+    assert "  protocol tiny-imagenet: results with it:\n" in strong
+    assert "    softmax             max-logit      84.2   83.0\n" in strong
 
 
 def test_a_recipe_changes_nothing_for_those_who_name_none():

@@ -74,7 +74,7 @@ def described(protocol: Protocol, data: Sequence[str]) -> Iterator[str]:
     yield from _entry("metrics", titles + each)
     if content.published:
         yield ""
-        yield from _published(content.published)
+        yield from published_table(content.published)
 
 
 def _remark(path: Path) -> Iterator[str]:
@@ -224,7 +224,7 @@ def _unknown(part: UnknownPart) -> str:
     return text
 
 
-def _published(figures: Sequence[Published]) -> Iterator[str]:
+def published_table(figures: Sequence[Published]) -> Iterator[str]:
     """Published figures as a table, a row for each method, score rule and unknown set."""
     from openset_core.metrics import METRICS
     from openset_core.results import RULES

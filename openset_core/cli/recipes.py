@@ -44,6 +44,7 @@ def recipes(context: click.Context) -> None:
 @click.option("--toml", is_flag=True, help="The file itself, as a pattern for one of your own.")
 def show(name: str, protocol: str | None, plugins: str, toml: bool) -> None:
     """Print a recipe, or what it comes to in an experiment; NAME may be a path."""
+    from openset_core.cli.describe_protocol import published_table
     from openset_core.recipes import RecipeLayer, load_recipe
 
     recipe = load_recipe(name)
@@ -70,6 +71,10 @@ def show(name: str, protocol: str | None, plugins: str, toml: bool) -> None:
             _print(f"{title}training with {parts}", options)
         for part, options in values.options.items():
             _print(f"{title}options of {part}", options)
+        if values.published:
+            click.echo(f"  {title}results with it:")
+            for line in published_table(values.published):
+                click.echo(f"    {line}")
 
     layer("", content)
     for dataset, values in content.datasets.items():

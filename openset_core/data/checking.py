@@ -172,6 +172,11 @@ def _problems(
     classes = len(spec.classes) or spec.class_count
     if classes and len(source.classes) != classes:
         yield f"{len(source.classes)} classes, {classes} expected"
+    sides = seen.heights | seen.widths
+    if spec.side and sides - {spec.side}:
+        least, most = min(sides), max(sides)
+        found = f"{least}" if least == most else f"{least} to {most}"
+        yield f"images of {found} pixels a side, {spec.side} expected"
     if outside:
         yield f"{outside} labels are none of the {len(source.classes)} classes"
     empty = [str(name) for name, count in zip(source.classes, counts, strict=True) if not count]
