@@ -94,6 +94,9 @@ def test_counts_classes_and_sides_are_held_against_what_the_set_should_have(open
         "images of 60 to 64 pixels a side, 64 expected",
     ):
         assert f"  WRONG {wrong}\n" in answer.out
+    both = openset("data", "check", "tiny-imagenet", "-q", "--data-root", tmp_path)
+    assert "test: cannot be used: " in both.out  # with the reason, which is not the first
+    assert "val is not a folder" in both.out
 
 
 def test_a_set_that_is_not_there_is_one_sentence(openset, tmp_path):

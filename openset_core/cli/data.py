@@ -150,7 +150,7 @@ def check(
             absent.append(str(error))
             continue
         except DataError as error:
-            click.echo(f"{part}: cannot be used")
+            click.echo(f"{part}: cannot be used: {error}")
             wrong.append(str(error))
             continue
         checked += 1
