@@ -130,6 +130,11 @@ def test_preparing_writes_each_part_once_and_training_takes_it(openset, folders,
     assert openset(*call).out.count("is there already, and current") == 2
     listed = openset("data", "--data-root", root).out
     assert "prepared for streaming: image-folder-test-6" in listed
+    assert "left by what was killed" not in listed
+    left = root / "prepared" / ".image-folder-test-7.1234.partial"
+    left.mkdir()
+    listed = openset("data", "--data-root", root).out
+    assert f"being prepared, or left by what was killed: {left}\n" in listed
 
 
 def test_a_set_is_prepared_as_the_protocols_read_it(tmp_path):

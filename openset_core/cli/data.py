@@ -70,6 +70,9 @@ def data(context: click.Context, data_root: Path | None) -> None:
     prepared = sorted(path.name for path in (root / "prepared").glob("[!.]*") if path.is_dir())
     if prepared:
         click.echo(f"\nprepared for streaming: {', '.join(prepared)}")
+    unfinished = sorted(map(str, (root / "prepared").glob(".*.partial")))
+    if unfinished:
+        click.echo(f"\nbeing prepared, or left by what was killed: {', '.join(unfinished)}")
 
 
 def _where(spec: Any, missing: dict[str, list[Path]], root: Path) -> str:
