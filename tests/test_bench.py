@@ -328,6 +328,22 @@ def test_ray_is_an_extra(whole, monkeypatch):
         openset_core.bench(file=whole, launcher="ray")
 
 
+def test_a_ray_that_does_not_start_is_one_sentence(whole, monkeypatch):
+    """Ray itself raises plain exceptions, with advice over several lines."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+
+    def late(*_arguments, **_options):
+        raise Exception("The current node timed out during startup.\nLook at the logs.")
+
+    shutil.rmtree(next((whole / "runs").iterdir()))
+    monkeypatch.setattr(ray, "init", late)
+    with pytest.raises(ConfigError) as raised:
+        openset_core.bench(file=whole, launcher="ray")
+    assert str(raised.value) == (
+        "Ray cannot start or reach a local cluster: The current node timed out during startup."
+    )
+
+
 # --- disturbed ------------------------------------------------------------------------------------
 
 

@@ -128,7 +128,10 @@ def _import_ray() -> tuple[Any, Any]:
 def _begin(ray: Any, address: str | None, **options: Any) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    # Ray raises a plain Exception where a node does not come up in time, as on a busy machine.
+    except Exception as error:
+        with contextlib.suppress(Exception):
+            ray.shutdown()
         where = "a local cluster" if address == "local" else f"the cluster at {address}"
         raise ConfigError(f"Ray cannot start or reach {where}: {_first_line(error)}") from error
 
