@@ -181,7 +181,7 @@ def test_torchexport_file_decides_as_the_model_does(openset, finished):
         images = torch.from_numpy(images_for(model, count))
         expected = model.predictions(images)
         found = program.module()(images, torch.tensor(threshold, dtype=torch.float64))
-        np.testing.assert_allclose(found[1].detach(), expected.scores, atol=1e-5)
+        np.testing.assert_allclose(found[1].numpy(), expected.scores, atol=1e-5)
         np.testing.assert_array_equal(found[2], expected.unknown)
 
 
@@ -348,6 +348,6 @@ def test_images_of_any_size_are_brought_to_the_models(openset, finished):
         images = np.asarray(photo)[None, None].repeat(channels, axis=1)
         expected = model.predictions(photo)
         onnx_score = session.run(["score"], {"images": images})[0]
-        torch_score = program(torch.from_numpy(images), threshold)[1].detach().numpy()
+        torch_score = program(torch.from_numpy(images), threshold)[1].numpy()
         np.testing.assert_allclose(onnx_score, expected.scores, atol=5e-3)
         np.testing.assert_allclose(torch_score, expected.scores, atol=5e-3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import attrs
 import torch
 import torch.nn.functional as F
@@ -136,5 +138,7 @@ def deployed(model: TrainedModel, scorer: str | None = None) -> ToExport:
             f"cannot be exported; {advice}"
         )
     resize = Resize(model.description.image)
-    module = Deployed(model.network, resize, model.pixel_scale, form).eval()
+    # A copy, whose answers carry no gradient: a .pt2 file's would not turn into NumPy arrays.
+    network = copy.deepcopy(model.network).requires_grad_(False)
+    module = Deployed(network, resize, model.pixel_scale, form).eval()
     return ToExport(model=model, fitted=fitted, module=module)
