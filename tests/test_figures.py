@@ -50,6 +50,7 @@ from openset_core.report.figures.runs import (
     wanted_by,
 )
 from openset_core.report.kept import keep, kept, part_images
+from openset_core.report.style import paper_style
 from openset_core.results import evaluate_run
 from openset_core.run_folder import RunFolder, _record, append_metrics
 from openset_core.scoring import score_run
@@ -561,6 +562,22 @@ def test_trials_become_a_mean_with_their_deviation(tiny, tmp_path):
     assert row[3:] == (2, round(100 * np.mean(areas), 2), round(100 * np.std(areas, ddof=1), 2))
     axes = picture.figure.axes[0]
     assert len(axes.lines) == len(axes.collections) == 1
+
+
+def test_many_curves_leave_room_for_their_axes(tiny, tmp_path):
+    paths = [
+        make_run(tmp_path / f"run{n}", options=(f"arpl.weight={0.1 * (n + 1):.1f}",))
+        for n in range(9)
+    ]
+    with paper_style():
+        figure_ = drawn(Curves(), paths).figure
+        figure_.draw_without_rendering()
+    axes = figure_.axes[:4]
+    assert len(axes[0].get_legend().get_texts()) == 9
+    for axis in axes:
+        assert axis.get_window_extent().height > figure_.dpi  # an inch
+        assert axis.get_tightbbox().y0 > -5  # a legend has room around it
+        assert axis.get_tightbbox().y1 < figure_.bbox.height + 5
 
 
 def test_runs_without_a_common_unknown_set_have_no_curves(tiny, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TypeAlias
 
 from attrs import frozen
@@ -72,6 +72,7 @@ def table(
     rows: Iterable[Row],
     *,
     numbers: bool = True,
+    words: Collection[int] = (),
 ) -> Markup:
     """A table whose first column names the rows; it scrolls by itself where it is too wide.
 
@@ -80,13 +81,17 @@ def table(
         columns: headers, that of the first column too.
         rows: in order.
         numbers: whether the cells are numbers, which stand at the right.
+        words: positions of cells, from 0, that are not.
     """
-    look = "number" if numbers else None
+    looks = ["number" if numbers and at not in words else None for at in range(len(columns) - 1)]
     first, *others = columns
     head = element(
         "tr",
         element("th", first, scope="col"),
-        [element("th", column, scope="col", class_=look) for column in others],
+        [
+            element("th", column, scope="col", class_=look)
+            for column, look in zip(others, looks, strict=True)
+        ],
     )
     body = [
         element(
@@ -96,7 +101,8 @@ def table(
                 element(
                     "td",
                     cell,
-                    class_=" ".join(filter(None, [look, "best" if i in row.best else ""])) or None,
+                    class_=" ".join(filter(None, [looks[i], "best" if i in row.best else ""]))
+                    or None,
                 )
                 for i, cell in enumerate(row.cells)
             ],

@@ -28,11 +28,18 @@ ROWS = {
 """Name of the vertical axis and of the area under the curve."""
 
 
+AXES_HEIGHT, LINE_HEIGHT = 1.9, 0.15
+"""Inches of a pair of axes with their texts, and of a line of the legend."""
+
+
 def draw(shape: Curves, runs: FigureRuns) -> Picture:
     """Draw the curves of every group of runs; a group of several trials as their mean."""
     labels = runs.labels()
     sets = unknown_sets(runs)
-    figure, panels = grid(len(sets), rows=len(shape.rows), height=2.6 * len(shape.rows), most=3)
+    # Beneath the axes stands a legend, the longer the more curves there are.
+    lines = 1 + sum(_named(label).count("\n") + 1 for label in labels)
+    height = len(shape.rows) * (AXES_HEIGHT + LINE_HEIGHT * lines)
+    figure, panels = grid(len(sets), rows=len(shape.rows), height=height, most=3)
     numbers: list[tuple[Any, ...]] = []
     for column, (unknown, axes) in enumerate(zip(sets, panels, strict=True)):
         for row, kind in enumerate(shape.rows):
@@ -104,7 +111,11 @@ def _area(curve: OpenSetCurve, kind: str) -> float:
 
 def _entry(label: str, areas: list[float]) -> str:
     """What the legend says of a curve."""
-    return f"{textwrap.fill(label, 28)}  {_shown(areas)}"
+    return f"{_named(label)}  {_shown(areas)}"
+
+
+def _named(label: str) -> str:
+    return textwrap.fill(label, 28)
 
 
 def _shown(areas: list[float]) -> str:

@@ -61,7 +61,8 @@ def _numbers(picture: Picture) -> Markup:
     first, *others = picture.numbers.columns
     rows = [Row(header=_text(row[0]), cells=[_text(cell) for cell in row[1:]]) for row in shown]
     left_out = len(picture.numbers.rows) - len(shown)
-    body = table("What the figure shows in numbers", [first, *others], rows)
+    words = [at for at in range(len(others)) if any(isinstance(row[at + 1], str) for row in shown)]
+    body = table("What the figure shows in numbers", [first, *others], rows, words=words)
     if left_out:
         body += note(f"{left_out:,} more rows stand in the file of numbers.")
     return body if len(shown) <= 30 else folded(f"{len(shown)} rows", body)

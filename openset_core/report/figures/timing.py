@@ -270,6 +270,7 @@ def _table(numbers: Numbers) -> Any:
         colLabels=list(numbers.columns),
         loc="center",
         cellLoc="right",
+        colLoc="right",
         colWidths=[width / sum(widths) for width in widths],
         edges="horizontal",
     )

@@ -167,7 +167,7 @@ def _picture(found: Confusion) -> Markup:
         f"{found.known:,} known classes",
         element("div", image, class_="matrix"),
         "rows: true classes, then unknown sets below the line; columns: predictions, unknown right "
-        "of the line; the darker, the larger the share of the row",
+        "of the line; the stronger the colour, the larger the share of the row",
     )
     rows = [
         Row(header=f"{found.rows[row]} → {found.columns[column]}", cells=[f"{count:,}", share])
