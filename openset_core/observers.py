@@ -68,6 +68,36 @@ class EpochDone(RunEvent):
 
 
 @attrs.frozen(kw_only=True, eq=False)
+class ImagesSeen(RunEvent):
+    """Training images as the network sees them, augmentation and all: some of the first batch.
+
+    Sent only where an observer `wants` it, once when training begins or goes on.
+
+    Attributes:
+        epoch: epoch from 0.
+        images: uint8 [N, H, W, C].
+    """
+
+    epoch: int
+    images: Any
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ParametersRead(RunEvent):
+    """The trained parameters after an epoch.
+
+    Read and sent only where an observer `wants` it, before the epoch's `EpochDone`.
+
+    Attributes:
+        epoch: epoch from 0.
+        values: by name, float32 [n]; of a large parameter every so-manieth number only.
+    """
+
+    epoch: int
+    values: Mapping[str, Any]
+
+
+@attrs.frozen(kw_only=True, eq=False)
 class SamplesDrawn(RunEvent):
     """What the sample generator makes after an epoch, from the same noise each time.
 

@@ -14,17 +14,20 @@ from openset_core.components import OpenSetModel
 from openset_core.data.loading import PixelScale
 from openset_core.errors import RunFolderError
 from openset_core.looks import LookRecorder, read_looks
+from openset_core.model import load_model
 from openset_core.observers import (
     EpochDone,
+    ImagesSeen,
     Observer,
     Observers,
+    ParametersRead,
     RunEvent,
     SamplesDrawn,
     StageDone,
 )
 from openset_core.protocols import ImageOptions
 from openset_core.training.relay import RelayObserver, relayed
-from openset_core.training.samples import SAMPLES, draw_samples
+from openset_core.training.samples import SAMPLES, draw_samples, parameter_values
 
 
 class Notes(Observer):
@@ -92,14 +95,12 @@ def test_looks_show_pixels_as_they_were_before_preprocessing():
 
 
 def weights(folder):
-    from openset_core.model import load_model
-
     model, _description = load_model(folder / "model")
     return torch.cat([value.flatten().double() for value in model.state_dict().values()])
 
 
 def test_training_is_the_same_to_the_last_bit_whoever_looks(tiny, tmp_path, monkeypatch):
-    looker = Notes(wants=(SamplesDrawn,))
+    looker = Notes(wants=(SamplesDrawn, ImagesSeen, ParametersRead))
     blind = Notes()
     made = {}
     for name, observer in (("looked", looker), ("blind", blind)):
@@ -116,7 +117,17 @@ def test_training_is_the_same_to_the_last_bit_whoever_looks(tiny, tmp_path, monk
     assert [look.epoch for look in looks] == [0, 1]
     assert looks[0].images.shape == (SAMPLES, 32, 32, 1)
     assert (looks[0].images != looks[1].images).any()
-    assert not any(isinstance(event, SamplesDrawn) for event in blind.events)
+    (seen,) = (event for event in looker.events if isinstance(event, ImagesSeen))
+    assert (seen.epoch, seen.images.shape) == (0, (SAMPLES, 32, 32, 1))
+    assert np.ptp(seen.images) > 200  # digits, not their normalised values
+    read = [event for event in looker.events if isinstance(event, ParametersRead)]
+    assert [event.epoch for event in read] == [0, 1]
+    state = load_model(made["looked"] / "model")[0].state_dict()
+    name = "loss.classifier.weight"
+    np.testing.assert_array_equal(read[1].values[name], state[name].flatten())
+    assert (read[0].values[name] != read[1].values[name]).any()
+    costly = (SamplesDrawn, ImagesSeen, ParametersRead)
+    assert not any(isinstance(event, costly) for event in blind.events)
     kept = read_looks(made["looked"] / "looks.h5")
     assert kept.epochs.tolist() == [1, 2]
     assert (kept.images[1] == looks[1].images).all()
@@ -127,6 +138,14 @@ def test_without_a_generator_nothing_is_drawn(tiny, tmp_path):
     looker = Notes(wants=(SamplesDrawn,))
     api.run("softmax,tiny", "tiny-digits", out=tmp_path / "run", device="cpu", observers=[looker])
     assert not any(isinstance(event, SamplesDrawn) for event in looker.events)
+
+
+def test_of_a_large_parameter_some_numbers_are_read():
+    module = nn.Linear(50, 41)
+    module.bias.requires_grad_(False)
+    (values,) = parameter_values(module, most=100).values()
+    np.testing.assert_array_equal(values, module.weight.detach().flatten()[::21])
+    assert 50 < len(values) <= 100
 
 
 # ---- events of another process

@@ -127,7 +127,12 @@ def _epoch_scores() -> observers.EpochScores:
     return observers.EpochScores(metrics=values, unknown={"rest": values})
 
 
-COSTLY = (observers.SamplesDrawn, observers.EpochTested)
+COSTLY = (
+    observers.ImagesSeen,
+    observers.ParametersRead,
+    observers.SamplesDrawn,
+    observers.EpochTested,
+)
 """Events that are sent only to observers that want them."""
 
 
@@ -162,6 +167,10 @@ def events_of_a_run(folder: Path) -> list[observers.RunEvent]:
         ),
         observers.StepsDone(
             epoch=0, step=1, terms={"classification/fit": 0.5}, rate=0.1, seconds_left=1.0
+        ),
+        observers.ImagesSeen(epoch=0, images=np.zeros((4, 8, 8, 3), np.uint8)),
+        observers.ParametersRead(
+            epoch=0, values={"backbone.first.weight": np.linspace(-1, 1, 9, dtype=np.float32)}
         ),
         observers.SamplesDrawn(epoch=0, images=np.zeros((4, 8, 8, 3), np.uint8)),
         observers.EpochTested(epoch=0, scorers={"my-scorer": _epoch_scores()}),

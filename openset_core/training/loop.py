@@ -21,7 +21,9 @@ from openset_core.observers import (
     EpochDone,
     EpochScores,
     EpochTested,
+    ImagesSeen,
     Observers,
+    ParametersRead,
     SamplesDrawn,
     StepsDone,
     TrainingStarted,
@@ -29,7 +31,7 @@ from openset_core.observers import (
 from openset_core.training import checkpoint
 from openset_core.training.optimisation import PhaseOptimizer, build_optimizers
 from openset_core.training.options import TrainingOptions
-from openset_core.training.samples import draw_samples
+from openset_core.training.samples import SAMPLES, draw_samples, parameter_values, pixels_of
 
 REPORT_SECONDS = 1.0
 """Time between two looks at the running losses; each look waits for the device."""
@@ -193,7 +195,8 @@ class Trainer:
                 elapsed = time.perf_counter() - since
                 return elapsed / max(done - first, 1e-9) * (epochs - done)
 
-            terms, images_per_second = self._epoch(epoch, seconds_left)
+            show = epoch == first and self.observers.want(ImagesSeen)
+            terms, images_per_second = self._epoch(epoch, seconds_left, show)
             record = {
                 "epoch": epoch + 1,
                 "terms": terms,
@@ -206,6 +209,9 @@ class Trainer:
                 metrics(record)
                 checkpoint.save(self.checkpoints, self._state(epoch + 1))
             self.accelerator.wait_for_everyone()
+            if self.observers.want(ParametersRead):
+                values = parameter_values(self.model)
+                self.observers.send(ParametersRead(epoch=epoch, values=values))
             if self.model.generator is not None and self.observers.want(SamplesDrawn):
                 images = draw_samples(self.model, self.loader.scale, self.accelerator.autocast())
                 self.observers.send(SamplesDrawn(epoch=epoch, images=images))
@@ -216,7 +222,7 @@ class Trainer:
                 self.should_stop()
 
     def _epoch(
-        self, epoch: int, seconds_left: Callable[[float], float]
+        self, epoch: int, seconds_left: Callable[[float], float], show: bool
     ) -> tuple[dict[str, float], float]:
         self.model.train()
         meter, steps = TermMeter(), len(self.loader)
@@ -231,6 +237,9 @@ class Trainer:
         for step, (images, labels) in enumerate(
             self.loader.shuffled(self.order, self.augmentation)
         ):
+            if show and step == 0:
+                pixels = pixels_of(images[:SAMPLES], self.loader.scale)
+                self.observers.send(ImagesSeen(epoch=epoch, images=pixels))
             self.plain_runner.new_step()
             for number, item in active:
                 item.set_rate(epoch + step / steps)

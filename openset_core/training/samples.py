@@ -1,4 +1,4 @@
-"""A look at what a sample generator makes, without any trace in the training."""
+"""Looks at training, without any trace in it: generated samples, images, parameters."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
 from openset_core.components import OpenSetModel
 from openset_core.data.loading import PixelScale
@@ -14,6 +15,9 @@ from openset_core.training import checkpoint
 
 SAMPLES = 64
 """Images in a look; a square."""
+
+VALUES = 10_000
+"""Numbers of a parameter in a look at it; as good as all for a histogram."""
 
 _SEED = 0  # the same noise each epoch, so that looks compare
 
@@ -45,6 +49,30 @@ def draw_samples(
         for module in training:
             module.training = True
         checkpoint.restore_random_state(random)
+    return pixels_of(images, scale)
+
+
+def pixels_of(images: Tensor, scale: PixelScale) -> npt.NDArray[np.uint8]:
+    """Preprocessed images [N, C, H, W] as pixels, uint8 [N, H, W, C]."""
     pixels = ((images.float() - scale.offset) / scale.factor).round().clamp(0, 255)
     array: npt.NDArray[np.uint8] = pixels.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return array
+
+
+def parameter_values(model: nn.Module, most: int = VALUES) -> dict[str, npt.NDArray[np.float32]]:
+    """Numbers of each trained parameter by its name, evenly spaced where there are very many.
+
+    Args:
+        model: any module.
+        most: numbers of a parameter.
+    """
+    return {
+        name: parameter.detach()
+        .flatten()[:: -(-parameter.numel() // most) or 1]
+        .float()
+        .cpu()
+        .numpy()
+        .copy()  # on a CPU it would change with the next step
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }

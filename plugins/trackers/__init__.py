@@ -12,7 +12,12 @@ class TensorBoardOptions:
     """Options of the observer `tensorboard`."""
 
     samples: bool = option(
-        True, "images of the sample generator after each epoch, from the same noise each time"
+        True,
+        "images of the first batch, and of the sample generator after each epoch, from the same "
+        "noise each time",
+    )
+    histograms: bool = option(
+        True, "histograms of trained parameters after each epoch, and of the test's scores"
     )
 
 

@@ -1,4 +1,4 @@
-"""Scalars, sample images and final metrics for TensorBoard."""
+"""Scalars, histograms, sample images and final metrics for TensorBoard."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from openset_core import Observer, RunEvent
-from openset_core.errors import PluginError
+from openset_core.errors import PluginError, RunFolderError
 from openset_core.observers import (
     EpochDone,
+    ImagesSeen,
+    ParametersRead,
     RunDone,
     RunStarted,
     SamplesDrawn,
     StageDone,
     TrainingStarted,
 )
+from openset_core.report.data import open_run
 from openset_plugins.trackers import TensorBoardOptions
 
 FOLDER_NAME = "tensorboard"
@@ -26,8 +31,10 @@ class TensorBoard(Observer):
     """Writes event files below tensorboard/ in the run folder; the step is the epoch, from 1.
 
     loss/PHASE/TERM, rate, validation_accuracy, images_per_second, seconds: after each epoch;
-    samples: the generator's images; test/SCORER/METRIC: in the end, with the run's options as
-    hyperparameters. A run that goes on takes back what was written after its last checkpoint.
+    parameters/NAME: histograms of what is trained; images: some of the first batch, augmented;
+    samples: the generator's images; in the end scores/SCORER/PART, histograms of the test's scores,
+    and test/SCORER/METRIC, with the run's options as hyperparameters. A run that goes on takes back
+    what was written after its last checkpoint.
 
     Args:
         config: options.
@@ -36,7 +43,9 @@ class TensorBoard(Observer):
     """
 
     def __init__(self, config: TensorBoardOptions, folder: Path, make: Any) -> None:
-        self.wants = (SamplesDrawn,) if config.samples else ()
+        images = (ImagesSeen, SamplesDrawn) if config.samples else ()
+        self.wants = (*images, ParametersRead) if config.histograms else images
+        self._histograms = config.histograms
         self.folder = folder / FOLDER_NAME
         self.epochs = 0
         self._make, self._made = make, None
@@ -52,11 +61,18 @@ class TensorBoard(Observer):
             self._made = self._make(str(self.folder), purge_step=purge)
         elif isinstance(event, SamplesDrawn):
             self._writer.add_images("samples", event.images, event.epoch + 1, dataformats="NHWC")
+        elif isinstance(event, ImagesSeen):
+            self._writer.add_images("images", event.images, event.epoch + 1, dataformats="NHWC")
+        elif isinstance(event, ParametersRead):
+            for name, values in event.values.items():
+                self._histogram(f"parameters/{name}", values, event.epoch + 1)
         elif isinstance(event, EpochDone):
             self._epoch(event)
         elif isinstance(event, StageDone) and not event.skipped:
             self._writer.add_scalar(f"seconds/{event.stage}", event.seconds, self.epochs)
         elif isinstance(event, RunDone):
+            if self._histograms:
+                self._scores(event.folder, event.results["epochs"])
             self._finish(event.results)
 
     def close(self) -> None:
@@ -81,6 +97,21 @@ class TensorBoard(Observer):
             elif name != "epoch" and isinstance(value, int | float):
                 self._writer.add_scalar(name, value, self.epochs)
         self._writer.flush()  # whoever watches sees each epoch as it comes
+
+    def _histogram(self, tag: str, values: Any, step: int) -> None:
+        finite = np.asarray(values)[np.isfinite(values)]
+        if finite.size:
+            self._writer.add_histogram(tag, finite, step)
+
+    def _scores(self, folder: Path, step: int) -> None:
+        """Scores of known samples and of each unknown set."""
+        try:
+            with open_run(folder) as run:
+                for part in (*([run.known] if run.known else []), *run.unknown):
+                    for scorer, scores in part.scores.items():
+                        self._histogram(f"scores/{scorer}/{part.name}", scores, step)
+        except RunFolderError:  # nothing there to read, as when scores were removed
+            return
 
     def _finish(self, results: Mapping[str, Any]) -> None:
         metrics = {

@@ -19,6 +19,8 @@ from openset_core import NoOptions, api
 from openset_core.errors import PluginError, RunFolderError
 from openset_core.observers import (
     EpochDone,
+    ImagesSeen,
+    ParametersRead,
     RunDone,
     RunStarted,
     SamplesDrawn,
@@ -26,6 +28,7 @@ from openset_core.observers import (
     TrainingStarted,
 )
 from openset_core.plugins import registry
+from openset_core.report.data import open_run
 from openset_plugins.trackers import TensorBoardOptions
 from openset_plugins.trackers.csv_log import CsvLog
 from openset_plugins.trackers.tensorboard import TensorBoard, plain_values
@@ -126,7 +129,9 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
 def events_of(folder):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    found = EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0})
+    found = EventAccumulator(
+        str(folder / "tensorboard"), size_guidance={"images": 0, "histograms": 0}
+    )
     found.Reload()
     return found
 
@@ -153,6 +158,21 @@ def test_a_real_run_is_read_back(tiny, tmp_path, openset):
         )
     for name in ("rate", "validation_accuracy", "images_per_second"):
         assert [(line["epoch"], line[name]) for line in run.history] == series(found, name)
+    histograms = {tag for tag in tags["histograms"] if tag.startswith("parameters/")}
+    assert "parameters/loss.classifier.weight" in histograms
+    assert len({tag.split(".")[0] for tag in histograms}) == 3  # backbone, loss and generator
+    for tag in histograms:
+        first, second = found.Histograms(tag)
+        assert (first.step, second.step) == (1, 2)
+        assert 0 < first.histogram_value.num <= 10_000
+    weights = found.Histograms("parameters/loss.classifier.weight")
+    assert weights[0].histogram_value.sum != weights[1].histogram_value.sum
+    with open_run(run.folder) as opened:
+        for part in (opened.known, *opened.unknown):
+            (event,) = found.Histograms(f"scores/msp/{part.name}")
+            assert (event.step, event.histogram_value.num) == (2, len(part))
+            assert event.histogram_value.sum == pytest.approx(part.scores["msp"].sum())
+    assert [event.step for event in found.Images("images")] == [1]
     assert [event.step for event in found.Images("samples")] == [1, 2]
     assert found.Images("samples")[0].width == 8 * 32  # 64 images of 32 pixels in a grid
     metrics = run.results.scorers["msp"].metrics
@@ -242,9 +262,18 @@ def test_every_event_goes_where_it_belongs(tmp_path):
     assert writer.calls[-1] == ("close", {})
 
 
-def test_samples_can_be_left_out(tmp_path):
-    assert board_of(tmp_path)[0].wants == (SamplesDrawn,)
-    assert board_of(tmp_path, samples=False)[0].wants == ()
+def test_images_and_histograms_can_be_left_out(tmp_path):
+    assert board_of(tmp_path)[0].wants == (ImagesSeen, SamplesDrawn, ParametersRead)
+    assert board_of(tmp_path, samples=False)[0].wants == (ParametersRead,)
+    assert board_of(tmp_path, samples=False, histograms=False)[0].wants == ()
+
+
+def test_numbers_that_are_not_finite_stay_out_of_histograms(tmp_path):
+    board, made = board_of(tmp_path)
+    values = {"a": np.array([1.0, np.inf, 2.0, np.nan]), "b": np.array([np.nan])}
+    board.receive(ParametersRead(epoch=2, values=values))
+    ((name, tag, kept, step, _named),) = made[0].calls[1:]
+    assert (name, tag, kept.tolist(), step) == ("add_histogram", "parameters/a", [1.0, 2.0], 3)
 
 
 def test_options_are_plain_values():
