@@ -127,7 +127,7 @@ def _item(view: View, part: TestPart, row: int, pictures: bool) -> Markup:
         picture = element("span", "no image", class_="no-image")
     elif pixels is not None:
         described = f"Sample of {true}, taken for {predicted}"
-        picture = element("img", src=data_uri(thumbnail(pixels)), alt=described, loading="lazy")
+        picture = element("img", src=data_uri(thumbnail(pixels)), alt=described)
     what = element("p", element("b", true), " → ", predicted)
     return element("li", picture, what, element("p", f"score {score}", class_="score"))
 
