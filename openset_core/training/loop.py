@@ -222,7 +222,7 @@ class Trainer:
                 self.should_stop()
 
     def _epoch(
-        self, epoch: int, seconds_left: Callable[[float], float], show: bool
+        self, epoch: int, seconds_left: Callable[[float], float], show: bool = False
     ) -> tuple[dict[str, float], float]:
         self.model.train()
         meter, steps = TermMeter(), len(self.loader)
