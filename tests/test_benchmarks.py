@@ -21,4 +21,4 @@ def benchmark(name, monkeypatch):
 def test_the_step_against_its_ceiling(monkeypatch):
     module = benchmark("bench_step", monkeypatch)
     loop, bare, ratio = module.compare("classifier32", torch.device("cpu"), batches=1, rounds=1)
-    assert loop > 0 and bare > 0 and ratio > 0
+    assert min(loop, bare, ratio) > 0
