@@ -270,7 +270,7 @@ def test_missing_packages_are_named(openset, finished, monkeypatch):
     monkeypatch.setattr(onnx_file.importlib.util, "find_spec", lambda name: None)
     answer = openset("export", finished, "--to", "onnx")
     assert answer.code == 2
-    assert "onnx and onnxruntime and onnxscript; install with: pip install 'openset[onnx]'" in (
+    assert "onnx, onnxruntime, onnxscript; install with: pip install 'openset[onnx]'" in (
         answer.err
     )
 

@@ -36,8 +36,7 @@ def write(exported: ToExport, path: Path) -> float:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ModelError(
-            f"export to ONNX needs {' and '.join(missing)}; install with: pip install "
-            "'openset[onnx]'"
+            f"export to ONNX needs {', '.join(missing)}; install with: pip install 'openset[onnx]'"
         )
     program = traced(exported)
     with blamed_on_torch(exported, "ONNX"), quiet():
