@@ -18,6 +18,9 @@ from typing import NamedTuple
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores; before torch is loaded
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 TINY_PLUGIN = Path(__file__).parent / "tiny_plugin"
 
 
