@@ -20,14 +20,14 @@ from openset_core.specs import (
     BackboneSpec,
     DatasetSpec,
     FamilySpec,
-    FigureShape,
+    FigureConfig,
     FigureSpec,
     NoOptions,
     ObserverSpec,
     ProtocolSpec,
     RecipeSpec,
     RepresentationLossSpec,
-    RunNeed,
+    RequiredRun,
     SampleGeneratorSpec,
     UnknownScorerSpec,
     option,
@@ -36,7 +36,6 @@ from openset_core.specs import (
 if TYPE_CHECKING:
     from openset_core.api import figure, load_run, run, run_trials
     from openset_core.benching import bench
-    from openset_core.comparison import compare
     from openset_core.components import (
         Backbone,
         BackboneContext,
@@ -53,8 +52,9 @@ if TYPE_CHECKING:
     )
     from openset_core.data.images import DataRequest, ImageSet
     from openset_core.estimator import OpenSetClassifier
-    from openset_core.inference import load
+    from openset_core.inference.trained_model import load
     from openset_core.observers import Observer, RunEvent
+    from openset_core.results.comparison import compare
     from openset_core.scorer import FeatureSource, FeatureTable, UnknownScorer
 
 __version__ = "0.1.0"
@@ -81,8 +81,8 @@ _LAZY = {
     "SampleGenerator": "components",
     "UnknownScorer": "scorer",
     "bench": "benching",
-    "compare": "comparison",
-    "load": "inference",
+    "compare": "results.comparison",
+    "load": "inference.trained_model",
     "figure": "api",
     "load_run": "api",
     "run": "api",
@@ -102,7 +102,7 @@ __all__ = [
     "FeatureSource",
     "FeatureTable",
     "Features",
-    "FigureShape",
+    "FigureConfig",
     "FigureSpec",
     "GeneratorContext",
     "ImageSet",
@@ -119,8 +119,8 @@ __all__ = [
     "RecipeSpec",
     "RepresentationLoss",
     "RepresentationLossSpec",
+    "RequiredRun",
     "RunEvent",
-    "RunNeed",
     "SampleGenerator",
     "SampleGeneratorSpec",
     "UnknownScorer",
@@ -138,7 +138,20 @@ __all__ = [
 ]
 
 
+_RENAMED = {"FigureShape": "FigureConfig", "RunNeed": "RequiredRun"}
+"""Old names that plugins may still import."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        import warnings
+
+        warnings.warn(
+            f"openset_core.{name} is now openset_core.{_RENAMED[name]}",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return globals()[_RENAMED[name]]
     if name in _LAZY:
         module = importlib.import_module(f"openset_core.{_LAZY[name]}")
         return getattr(module, name)

@@ -9,20 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from openset_core.config import Overrides, structure
+from openset_core.data.image_folders.scan import NOTE, ImageFolderConfig
 from openset_core.errors import ConfigError
-from openset_core.experiment import Experiment, resolve
+from openset_core.experiment.config import structure
+from openset_core.experiment.experiment import Experiment, resolve, with_epochs
+from openset_core.experiment.protocol import Protocol
 from openset_core.observers import Observer
-from openset_core.own_images.found import NOTE, OwnImages
-from openset_core.protocols import Protocol
-from openset_core.results import Results, TrialsResults
-from openset_core.run_folder import RunFolder, Runtime, claim_folder, open_folder, read_metrics
-from openset_core.stages import Stages
+from openset_core.pipeline import Stages
+from openset_core.results.run_results import Results, TrialsResults
+from openset_core.run_folder import (
+    DEFAULT_RUNS,
+    RunFolder,
+    Runtime,
+    claim_folder,
+    open_folder,
+    read_metrics,
+)
 
 if TYPE_CHECKING:
     from openset_core.report.figures.making import MadeFigure
-
-DEFAULT_RUNS = Path("runs")
 
 
 @attrs.frozen
@@ -90,7 +95,7 @@ def run(
     plugins: str | Sequence[str] = (),
     protocol: str | None = None,
     *,
-    data: str | Path | OwnImages | None = None,
+    data: str | Path | ImageFolderConfig | None = None,
     known: str | Sequence[str] = (),
     trial: int | None = None,
     seed: int | None = None,
@@ -112,7 +117,7 @@ def run(
         plugins: names of parts, for example `["m2iosr", "vgg13"]`.
         protocol: name of a protocol, or path of a TOML file; `digits` by default.
         data: instead of a protocol, a folder of your own images with a folder for each class; or
-            an `OwnImages`, which says more about them. What is odd about the images is a warning.
+            an `ImageFolderConfig`. What is odd about the images is a warning.
         known: for `data`, the known classes in label order; the others are the unknown test part.
             All but a class `unknown` when empty.
         trial: number of the trial, 0 by default.
@@ -159,7 +164,7 @@ def run(
     target = Path(out) if out else None
     images = own_images(data, known, protocol)
     if images is not None:
-        from openset_core.own_images.start import start
+        from openset_core.data.image_folders.setup import start
 
         return carry_out(*start(images, resolved, target, DEFAULT_RUNS, tell=_warn), runtime)
     chosen = resolved(protocol)
@@ -167,18 +172,18 @@ def run(
 
 
 def own_images(
-    data: str | Path | OwnImages | None,
+    data: str | Path | ImageFolderConfig | None,
     known: str | Sequence[str],
     protocol: str | None,
     **more: Any,
-) -> OwnImages | None:
+) -> ImageFolderConfig | None:
     """What a user says about his own images, checked; None when there are none.
 
     Args:
         data: the folder, or everything at once.
         known: the known classes, in label order, as a list or separated by commas.
         protocol: must be None with own images.
-        **more: other attributes of `OwnImages`, None for its default.
+        **more: other attributes of `ImageFolderConfig`, None for its default.
 
     Raises:
         ConfigError: something contradicts itself or is out of range.
@@ -197,11 +202,11 @@ def own_images(
         raise ConfigError(
             "data and protocol exclude each other: images of your own make a protocol of their own"
         )
-    if isinstance(data, OwnImages):
+    if isinstance(data, ImageFolderConfig):
         if names or said:
-            raise ConfigError("the images are described twice; say all in OwnImages")
+            raise ConfigError("the images are described twice; say all in ImageFolderConfig")
         return data
-    return structure({"folder": str(data), "known": names, **said}, OwnImages, "data")
+    return structure({"folder": str(data), "known": names, **said}, ImageFolderConfig, "data")
 
 
 def _warn(line: str) -> None:
@@ -267,7 +272,7 @@ def figure(
     Raises:
         OpensetError: too few runs, or runs that do not hold what the figure shows.
     """
-    from openset_core.plugins import registry
+    from openset_core.registry import registry
     from openset_core.report.figures.making import make_figure
 
     paths = [runs] if isinstance(runs, str | Path) else runs
@@ -313,11 +318,3 @@ def carry_out(
     finally:
         stages.observers.close()
     return Run(folder, whole, results)
-
-
-def with_epochs(overrides: Mapping[str, Mapping[str, Any]] | None, epochs: int | None) -> Overrides:
-    """Options by section, with the number of epochs among them."""
-    merged: Overrides = {name: dict(values) for name, values in (overrides or {}).items()}
-    if epochs is not None:
-        merged.setdefault("training", {})["epochs"] = epochs
-    return merged

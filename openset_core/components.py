@@ -321,9 +321,11 @@ class RepresentationLoss(nn.Module):
         """Points that the method keeps in the embedding's space, for pictures; None without."""
         return None
 
-    def learnt(self) -> dict[str, float]:
-        """Single numbers that are learnt and tell something by themselves, such as a margin."""
-        return {}
+    def learned_scalars(self) -> dict[str, float]:
+        """Single numbers that are learned and tell something by themselves, such as a margin."""
+        # `learnt` is the old name of this method; a loss that has it keeps working.
+        old: Callable[[], dict[str, float]] | None = getattr(self, "learnt", None)
+        return {} if old is None else old()
 
     def open_space(self, features: Features) -> Tensor:
         """How much a sample lies outside the open space, float [B]; a generator lowers it.

@@ -34,8 +34,12 @@ class DataError(OpensetError):
     """A data set is missing or unreadable."""
 
 
-class AbsentPartError(DataError):
+class AbsentSplitError(DataError):
     """A data set is there, but laid out in other parts than the one asked for."""
+
+
+AbsentPartError = AbsentSplitError
+"""The old name, which plugins may still import."""
 
 
 class RunFolderError(OpensetError):

@@ -25,14 +25,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from openset_core.api import carry_out, with_epochs
+from openset_core.api import carry_out
+from openset_core.data.image_folders.in_memory import protocol_of, registry_with
+from openset_core.data.image_folders.protocol import write_protocol
 from openset_core.data.images import ImageSet
 from openset_core.errors import OpensetError
-from openset_core.experiment import resolve
-from openset_core.files import replacing
-from openset_core.inference import Predictions, TrainedModel
-from openset_core.own_images.in_memory import protocol_of, registry_with
-from openset_core.own_images.protocol import write_protocol
+from openset_core.experiment.experiment import resolve, with_epochs
+from openset_core.files import atomic_write
+from openset_core.inference.trained_model import Predictions, TrainedModel
 from openset_core.run_folder import Runtime
 
 PAD = "pad"
@@ -148,10 +148,10 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         write_protocol(protocol, folder / "own.toml")
         # A run needs test images and nobody reads what comes out of them here: one of each class.
         _classes, first = np.unique(train.labels, return_index=True)
-        stand_in = ImageSet(
+        duplicate_of = ImageSet(
             images=train.images[first], labels=train.labels[first], classes=train.classes
         )
-        plugins = registry_with(train, stand_in)
+        plugins = registry_with(train, duplicate_of)
         experiment = resolve(
             self.plugins,
             str(folder / "own.toml"),
@@ -173,7 +173,7 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _observers(self) -> tuple[Any, ...]:
         if not self.verbose:
             return ()
-        from openset_core.cli.progress import Progress
+        from openset_core.training.progress import Progress
 
         return (Progress(),)
 
@@ -234,7 +234,7 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise OpensetError(f"{folder} is there already; choose another folder")
         # model.toml marks a model as complete, so it comes last.
         for name, content in sorted(self.model_.artefact().items(), key=_description_last):
-            with replacing(folder / name) as temporary:
+            with atomic_write(folder / name) as temporary:
                 temporary.write_bytes(content)
 
     def _predictions(self, X: Any) -> Predictions:

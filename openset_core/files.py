@@ -14,7 +14,7 @@ from openset_core.errors import RunFolderError
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Write beside a file, flush, then rename: readers see the old file or the whole new one.
 
     Yields:
@@ -24,7 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
         RunFolderError: the folder cannot be written or the disk is full.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with explained(path):
+    with os_errors_as(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
@@ -38,7 +38,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
+def os_errors_as(path: Path) -> Iterator[None]:
     """Turn an operating system's error about an output path into one sentence."""
     try:
         yield
@@ -59,13 +59,13 @@ def explained(path: Path) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_with(path: Path, write: Callable[[Path], Any]) -> None:
     """Let a library write a file, atomically."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         write(temporary)
 
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from openset_core import config
 from openset_core.errors import RunFolderError
-from openset_core.experiment import Experiment, resolve
-from openset_core.files import explained, write_text
-from openset_core.model import library_versions
+from openset_core.experiment import config
+from openset_core.experiment.environment import git_commit, hardware, library_versions
+from openset_core.experiment.experiment import Experiment, resolve
+from openset_core.experiment.threshold import Thresholds
+from openset_core.files import os_errors_as, write_text
 from openset_core.observers import Observer
-from openset_core.plugins import Part, Registry
-from openset_core.thresholds import Thresholds
+from openset_core.registry import Component, Registry
+
+DEFAULT_RUNS = Path("runs")
 
 
 @attrs.frozen(kw_only=True)
@@ -96,7 +97,7 @@ class RunFolder:
         return self.path / "results.json"
 
     @property
-    def looks(self) -> Path:
+    def sample_history(self) -> Path:
         """What the sample generator made as training went on."""
         return self.path / "looks.h5"
 
@@ -146,7 +147,7 @@ def claim_folder(path: Path, experiment: Experiment) -> RunFolder:
             written.
     """
     folder = RunFolder(path)
-    with explained(path):
+    with os_errors_as(path):
         claimed = folder.experiment.exists()
     if claimed:
         recorded = folder.read()
@@ -175,7 +176,7 @@ def refuse_foreign(path: Path, own: Path | None = None) -> None:
     Raises:
         RunFolderError: it is a file or not empty, or cannot be looked into.
     """
-    with explained(path):
+    with os_errors_as(path):
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"{path} is a file, not a folder; choose another with --out")
         # A first write cut off may have left its partial file; anything else is foreign.
@@ -201,7 +202,7 @@ def _plain(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
 def _refuse_other(experiment: Experiment, recorded: dict[str, Any], path: Path) -> None:
     differing = experiment.differences(recorded, _plain(experiment, RunFolder(path)))
     parts = sorted(
-        {part.reference for part in experiment.selection.parts if part.kind != "scorer"}
+        {part.reference for part in experiment.selection.components if part.kind != "scorer"}
         - set(recorded.get("plugins", []))
     )
     differing += [f"part {name}" for name in parts if name not in differing]
@@ -231,7 +232,7 @@ def _add_parts(folder: RunFolder, recorded: dict[str, Any], experiment: Experime
         folder.write(updated)
 
 
-def leave_out(folder: RunFolder, parts: Iterable[Part]) -> None:
+def leave_out(folder: RunFolder, parts: Iterable[Component]) -> None:
     """Strike parts, their options and thresholds from what experiment.toml says."""
     recorded = folder.read()
     for part in parts:
@@ -248,39 +249,16 @@ def _record(experiment: Experiment) -> dict[str, Any]:
         "protocol_digest": experiment.protocol.plain_digest or experiment.protocol.digest,
         "versions": library_versions(),
         "plugins": _origins(experiment),
-        "hardware": _hardware(),
-        **_git_commit(),
+        "hardware": hardware(),
+        **git_commit(),
     }
 
 
 def _origins(experiment: Experiment) -> dict[str, str]:
     """Distribution and version of each part."""
-    return {part.name: f"{part.distribution} {part.version}" for part in experiment.selection.parts}
-
-
-def _hardware() -> dict[str, Any]:
-    import platform
-
     return {
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "processors": os.cpu_count() or 0,
+        part.name: f"{part.distribution} {part.version}" for part in experiment.selection.components
     }
-
-
-def _git_commit() -> dict[str, str]:
-    """The commit of the working copy that runs, where there is one."""
-    import subprocess
-
-    here = Path(__file__).resolve().parent
-    if not (here.parent / ".git").exists():
-        return {}
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    return {"git_commit": done.stdout.strip()}
 
 
 def append_metrics(folder: RunFolder, record: dict[str, Any]) -> None:

@@ -225,7 +225,7 @@ class ProtocolSpec:
 
 
 @attrs.frozen(kw_only=True)
-class RunNeed:
+class RequiredRun:
     """A run that a figure is made from, in the words of the command that makes it.
 
     Attributes:
@@ -245,7 +245,7 @@ class RunNeed:
 
 
 @attrs.frozen(kw_only=True)
-class FigureShape:
+class FigureConfig:
     """Base of what a figure looks like: an attrs class whose values are the figure's options.
 
     Attributes:
@@ -275,8 +275,8 @@ class FigureSpec:
 
     name: str = attrs.field(validator=_check_name)
     summary: str
-    shape: FigureShape = attrs.field(validator=attrs.validators.instance_of(FigureShape))
-    runs: tuple[RunNeed, ...] = ()
+    shape: FigureConfig = attrs.field(validator=attrs.validators.instance_of(FigureConfig))
+    runs: tuple[RequiredRun, ...] = ()
     least: int = 1
     reference: str = ""
     departs: str = ""

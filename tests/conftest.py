@@ -33,7 +33,7 @@ def tiny_plugin_installed() -> Iterator[None]:
     """
     import torch
 
-    from openset_core.plugins import registry
+    from openset_core.registry import registry
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

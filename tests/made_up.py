@@ -10,11 +10,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from openset_core import metrics
-from openset_core.features import FeatureWriter, StoredLandmarks
-from openset_core.results import PublishedFigure, Results, ScorerResults
+from openset_core.features.store import FeatureWriter, StoredLandmarks
+from openset_core.metrics import open_set as metrics
+from openset_core.results.run_results import PublishedFigure, Results, ScorerResults
 from openset_core.run_folder import RunFolder
-from openset_core.scoring import FORMAT, file_name
+from openset_core.scoring.fitting import FORMAT, file_name
 
 
 def made_up_run(
@@ -96,7 +96,7 @@ def made_up_run(
         parts[f"unknown/{name}"] = part(label, middle[label - 100])
     with FeatureWriter(folder.features, {"made": "up"}, classes) as writer:
         for name, arrays in parts.items():
-            writer.write_part(name, iter([arrays]))
+            writer.write_split(name, iter([arrays]))
         if landmarks:
             points = StoredLandmarks(centres.astype(np.float32), np.arange(classes), landmarks)
             writer.write_loss({}, points)

@@ -16,7 +16,7 @@ import pytest
 import openset_core
 import openset_plugins
 import openset_protocols
-from openset_core.plugins import registry
+from openset_core.registry import registry
 
 CORE = Path(openset_core.__file__).parent
 PLUGINS = Path(openset_plugins.__file__).parent
@@ -37,7 +37,7 @@ PUBLIC_MODULES = (
     "openset_core.report.figures.panels",
     "openset_core.report.figures.picture",
     "openset_core.report.figures.runs",
-    "openset_core.report.kept",
+    "openset_core.report.figure_cache",
     "openset_core.report.style",
 )
 """Modules that plugins may import beside the names of `openset_core` itself."""
@@ -113,7 +113,7 @@ def strings(source):
 
 
 def test_all_of_the_source_is_looked_at():
-    assert {"openset_core", "openset_core.plugins", "openset_core.cli.run"} <= set(CORE_MODULES)
+    assert {"openset_core", "openset_core.registry", "openset_core.cli.run"} <= set(CORE_MODULES)
     assert {"openset_plugins.m2iosr.loss", "openset_protocols"} <= set(PLUGIN_MODULES)
 
 
@@ -148,7 +148,9 @@ def test_the_core_imports_no_plugin(module):
 def method_names():
     """Names of first-party parts, as written in --plugins and as identifiers."""
     kinds = ("loss", "backbone", "scorer", "generator")
-    parts = {p.name for p in registry().parts if p.distribution == "openset" and p.kind in kinds}
+    parts = {
+        p.name for p in registry().components if p.distribution == "openset" and p.kind in kinds
+    }
     return {name for part in parts for name in (part, part.replace("-", "_"))}
 
 

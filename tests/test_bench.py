@@ -16,10 +16,10 @@ import attrs
 import pytest
 
 import openset_core
-from openset_core.benching.board import Board
 from openset_core.benching.folder import BenchFolder
 from openset_core.benching.plan import BenchFile, BenchMethod, make_plan
-from openset_core.benching.running import make_execution, run_bench
+from openset_core.benching.runner import make_execution, run_bench
+from openset_core.benching.status import Board
 from openset_core.cli.bench import spread
 from openset_core.errors import ConfigError
 from openset_core.files import sha256

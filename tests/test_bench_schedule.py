@@ -9,11 +9,11 @@ import attrs
 import pytest
 from rich.console import Console
 
-from openset_core.benching.board import Board
+from openset_core.benching.job import Job, Outcome
 from openset_core.benching.launchers import Resources, default_workers
 from openset_core.benching.plan import BenchFile, BenchMethod, make_plan
 from openset_core.benching.schedule import carry_out_all
-from openset_core.benching.work import Job, Outcome
+from openset_core.benching.status import Board
 from openset_core.cli.bench_display import Lines, LiveTable, display
 from openset_core.cli.common import duration
 from openset_core.errors import ConfigError, Interrupted
@@ -156,14 +156,14 @@ def test_a_run_counts_as_running_once_it_says_something(timed):
     board, now = timed
     board.started(0)
     assert states(board)[0] == "waiting"
-    board.told(0, STARTED)
+    board.on_event(0, STARTED)
     entry = board.entries[0]
     assert (entry.state, entry.epoch, entry.epochs) == ("running", 0, 4)
-    board.told(0, StepsDone(epoch=1, step=2, terms={}, rate=0.1, seconds_left=30.0))
+    board.on_event(0, StepsDone(epoch=1, step=2, terms={}, rate=0.1, seconds_left=30.0))
     assert (entry.epoch, entry.seconds_left) == (1, 30.0)
-    board.told(0, EpochDone(epoch=1, record={"seconds": 3.0}))
+    board.on_event(0, EpochDone(epoch=1, record={"seconds": 3.0}))
     assert (entry.epoch, entry.seconds_left) == (2, 6.0)
-    board.told(0, StageDone(stage="train", seconds=1.0, detail=""))
+    board.on_event(0, StageDone(stage="train", seconds=1.0, detail=""))
     assert (entry.stage, entry.seconds_left) == ("extract", None)
     now[0] += 12
     board.ended(0, DONE)
@@ -175,13 +175,13 @@ def test_time_left_follows_each_methods_own_runs(timed):
     assert board.seconds_left(1) is None
     for number, seconds in ((0, 10.0), (1, 40.0)):
         board.started(number)
-        board.told(number, STARTED)
+        board.on_event(number, STARTED)
         now[0] += seconds
         board.ended(number, DONE)
     assert board.seconds_left(1) == 50.0
     assert board.seconds_left(2) == 25.0
     board.started(2)
-    board.told(2, STARTED)
+    board.on_event(2, STARTED)
     now[0] += 4
     assert board.seconds_left(1) == 46.0
 
@@ -220,14 +220,14 @@ def test_live_table(timed):
     board, now = timed
     for number, outcome in ((0, DONE), (1, FAILED)):
         board.started(number)
-        board.told(number, STARTED)
+        board.on_event(number, STARTED)
         now[0] += 90
         board.ended(number, outcome)
     board.started(2)
     board.ended(2, DIED)
     board.started(2)
-    board.told(2, STARTED)
-    board.told(2, EpochDone(epoch=0, record={"seconds": 100.0}))
+    board.on_event(2, STARTED)
+    board.on_event(2, EpochDone(epoch=0, record={"seconds": 100.0}))
     stream = io.StringIO()
     table = LiveTable(board, 2, stream)
     table.close()
@@ -277,7 +277,7 @@ def test_default_workers(monkeypatch):
 
 def test_gpus_are_shared_slot_by_slot(monkeypatch):
     from openset_core.benching import processes
-    from openset_core.benching.work import Settings
+    from openset_core.benching.job import Settings
 
     monkeypatch.setattr(processes, "visible_gpus", lambda: ["4", "7"])
     launcher = processes.ProcessLauncher(Settings(), Resources(gpus_per_run=0.5), runs=9)
@@ -299,7 +299,7 @@ def test_gpus_keep_the_names_that_the_user_chose(monkeypatch):
 
 
 def test_numbers_out_of_range():
-    from openset_core.benching.running import make_execution
+    from openset_core.benching.runner import make_execution
 
     for resources, said in (
         ({"workers": 0}, "'workers' must be >= 1"),

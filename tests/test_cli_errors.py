@@ -13,8 +13,8 @@ import pytest
 from openset_core import BackboneSpec, RepresentationLossSpec, UnknownScorerSpec, api
 from openset_core.cli import main
 from openset_core.errors import ConfigError, PluginError, RunFolderError
-from openset_core.experiment import resolve
-from openset_core.plugins import BrokenPlugin, Part, registry
+from openset_core.experiment.experiment import resolve
+from openset_core.registry import BrokenPlugin, Component, registry
 from openset_core.run_folder import claim_folder
 
 SOFTMAX = ("run", "--quiet", "-p", "softmax,vgg13")
@@ -48,8 +48,8 @@ def offer(monkeypatch):
     """Add specs to the installed parts."""
 
     def add(*specs, distribution="elsewhere"):
-        parts = [Part(spec=spec, distribution=distribution, version="1.0") for spec in specs]
-        monkeypatch.setattr(registry(), "parts", [*registry().parts, *parts])
+        parts = [Component(spec=spec, distribution=distribution, version="1.0") for spec in specs]
+        monkeypatch.setattr(registry(), "parts", [*registry().components, *parts])
 
     return add
 
@@ -389,7 +389,7 @@ def test_debug_shows_where_an_error_comes_from():
 
 
 def test_a_defect_of_the_program_is_not_hidden(monkeypatch):
-    from openset_core import experiment
+    from openset_core.experiment import experiment
 
     def fail(*_arguments, **_options):
         raise ZeroDivisionError("a defect")

@@ -13,12 +13,12 @@ import pytest
 import tomli_w
 
 import openset_core
-from openset_core.comparison import compare
-from openset_core.comparison.formats import latex, markdown, text
-from openset_core.comparison.runs import find_runs
-from openset_core.comparison.tables import Column, Interval, Number, Table
 from openset_core.errors import ConfigError, RunFolderError
-from openset_core.results import PublishedFigure, Results, ScorerResults
+from openset_core.results.comparison import compare
+from openset_core.results.comparison.render import latex, markdown, text
+from openset_core.results.comparison.runs import find_runs
+from openset_core.results.comparison.tables import Column, Interval, Number, Table
+from openset_core.results.run_results import PublishedFigure, Results, ScorerResults
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ import tomli_w
 from PIL import Image
 from scipy import stats
 
-from openset_core.comparison import compare
-from openset_core.comparison.statistics import rank_methods
 from openset_core.report.comparison_page.critical import diagram, is_telling
 from openset_core.report.comparison_page.forest import Extra, Line, broken, forest, value_axis
 from openset_core.report.comparison_page.making import comparison_page
 from openset_core.report.comparison_page.ranks import ticks
 from openset_core.report.comparison_page.view import Failure, Origin
-from openset_core.results import PublishedFigure, Results, ScorerResults
+from openset_core.results.comparison import compare
+from openset_core.results.comparison.statistics import rank_methods
+from openset_core.results.run_results import PublishedFigure, Results, ScorerResults
 
 VOID = {"meta", "link", "br", "input", "wbr"}
 METHODS = ("arpl", "gcpl", "rpl", "softmax")
@@ -181,14 +181,14 @@ def test_the_best_and_those_not_clearly_worse_are_marked(made, tmp_path):
     # Independently: paired t tests against the best mean, Holm's correction over the two tests.
     best = by_name["softmax"]
     assert found.best(setting, "auroc") == (best,)
-    assert found.contenders(setting, "auroc") == ()
+    assert found.not_significantly_worse(setting, "auroc") == ()
     found = compare(*(path for path in (tmp_path / "runs").iterdir() if "softmax" not in path.name))
     p = sorted(
         (stats.ttest_rel(values["arpl"], values[name]).pvalue, name) for name in ("gcpl", "rpl")
     )
     assert (p[0][1], 2 * p[0][0] < 0.05, p[1][0] > 0.05) == ("rpl", True, True)
     assert found.best(setting, "auroc") == (by_name["arpl"],)
-    assert found.contenders(setting, "auroc") == (by_name["gcpl"],)
+    assert found.not_significantly_worse(setting, "auroc") == (by_name["gcpl"],)
     source = page_of(found).section("results")
     kinds = {
         value: kind

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from openset_core.comparison.statistics import (
+from openset_core.results.comparison.statistics import (
     Difference,
     corrected,
     estimate,

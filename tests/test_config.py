@@ -13,7 +13,8 @@ import tomli_w
 from attrs.validators import ge, gt, in_, lt, optional
 
 from openset_core import FamilySpec, NoOptions, option
-from openset_core.config import (
+from openset_core.errors import ConfigError, ProtocolError
+from openset_core.experiment.config import (
     describe,
     merge,
     parse_assignments,
@@ -23,9 +24,8 @@ from openset_core.config import (
     type_name,
     unstructure,
 )
-from openset_core.errors import ConfigError, ProtocolError
-from openset_core.plugins import registry
-from openset_core.training.options import TrainingOptions
+from openset_core.experiment.training_options import TrainingOptions
+from openset_core.registry import registry
 
 
 def refusal(values, cls, where="part", error=ConfigError):
@@ -390,7 +390,7 @@ def test_what_only_the_whole_object_can_check_is_told_too():
 
 def configurations():
     found = {"training": TrainingOptions}
-    for part in registry().parts:
+    for part in registry().components:
         if part.distribution == "openset" and not isinstance(part.spec, FamilySpec):
             found[f"{part.kind}:{part.name}"] = getattr(part.spec, "config", NoOptions)
     return {name: cls for name, cls in found.items() if cls is not NoOptions}

@@ -15,14 +15,14 @@ from PIL import Image
 from openset_core import DatasetSpec, ImageSet
 from openset_core.data import splits
 from openset_core.data.augmentation import Augmentation
+from openset_core.data.datasets import load_images
 from openset_core.data.images import ROOT_VARIABLE, data_root, missing_data
 from openset_core.data.loading import MemoryLoader, PixelScale
-from openset_core.data.preparation import DataPart, prepare_data
+from openset_core.data.preparation import DataSplit, prepare_data
 from openset_core.data.resizing import resized
-from openset_core.data.sets import load_images
 from openset_core.errors import DataError, PluginError, ProtocolError
-from openset_core.plugins import Part, Registry
-from openset_core.protocols import ImageOptions, load_protocol
+from openset_core.experiment.protocol import ImageOptions, load_protocol
+from openset_core.registry import Component, Registry
 
 CPU = torch.device("cpu")
 
@@ -77,7 +77,7 @@ def test_the_fingerprint_follows_pixels_labels_and_classes():
 def plugins_with(factory, **rest):
     spec = DatasetSpec(name="made", summary="s", factory=factory, **rest)
     found = Registry([])
-    found.parts = [Part(spec=spec, distribution="d", version="1")]
+    found.parts = [Component(spec=spec, distribution="d", version="1")]
     return found
 
 
@@ -235,7 +235,7 @@ def test_the_real_mnist():
     counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert np.bincount(train.labels).tolist() == counts
     data = prepare_data(load_protocol("mnist"), 0, root)
-    rows = {name: len(part) for name, part in data.parts.items()}
+    rows = {name: len(part) for name, part in data.splits.items()}
     known = [2, 4, 5, 9, 8, 3]
     assert rows["train"] + rows["validation"] == sum(counts[digit] for digit in known)
     assert rows["known"] + rows["unknown/rest"] == 10000
@@ -313,8 +313,8 @@ def digits():
 def test_parts_are_disjoint_and_named(digits):
     _images, _protocol, trials = digits
     for data in trials:
-        assert list(data.parts) == ["train", "validation", "known", "unknown/rest"]
-        rows = [set(part.split.index.tolist()) for part in data.parts.values()]
+        assert list(data.splits) == ["train", "validation", "known", "unknown/rest"]
+        rows = [set(part.split.index.tolist()) for part in data.splits.values()]
         assert all(rows)
         assert sum(map(len, rows)) == len(set().union(*rows))
 
@@ -324,7 +324,7 @@ def test_labels_are_positions_in_the_list_of_known_classes(digits):
     for known, data in zip(protocol.content.known.trials, trials, strict=True):
         assert data.class_names == tuple(str(number) for number in known)
         for name in ("train", "validation", "known"):
-            split = data.parts[name].split
+            split = data.splits[name].split
             assert [known[label] for label in split.label] == images.labels[split.index].tolist()
             assert set(split.label.tolist()) == set(range(len(known)))
 
@@ -332,11 +332,11 @@ def test_labels_are_positions_in_the_list_of_known_classes(digits):
 def test_unknown_classes_appear_in_the_unknown_part_only(digits):
     images, protocol, trials = digits
     for known, data in zip(protocol.content.known.trials, trials, strict=True):
-        unknown = data.parts["unknown/rest"].split
+        unknown = data.splits["unknown/rest"].split
         assert set(unknown.label.tolist()) == set(range(10)) - set(known)
         assert unknown.label.tolist() == images.labels[unknown.index].tolist()
         for name in ("train", "validation", "known"):
-            assert set(images.labels[data.parts[name].split.index]) == set(known)
+            assert set(images.labels[data.splits[name].split.index]) == set(known)
 
 
 def test_the_test_rows_are_the_same_in_every_trial_and_train_nobody(digits):
@@ -345,17 +345,17 @@ def test_the_test_rows_are_the_same_in_every_trial_and_train_nobody(digits):
         images.labels, protocol.content.known.test_fraction, protocol.content.known.split_seed
     )
     for data in trials:
-        judged = {*data.parts["known"].split.index, *data.parts["unknown/rest"].split.index}
+        judged = {*data.splits["known"].split.index, *data.splits["unknown/rest"].split.index}
         assert judged == set(test.tolist())
         for name in ("train", "validation"):
-            assert not set(data.parts[name].split.index) & set(test.tolist())
+            assert not set(data.splits[name].split.index) & set(test.tolist())
 
 
 def test_validation_is_its_fraction_of_the_known_training_samples(digits):
     _images, protocol, trials = digits
     fraction = protocol.content.validation.fraction
     for data in trials:
-        train, validation = (data.parts[name].split.label for name in ("train", "validation"))
+        train, validation = (data.splits[name].split.label for name in ("train", "validation"))
         for label in range(len(data.class_names)):
             held_out, kept = (validation == label).sum(), (train == label).sum()
             assert held_out == round(fraction * (held_out + kept))
@@ -394,11 +394,11 @@ def test_a_set_with_a_test_part_is_not_split(tmp_path):
     )
     data = prepare_data(load_protocol(str(file), plugins), 0, tmp_path, plugins=plugins)
     assert data.class_names == ("c", "a")
-    sizes = {name: len(part) for name, part in data.parts.items()}
+    sizes = {name: len(part) for name, part in data.splits.items()}
     assert sizes == {"train": 16, "validation": 4, "known": 6, "unknown/rest": 3}
     for name, images in (("train", train), ("validation", train), ("known", test)):
-        assert data.parts[name].images is images
-    assert data.parts["unknown/rest"].split.label.tolist() == [1, 1, 1]
+        assert data.splits[name].images is images
+    assert data.splits["unknown/rest"].split.label.tolist() == [1, 1, 1]
 
 
 # ---- batches
@@ -410,7 +410,7 @@ def numbered(count, side=4):
     images += np.arange(count, dtype=np.uint8)[:, None, None, None]
     rows = np.arange(count, dtype=np.int64)
     whole = ImageSet(images=images, labels=rows, classes=tuple(map(str, range(count))))
-    return DataPart(images=whole, split=splits.Split(index=rows, label=rows))
+    return DataSplit(images=whole, split=splits.DataSplit(index=rows, label=rows))
 
 
 def loader(count, batch_size, **rest):
@@ -478,9 +478,9 @@ def test_processes_share_every_batch_of_every_epoch(world_size, augmentation):
 
 def test_augmentation_does_not_depend_on_the_number_of_processes():
     augmentation = Augmentation(crop_padding=2, flip=True)
-    part = DataPart(
+    part = DataSplit(
         images=image_set(21, side=6),
-        split=splits.Split(index=np.arange(21), label=np.arange(21)),
+        split=splits.DataSplit(index=np.arange(21), label=np.arange(21)),
     )
 
     def pixels(rank, world_size):
@@ -499,9 +499,9 @@ def test_augmentation_does_not_depend_on_the_number_of_processes():
 
 
 def test_in_order_gives_every_row_once_and_as_it_was():
-    part = DataPart(
+    part = DataSplit(
         images=numbered(20).images,
-        split=splits.Split(index=np.array([3, 5, 11, 19]), label=np.array([1, 0, 1, 2])),
+        split=splits.DataSplit(index=np.array([3, 5, 11, 19]), label=np.array([1, 0, 1, 2])),
     )
     source = MemoryLoader(part, ImageOptions(size=4, channels=1), CPU, batch_size=3)
     batches = list(source.in_order())
@@ -681,14 +681,14 @@ def test_classes_may_be_named_and_given_by_range(tmp_path):
         '[unknown.some]\ndataset = "made"\nclasses = "3-5,29"\n',
     )
     assert data.class_names == ("kind7", "kind2")
-    assert set(data.parts["unknown/some"].split.label.tolist()) == {3, 4, 5, 29}
+    assert set(data.splits["unknown/some"].split.label.tolist()) == {3, 4, 5, 29}
 
 
 def test_all_classes_known_makes_a_closed_set_protocol(tmp_path):
     protocol, data = prepared(tmp_path, '[known]\ndataset = "made"\nclasses = "all"\n')
     assert protocol.trials == 1
     assert len(data.class_names) == 30
-    assert list(data.parts) == ["train", "validation", "known"]
+    assert list(data.splits) == ["train", "validation", "known"]
 
 
 def test_drawn_classes_are_the_same_everywhere_and_differ_by_trial(tmp_path):
@@ -700,7 +700,7 @@ def test_drawn_classes_are_the_same_everywhere_and_differ_by_trial(tmp_path):
     for trial in range(4):
         protocol, data = prepared(tmp_path, text, trial)
         known.append(data.class_names)
-        unknown.append(set(data.parts["unknown/some"].split.label.tolist()))
+        unknown.append(set(data.splits["unknown/some"].split.label.tolist()))
         numbers = {int(name.removeprefix("kind")) for name in data.class_names}
         assert not numbers & unknown[-1]
         assert len(unknown[-1]) == 5
@@ -723,9 +723,9 @@ def test_samples_of_an_unknown_set_are_drawn_to_the_known_ones_number(tmp_path):
         '[unknown.more]\ndataset = "made"\nsamples = 5000\n'
     )
     _protocol, data = prepared(tmp_path, text)
-    sizes = [len(data.parts[f"unknown/{name}"]) for name in ("even", "few", "more")]
+    sizes = [len(data.splits[f"unknown/{name}"]) for name in ("even", "few", "more")]
     assert sizes == [20, 7, 280]
-    rows = data.parts["unknown/even"].split.index
+    rows = data.splits["unknown/even"].split.index
     assert (np.diff(rows) > 0).all()
     again = prepared(tmp_path, text)[1].parts["unknown/even"].split.index
     assert rows.tolist() == again.tolist()
@@ -737,9 +737,9 @@ def test_fewer_training_images_keep_the_classes_shares(tmp_path):
     _protocol, data = prepared(
         tmp_path, '[known]\ndataset = "made"\ntrials = [[0, 1, 2, 3]]\nsamples = 20\n'
     )
-    labels = np.concatenate([data.parts[name].split.label for name in ("train", "validation")])
+    labels = np.concatenate([data.splits[name].split.label for name in ("train", "validation")])
     assert np.bincount(labels).tolist() == [5, 5, 5, 5]
-    assert len(data.parts["known"]) == 40
+    assert len(data.splits["known"]) == 40
 
 
 def test_classes_added_later_come_as_two_more_parts(tmp_path):
@@ -747,7 +747,7 @@ def test_classes_added_later_come_as_two_more_parts(tmp_path):
         tmp_path, '[known]\ndataset = "made"\ntrials = [[5, 1]]\n[incremental]\nclasses = "0-6"\n'
     )
     for side in ("train", "test"):
-        part = data.parts[f"later/{side}"]
+        part = data.splits[f"later/{side}"]
         labels, counts = np.unique(part.split.label, return_counts=True)
         assert labels.tolist() == [2, 3, 4, 5, 6]
         assert counts.tolist() == [10] * 5

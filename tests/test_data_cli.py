@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from openset_core import ProtocolSpec
-from openset_core.data.forms import Form, wanted_form
+from openset_core.data.image_format import Form, wanted_form
 from openset_core.errors import ConfigError
-from openset_core.plugins import Part, Registry, registry
-from openset_core.protocols import load_protocol, needs
+from openset_core.experiment.protocol import load_protocol, needs
+from openset_core.registry import Component, Registry, registry
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_a_set_is_prepared_as_the_protocols_read_it(tmp_path):
         )
         specs.append(ProtocolSpec(name=path.stem, path=path))
     plugins = Registry([])
-    plugins.parts = [Part(spec=spec, distribution="other", version="1") for spec in specs]
+    plugins.components = [Component(spec=spec, distribution="other", version="1") for spec in specs]
     with pytest.raises(ConfigError, match=r": 8 .* \(at-8\); 16 .*; choose with --size"):
         wanted_form("digits", plugins=plugins)
     assert wanted_form("digits", 16, plugins=plugins) == Form(size=16)
@@ -289,11 +289,11 @@ def test_a_plugins_protocol_is_listed_and_shown(openset, tiny):
 
 def test_a_broken_protocol_is_listed_as_such(openset, tiny, monkeypatch):
     from openset_core import ProtocolSpec
-    from openset_core.plugins import Part
+    from openset_core.registry import Component
 
     spec = ProtocolSpec(name="torn", path=Path("nowhere.toml"))
-    part = Part(spec=spec, distribution="d", version="1")
-    monkeypatch.setattr(registry(), "parts", [*registry().parts, part])
+    part = Component(spec=spec, distribution="d", version="1")
+    monkeypatch.setattr(registry(), "parts", [*registry().components, part])
     assert "torn" in (listed := openset("protocols").out)
     assert "broken: protocol nowhere.toml does not exist" in listed
 

@@ -15,7 +15,7 @@ from openset_core.cli import main
 from openset_core.data.images import data_root
 from openset_core.data.loading import MemoryLoader
 from openset_core.data.preparation import prepare_data
-from openset_core.model import load_model
+from openset_core.model.artefact import load_model
 
 PATIENCE = 240.0
 """Seconds for three processes that each load torch, on a machine that has other work too."""
@@ -54,7 +54,7 @@ def test_two_processes_train_one_model(tiny, tmp_path, start):
 
     protocol = finished.experiment.protocol
     data = prepare_data(protocol, 0, data_root())
-    loader = MemoryLoader(data.parts["known"], description.image, torch.device("cpu"), 64)
+    loader = MemoryLoader(data.splits["known"], description.image, torch.device("cpu"), 64)
     with torch.inference_mode():
         right = sum(
             int((model(images)[1].argmax(dim=1) == labels).sum())
@@ -110,8 +110,8 @@ def test_loss_that_turns_nan_in_a_worker_is_one_sentence(tiny, tmp_path, start):
 
 def test_batches_too_small_for_the_processes_are_refused(tiny, tmp_path):
     from openset_core.errors import CompositionError
-    from openset_core.training.options import TrainingOptions
-    from openset_core.training.stage import _check_batches
+    from openset_core.experiment.training_options import TrainingOptions
+    from openset_core.training.train import _check_batches
 
     options = TrainingOptions(batch_size=6)
     _check_batches(100, options, 3)

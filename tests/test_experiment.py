@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from openset_core.experiment import resolve
+from openset_core.experiment.experiment import resolve
 
 PROTOCOL = """
 summary = "made"

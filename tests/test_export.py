@@ -14,10 +14,10 @@ from torch import nn
 import openset_core
 from openset_core import api
 from openset_core.errors import ModelError
-from openset_core.export import checking, onnx_file, torch_file
-from openset_core.export.deployed import deployed
-from openset_core.plugins import registry
-from openset_core.scoring import build_scorer
+from openset_core.inference.export import checking, onnx_file, torch_file
+from openset_core.inference.export.export_module import deployed
+from openset_core.registry import registry
+from openset_core.scoring.fitting import build_scorer
 
 MISSING = [name for name in onnx_file.PACKAGES if importlib.util.find_spec(name) is None]
 needs_onnx = pytest.mark.skipif(

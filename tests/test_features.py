@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from openset_core.errors import RunFolderError, StoreError
-from openset_core.features import (
+from openset_core.features.store import (
     FORMAT,
     FeatureStore,
     FeatureWriter,
-    PartOfStore,
     StoredLandmarks,
+    StoredSplit,
     as_float,
     changed,
     key_of,
@@ -56,8 +56,8 @@ def leave_partial(path, ingredients, parts=None, finished_batches=1):
     stopped = broken_after(parts[last], 100, finished_batches)
     with contextlib.suppress(InterruptedError), FeatureWriter(path, ingredients, 3) as writer:
         for name in whole:
-            writer.write_part(name, batches(parts[name], 100))
-        writer.write_part(last, stopped)
+            writer.write_split(name, batches(parts[name], 100))
+        writer.write_split(last, stopped)
     assert writer.partial.exists()
     return writer.partial
 
@@ -65,7 +65,7 @@ def leave_partial(path, ingredients, parts=None, finished_batches=1):
 def write(path, parts, size=100, ingredients=INGREDIENTS):
     with FeatureWriter(path, ingredients, num_classes=3) as writer:
         for name, part in parts.items():
-            writer.write_part(name, batches(part, size))
+            writer.write_split(name, batches(part, size))
 
 
 def assert_holds(path, parts):
@@ -120,7 +120,7 @@ def test_part_of_store_is_what_a_scorer_sees(path):
     part = make_part(20)
     write(path, {"train": part})
     with FeatureStore(path) as store:
-        source = PartOfStore(store, "train", ("embedding", "label"))
+        source = StoredSplit(store, "train", ("embedding", "label"))
         assert (source.num_classes, source.rows) == (3, 20)
         (own,) = source.chunks()
         assert set(own) == {"embedding", "label"}
@@ -160,7 +160,7 @@ def test_low_precision_tensors_become_float32():
 def test_file_appears_only_on_success(path):
     part = make_part(300)
     with FeatureWriter(path, INGREDIENTS, 3) as writer:
-        writer.write_part("train", batches(part, 100))
+        writer.write_split("train", batches(part, 100))
         assert not path.exists()
     assert path.exists()
     assert list(path.parent.iterdir()) == [path]
@@ -171,7 +171,7 @@ def test_old_store_stays_until_the_new_one_is_whole(path):
     write(path, {"train": old})
     other = {**INGREDIENTS, "weights": "new"}
     with pytest.raises(InterruptedError), FeatureWriter(path, other, 3) as writer:
-        writer.write_part("train", broken_after(new, 10, 2))
+        writer.write_split("train", broken_after(new, 10, 2))
     assert_holds(path, {"train": old})
     write(path, {"train": new}, ingredients=other)
     assert_holds(path, {"train": new})
@@ -186,7 +186,7 @@ def test_interrupted_writer_goes_on_after_the_complete_parts(path, name, finishe
     with FeatureWriter(path, INGREDIENTS, 3) as writer:
         assert writer.has("train")
         assert not writer.has(name)
-        writer.write_part(name, batches(second, 100))
+        writer.write_split(name, batches(second, 100))
         assert writer.has(name)
     assert_holds(path, {"train": first, name: second})
 
@@ -195,9 +195,9 @@ def test_a_part_redone_by_the_same_writer_replaces_the_torn_one(path):
     part = make_part(220)
     with FeatureWriter(path, INGREDIENTS, 3) as writer:
         with pytest.raises(InterruptedError):
-            writer.write_part("train", broken_after(part, 100, 1))
+            writer.write_split("train", broken_after(part, 100, 1))
         assert not writer.has("train")
-        writer.write_part("train", batches(part, 100))
+        writer.write_split("train", batches(part, 100))
     assert_holds(path, {"train": part})
 
 
@@ -207,7 +207,7 @@ def test_partial_file_with_another_key_is_replaced(path):
     with FeatureWriter(path, INGREDIENTS, 3) as writer:
         assert not writer.has("train")
         for name, part in parts.items():
-            writer.write_part(name, batches(part, 10))
+            writer.write_split(name, batches(part, 10))
     assert_holds(path, parts)
     with FeatureStore(path) as store:
         assert store.ingredients == INGREDIENTS
@@ -333,13 +333,13 @@ def test_what_the_loss_learnt_is_kept_beside_the_features(tmp_path):
     path = tmp_path / "features.h5"
     points = StoredLandmarks(np.eye(2, 5, dtype=np.float32), np.array([1, 0]), "corner")
     with FeatureWriter(path, INGREDIENTS, 3) as writer:
-        writer.write_part("train", batches(make_part(20), 10))
+        writer.write_split("train", batches(make_part(20), 10))
         writer.write_loss({"radius": 1.0}, points)
         writer.write_loss({"radius": 2.5}, points)  # an interrupted writer said it before
     with FeatureStore(path) as store:
         assert store.parts == ["train"]
         assert store.describes_loss
-        assert store.learnt == {"radius": 2.5}
+        assert store.learned_scalars == {"radius": 2.5}
         np.testing.assert_array_equal(store.landmarks.points, points.points)
         np.testing.assert_array_equal(store.landmarks.labels, points.labels)
         assert store.landmarks.name == "corner"
@@ -349,11 +349,11 @@ def test_a_loss_without_landmarks_is_told_from_a_store_that_does_not_say(tmp_pat
     silent, none = tmp_path / "silent.h5", tmp_path / "none.h5"
     for path in (silent, none):
         with FeatureWriter(path, INGREDIENTS, 3) as writer:
-            writer.write_part("train", batches(make_part(20), 10))
+            writer.write_split("train", batches(make_part(20), 10))
             if path == none:
                 writer.write_loss({}, None)
     with FeatureStore(silent) as before, FeatureStore(none) as after:
         assert (before.describes_loss, after.describes_loss) == (False, True)
         assert before.landmarks is None
         assert after.landmarks is None
-        assert before.learnt == after.learnt == {}
+        assert before.learned_scalars == after.learned_scalars == {}

@@ -20,13 +20,15 @@ import pytest
 from attrs import evolve, frozen
 from PIL import Image
 
-from openset_core import FigureShape, FigureSpec, RunNeed, config
+from openset_core import FigureConfig, FigureSpec, RequiredRun
 from openset_core.errors import FigureError, PluginError, RunFolderError
-from openset_core.experiment import resolve
-from openset_core.features import FeatureStore, FeatureWriter, StoredLandmarks
-from openset_core.metrics import open_set_curve
-from openset_core.plugins import registry
+from openset_core.experiment import config
+from openset_core.experiment.experiment import resolve
+from openset_core.features.store import FeatureStore, FeatureWriter, StoredLandmarks
+from openset_core.metrics.open_set import open_set_curve
+from openset_core.registry import registry
 from openset_core.report.data import open_run
+from openset_core.report.figure_cache import keep, kept, split_images
 from openset_core.report.figures import (
     Confusion,
     Curves,
@@ -49,11 +51,10 @@ from openset_core.report.figures.runs import (
     own_scorer,
     wanted_by,
 )
-from openset_core.report.kept import keep, kept, part_images
 from openset_core.report.style import paper_style
-from openset_core.results import evaluate_run
+from openset_core.results.run_results import evaluate_run
 from openset_core.run_folder import RunFolder, _record, append_metrics
-from openset_core.scoring import score_run
+from openset_core.scoring.fitting import score_run
 
 SETS = ("unknown/near", "unknown/far")
 ROWS = {"train": 60, "validation": 30, "known": 45, "unknown/near": 40, "unknown/far": 20}
@@ -70,7 +71,7 @@ def make_run(
     classes=3,
     spread=1.0,
     landmarks=True,
-    learnt=None,
+    learned_scalars=None,
 ):
     """A run folder whose features lie around corners of a polygon, unknown ones in the middle."""
     overrides = config.parse_assignments(options)
@@ -103,8 +104,8 @@ def make_run(
     ingredients = {"weights": str(folder)}
     with FeatureWriter(place.features, ingredients, classes) as writer:
         for name in ROWS:
-            writer.write_part(name, iter([part(name)]))
-        writer.write_loss(learnt or {}, points if landmarks else None)
+            writer.write_split(name, iter([part(name)]))
+        writer.write_loss(learned_scalars or {}, points if landmarks else None)
     with FeatureStore(place.features) as store:
         scored = {
             item.name: score_run(
@@ -179,11 +180,11 @@ def test_the_figures_of_both_papers_are_there():
 
 def test_a_figure_of_a_plugin_needs_options_with_defaults():
     @frozen(kw_only=True)
-    class Bare(FigureShape):
+    class Bare(FigureConfig):
         factory = "nowhere:draw"
         size: int
 
-    from openset_core.plugins import _check_contents
+    from openset_core.registry import _check_contents
 
     with pytest.raises(PluginError, match="options of some without a default: size"):
         _check_contents(figure(Bare(size=1)))
@@ -234,7 +235,7 @@ def test_runs_are_matched_by_loss_generator_and_their_options_alone(tiny, tmp_pa
     plain = make_run(tmp_path / "plain")
     flat = make_run(tmp_path / "flat", options=["arpl.weight=0.0"])
     needed = Wanted(
-        need=RunNeed(label="λ = 0", plugins=("arpl", "vgg13"), protocol="mnist"),
+        need=RequiredRun(label="λ = 0", plugins=("arpl", "vgg13"), protocol="mnist"),
         protocol="mnist",
     )
     zero = evolve(needed, need=evolve(needed.need, options=("arpl.weight=0.0",)))
@@ -601,7 +602,7 @@ def test_a_sweep_over_an_option_has_a_curve_a_method(tiny, tmp_path):
             f"{loss},tiny",
             options=[f"{loss}.weight={value}"],
             spread=1 + value,
-            learnt={"margin": 2 * value},
+            learned_scalars={"margin": 2 * value},
         )
         for loss in ("arpl", "rpl")
         for value in values
@@ -813,14 +814,14 @@ def test_images_come_from_the_data_set_once(finished, tmp_path):
 
     rows = np.array([5, 0, 5])
     with open_run(finished) as opened:
-        images = part_images(opened, "unknown/near", rows, tmp_path)
+        images = split_images(opened, "unknown/near", rows, tmp_path)
         originals = load_digits().images[opened.unknown[0].index[rows]]
     assert images.dtype == np.uint8
     for image, original in zip(images[..., 0], originals, strict=True):
         assert np.corrcoef(image.ravel(), original.ravel())[0, 1] > 0.999
     with open_run(finished) as opened:
         opened.recorded["protocol"] = "gone.toml"  # no data set can be asked any more
-        again = part_images(opened, "unknown/near", rows[:2], tmp_path)
+        again = split_images(opened, "unknown/near", rows[:2], tmp_path)
     np.testing.assert_array_equal(again, images[:2])
 
 
@@ -828,4 +829,4 @@ def test_changed_data_gives_no_images(finished, tmp_path):
     with open_run(finished) as opened:
         opened.recorded["record"]["data"]["known"]["data"] = "other"
         with pytest.raises(FigureError, match="the data of part known changed since"):
-            part_images(opened, "known", np.array([0]), tmp_path)
+            split_images(opened, "known", np.array([0]), tmp_path)

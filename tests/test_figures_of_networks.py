@@ -14,10 +14,11 @@ from torch import nn
 from openset_core import Backbone, FeatureMap, Features, FigureSpec, RepresentationLoss, api
 from openset_core.components import OpenSetModel
 from openset_core.errors import FigureError
-from openset_core.inference import load
+from openset_core.inference.trained_model import load
 from openset_core.observers import EpochTested, Observer
-from openset_core.plugins import registry
+from openset_core.registry import registry
 from openset_core.report.data import open_run
+from openset_core.report.figure_cache import kept
 from openset_core.report.figures import (
     ClassActivation,
     GeneratedBetween,
@@ -29,8 +30,7 @@ from openset_core.report.figures.generated import embedded_samples, samples_of
 from openset_core.report.figures.picture import draw
 from openset_core.report.figures.retrieval import class_centre, nearest_on_way
 from openset_core.report.figures.runs import collected
-from openset_core.report.kept import kept
-from openset_core.samples import COUNT, read_samples, write_samples
+from openset_core.training.generated_samples import COUNT, read_samples, write_samples
 from openset_plugins.paper_figures import ByEpoch
 from openset_plugins.paper_figures.by_epoch import course
 
@@ -91,7 +91,7 @@ def recorded_only(monkeypatch):
         raise AssertionError("the run folder does not say it all")
 
     def begin():
-        monkeypatch.setattr("openset_core.inference.load", refuse)
+        monkeypatch.setattr("openset_core.inference.trained_model.load", refuse)
         monkeypatch.setattr("openset_core.data.preparation.prepare_data", refuse)
 
     return begin

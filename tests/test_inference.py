@@ -18,16 +18,16 @@ from PIL import Image
 import openset_core
 from openset_core import api
 from openset_core.data.images import data_root
-from openset_core.data.incoming import incoming, regrouped
+from openset_core.data.inference_input import incoming, regrouped
 from openset_core.data.preparation import prepare_data
 from openset_core.errors import DataError, ModelError
-from openset_core.features import FeatureStore
-from openset_core.inference import UNKNOWN, TrainedModel
-from openset_core.model import seal
-from openset_core.plugins import Registry
-from openset_core.protocols import ImageOptions
+from openset_core.experiment.protocol import ImageOptions
+from openset_core.features.store import FeatureStore
+from openset_core.inference.trained_model import UNKNOWN, TrainedModel
+from openset_core.model.artefact import checksum
+from openset_core.registry import Registry
 from openset_core.run_folder import open_folder
-from openset_core.scoring import stored_scores
+from openset_core.scoring.fitting import stored_scores
 
 SCORERS = ("msp", "energy", "openmax", "knn", "mahalanobis")
 
@@ -80,7 +80,7 @@ def test_predictions_of_the_test_images_are_those_of_the_run(scored, part):
 def test_accuracy_of_the_run_comes_out_again(finished, model):
     _folder, experiment = open_folder(finished)
     data = prepare_data(experiment.protocol, experiment.trial, data_root())
-    known = data.parts["known"]
+    known = data.splits["known"]
     images = known.images.images[known.split.index]
     right = model.predict_proba(images).argmax(axis=1) == known.split.label
     metrics = api.load_run(finished).results.scorers["msp"].metrics
@@ -262,7 +262,7 @@ def scorer_toml(folder, change, sealed):
     values = tomllib.loads(path.read_text(encoding="utf-8"))
     change(values)
     if sealed:
-        values["sha256"] = seal(values)
+        values["sha256"] = checksum(values)
     path.write_text(tomli_w.dumps(values), encoding="utf-8")
 
 
@@ -301,7 +301,7 @@ def test_backbone_of_a_plugin_that_is_missing_names_what_to_install(finished):
 def test_state_that_does_not_fit_is_refused(scored):
     from safetensors.numpy import save_file
 
-    from openset_core.model import load_scorer, save_scorer
+    from openset_core.model.artefact import load_scorer, save_scorer
 
     record, state = load_scorer(scored / "model", "knn")
     save_scorer(scored / "model", "knn", {"other": state["embedding"]}, record)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from openset_core import config
 from openset_core.errors import CompositionError
-from openset_core.experiment import resolve
-from openset_core.features import FeatureStore, FeatureWriter, as_float
-from openset_core.model import build_model
-from openset_core.plugins import registry
-from openset_core.scoring import score_run
-from openset_core.thresholds import ThresholdChoice
+from openset_core.experiment import config
+from openset_core.experiment.experiment import resolve
+from openset_core.experiment.threshold import ThresholdChoice
+from openset_core.features.store import FeatureStore, FeatureWriter, as_float
+from openset_core.model.artefact import build_model
+from openset_core.registry import registry
+from openset_core.scoring.fitting import score_run
 from openset_core.training.loop import PhaseRunner
 from openset_core.training.optimisation import build_optimizers
 
@@ -123,7 +123,7 @@ def test_parts_mix(loss, backbone, generator, tmp_path):
 
     with FeatureWriter(tmp_path / "features.h5", {"test": "mixing"}, CLASSES) as writer:
         for part in ("train", "validation", "known", "unknown/rest"):
-            writer.write_part(part, rows(part))
+            writer.write_split(part, rows(part))
     with FeatureStore(tmp_path / "features.h5") as store:
         for part in experiment.selection.scorers:
             scored = score_run(
@@ -181,6 +181,6 @@ def test_options_of_a_mixture_survive_toml():
 
     experiment, _model = built("arpl", "timm:test_efficientnet", "confused-gan")
     values = tomllib.loads(tomli_w.dumps(experiment.to_toml()))
-    for part in experiment.selection.parts:
+    for part in experiment.selection.components:
         options = config.structure(values[part.name], part.spec.config, part.name)
         assert options == experiment.options[part.name]

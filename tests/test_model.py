@@ -11,13 +11,19 @@ import tomli_w
 import torch
 from safetensors.numpy import load_file, save_file
 
-from openset_core import experiment
 from openset_core.components import OpenSetModel
 from openset_core.errors import ModelError
-from openset_core.features import FeatureStore
+from openset_core.experiment import experiment
+from openset_core.features.store import FeatureStore
 from openset_core.files import sha256
-from openset_core.model import build_model, load_model, read_description, save_model, seal
-from openset_core.plugins import Registry
+from openset_core.model.artefact import (
+    build_model,
+    checksum,
+    load_model,
+    read_description,
+    save_model,
+)
+from openset_core.registry import Registry
 
 CLASSES = ("zero", "one", "two")
 
@@ -93,7 +99,7 @@ def test_loaded_model_gives_the_features_of_its_run(finished):
     _folder, resolved = open_folder(finished)
     data = prepare_data(resolved.protocol, resolved.trial, data_root())
     assert description.classes == data.class_names
-    loader = MemoryLoader(data.parts["known"], description.image, torch.device("cpu"), 50)
+    loader = MemoryLoader(data.splits["known"], description.image, torch.device("cpu"), 50)
     with torch.inference_mode():
         logits = torch.cat([model(images)[1] for images, _labels, _index in loader.in_order()])
     with FeatureStore(finished / "features.h5") as store:
@@ -127,7 +133,7 @@ def edit(folder, change, sealed=True):
     values = tomllib.loads(path.read_text(encoding="utf-8"))
     change(values)
     if sealed:
-        values["sha256"] = seal(values)
+        values["sha256"] = checksum(values)
     path.write_text(tomli_w.dumps(values), encoding="utf-8")
 
 

@@ -13,8 +13,8 @@ from openset_core import SampleGenerator, api
 from openset_core.components import OpenSetModel
 from openset_core.data.loading import PixelScale
 from openset_core.errors import RunFolderError
-from openset_core.looks import LookRecorder, read_looks
-from openset_core.model import load_model
+from openset_core.experiment.protocol import ImageOptions
+from openset_core.model.artefact import load_model
 from openset_core.observers import (
     EpochDone,
     ImagesSeen,
@@ -25,8 +25,8 @@ from openset_core.observers import (
     SamplesDrawn,
     StageDone,
 )
-from openset_core.protocols import ImageOptions
-from openset_core.training.relay import RelayObserver, relayed
+from openset_core.training.event_relay import RelayObserver, relayed
+from openset_core.training.sample_history import SampleHistoryRecorder, read_sample_history
 from openset_core.training.samples import SAMPLES, draw_samples, parameter_values
 
 
@@ -106,7 +106,7 @@ def test_training_is_the_same_to_the_last_bit_whoever_looks(tiny, tmp_path, monk
     for name, observer in (("looked", looker), ("blind", blind)):
         made[name] = tmp_path / name
         if observer is blind:  # the run folder's own record of samples looks, too
-            monkeypatch.setattr(LookRecorder, "wants", ())
+            monkeypatch.setattr(SampleHistoryRecorder, "wants", ())
         api.run(
             "softmax,tiny,confused-gan", "digits", epochs=2, out=made[name], device="cpu",
             set={"confused-gan": {"width": 4}, "training": {"batch_size": 256}},
@@ -128,10 +128,10 @@ def test_training_is_the_same_to_the_last_bit_whoever_looks(tiny, tmp_path, monk
     assert (read[0].values[name] != read[1].values[name]).any()
     costly = (SamplesDrawn, ImagesSeen, ParametersRead)
     assert not any(isinstance(event, costly) for event in blind.events)
-    kept = read_looks(made["looked"] / "looks.h5")
+    kept = read_sample_history(made["looked"] / "looks.h5")
     assert kept.epochs.tolist() == [1, 2]
     assert (kept.images[1] == looks[1].images).all()
-    assert read_looks(made["blind"] / "looks.h5") is None
+    assert read_sample_history(made["blind"] / "looks.h5") is None
 
 
 def test_without_a_generator_nothing_is_drawn(tiny, tmp_path):

@@ -15,15 +15,15 @@ from PIL import Image
 
 import openset_core
 from openset_core import api
+from openset_core.data.image_folders.duplicates import Copies, find_duplicates, groups, members
+from openset_core.data.image_folders.image_hash import look
+from openset_core.data.image_folders.scan import FoundFile, ImageFolderConfig, find_images
+from openset_core.data.image_folders.splitting import divide
 from openset_core.data.image_list import read_list, sides
-from openset_core.data.incoming import prepared
+from openset_core.data.inference_input import prepared
 from openset_core.data.preparation import prepare_data
 from openset_core.errors import ConfigError, DataError, RunFolderError
-from openset_core.own_images.copies import Copies, find_copies, groups, members
-from openset_core.own_images.division import divide
-from openset_core.own_images.found import FoundFile, OwnImages, find_images
-from openset_core.own_images.watched import look
-from openset_core.protocols import ImageOptions, load_protocol
+from openset_core.experiment.protocol import ImageOptions, load_protocol
 
 COLOURS = {"cat": (200, 60, 40), "dog": (40, 180, 60), "horse": (50, 70, 220)}
 
@@ -194,7 +194,7 @@ def test_copies_are_found_however_they_were_saved():
         np.ascontiguousarray(pictures[6][:, ::-1]),
         pictures[7][20:100],
     ]
-    copies = find_copies([look(pixels) for pixels in pictures])
+    copies = find_duplicates([look(pixels) for pixels in pictures])
     assert copies.exact.tolist() == [[3, 30]]
     assert sorted(copies.near.tolist()) == [[4, 31], [5, 32]]
 
@@ -208,7 +208,7 @@ def test_a_grey_picture_saved_in_colour_is_the_same():
 def test_pictures_of_little_contrast_are_no_copies():
     rng = np.random.default_rng(0)
     flat = [128 + rng.integers(-3, 4, (32, 32, 1)) for _ in range(20)]
-    copies = find_copies([look(pixels.astype(np.uint8)) for pixels in flat])
+    copies = find_duplicates([look(pixels.astype(np.uint8)) for pixels in flat])
     assert not len(copies.near)
 
 
@@ -217,7 +217,7 @@ def test_many_alike_are_given_up():
     alike = [np.clip(base + (n % 2), 0, 255).astype(np.uint8) for n in range(240)]
     for number, pixels in enumerate(alike):
         pixels[0, 0] = number
-    copies = find_copies([look(pixels) for pixels in alike])
+    copies = find_duplicates([look(pixels) for pixels in alike])
     assert copies.unsearched == "so many images look alike"
     assert not len(copies.near)
 
@@ -246,7 +246,7 @@ def split(files, known, exact=NONE, near=NONE, divided=False, **wish):
         files,
         Copies(np.array(exact).reshape(-1, 2), np.array(near).reshape(-1, 2)),
         known,
-        OwnImages(folder="/photos", **wish),
+        ImageFolderConfig(folder="/photos", **wish),
         divided=divided,
     )
 
@@ -404,7 +404,7 @@ def test_the_images_of_a_run_stay_as_they_were(tiny, photos, tmp_path):
 def test_own_settings_get_their_own_folder(tiny, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = run_on(photos, None)
-    second = run_on(OwnImages(folder=photos, known=("cat", "dog"), image_size=16), None)
+    second = run_on(ImageFolderConfig(folder=photos, known=("cat", "dog"), image_size=16), None)
     assert first.folder != second.folder
     assert first.folder.name.startswith("photos-softmax-tiny-trial0-seed0")
     assert openset_core.load(second.folder).description.image.size == 16
@@ -471,11 +471,11 @@ def test_images_of_nobody_readable(tiny, photos, tmp_path):
 def test_training_and_prediction_see_the_same_pixels(tiny, photos, tmp_path):
     wide = picture(3, COLOURS["cat"], (90, 40))
     Image.fromarray(wide).save(photos / "cat" / "wide.png")
-    run = run_on(OwnImages(folder=photos, image_size=32, fit="stretch"), tmp_path / "run")
+    run = run_on(ImageFolderConfig(folder=photos, image_size=32, fit="stretch"), tmp_path / "run")
     protocol = load_protocol(str(run.folder / "images" / "protocol.toml"))
     data = prepare_data(protocol, 0, Path("nowhere"))
     (row,) = [n for n, r in enumerate(listed(run.folder)) if r["file"].endswith("wide.png")]
-    trained = data.parts["train"].images.gather(np.array([row]))[0]
+    trained = data.splits["train"].images.gather(np.array([row]))[0]
     image = openset_core.load(run.folder).description.image
     for form in (photos / "cat" / "wide.png", wide, Image.fromarray(wide)):
         seen = prepared(form, image)[0].permute(1, 2, 0).numpy()
@@ -488,7 +488,7 @@ def test_mistakes_are_said_before_images_are_read(tiny, openset, photos, tmp_pat
     def no_reading(*_arguments, **_options):
         raise AssertionError("an image was read")
 
-    monkeypatch.setattr("openset_core.own_images.start.write_prepared", no_reading)
+    monkeypatch.setattr("openset_core.data.image_folders.setup.write_prepared", no_reading)
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / "letter.txt").touch()
@@ -507,11 +507,11 @@ def test_mistakes_are_said_before_images_are_read(tiny, openset, photos, tmp_pat
     answer = openset("run", "--known", "cat,dog")
     assert (answer.code, "name their folder" in answer.err) == (2, True)
     with pytest.raises(ConfigError, match="described twice"):
-        api.run(data=OwnImages(folder=photos), known="cat,dog")
+        api.run(data=ImageFolderConfig(folder=photos), known="cat,dog")
 
 
 def test_interrupted_reading_leaves_nothing(tiny, photos, tmp_path, monkeypatch):
-    from openset_core.own_images import start
+    from openset_core.data.image_folders import setup as start
 
     def broken(*_arguments, **_options):
         raise KeyboardInterrupt

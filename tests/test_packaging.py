@@ -125,10 +125,10 @@ def test_installed_packages_import_from_where_they_were_installed(installed, tmp
 def test_installed_plugins_and_protocols_are_found_and_load(installed, tmp_path):
     code = (
         "import json\n"
-        "from openset_core.plugins import registry\n"
-        "from openset_core.protocols import load_protocol\n"
-        "from openset_core.recipes import load_recipe\n"
-        "parts = [part for part in registry().parts if part.distribution == 'openset']\n"
+        "from openset_core.registry import registry\n"
+        "from openset_core.experiment.protocol import load_protocol\n"
+        "from openset_core.experiment.recipe import load_recipe\n"
+        "parts = [part for part in registry().components if part.distribution == 'openset']\n"
         "broken = [str(item) for item in registry().broken]\n"
         "paths = [str(load_protocol(p.name).path) for p in registry().of_kind('protocol')]\n"
         "recipes = [str(load_recipe(p.name).path) for p in registry().of_kind('recipe')]\n"

@@ -24,10 +24,10 @@ from openset_core import (
     option,
     specs,
 )
-from openset_core.compose import Defaults, select
 from openset_core.errors import CompositionError, PluginError, did_you_mean
-from openset_core.experiment import resolve
-from openset_core.plugins import DISABLE_VARIABLE, GROUP, HOOK_KINDS, Registry, registry
+from openset_core.experiment.experiment import resolve
+from openset_core.experiment.selection import Defaults, select
+from openset_core.registry import DISABLE_VARIABLE, GROUP, HOOK_KINDS, Registry, registry
 
 
 @attrs.frozen
@@ -336,7 +336,7 @@ def test_installed_plugins_load():
 
 FIRST_PARTY = [
     part
-    for part in registry().parts
+    for part in registry().components
     if part.distribution == "openset"
     and hasattr(part.spec, "factory")
     and not isinstance(part.spec, FamilySpec)

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import openset_core
-from openset_core.batch_prediction import UnreadableFile, find_files, predict_files
-from openset_core.inference import UNKNOWN
+from openset_core.inference.predict import UnreadableFile, find_files, predict_files
+from openset_core.inference.trained_model import UNKNOWN
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_output_file_of_an_interrupted_call_is_not_there(
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr("openset_core.batch_prediction.predict_files", stop)
+    monkeypatch.setattr("openset_core.inference.predict.predict_files", stop)
     assert openset("predict", finished, photos, "--output", target).code == 2
     assert target.read_text() == "old"
     assert not list(tmp_path.glob(".*partial"))

@@ -14,18 +14,20 @@ import torch
 from PIL import Image
 
 from openset_core import DatasetSpec, ImageSet, option
-from openset_core.data import ahead, conversion, prepared, splits
+from openset_core.data import cache as prepared
+from openset_core.data import conversion, splits
+from openset_core.data import prefetch as ahead
 from openset_core.data.augmentation import Augmentation
+from openset_core.data.cache import open_images, open_prepared, prepared_folder
 from openset_core.data.conversion import prepare
+from openset_core.data.datasets import load_images
 from openset_core.data.folders import read_images
 from openset_core.data.images import DataRequest
 from openset_core.data.loading import MemoryLoader, StreamLoader, make_loader
-from openset_core.data.preparation import DataPart, prepare_data
-from openset_core.data.prepared import open_images, open_prepared, prepared_folder
-from openset_core.data.sets import load_images
+from openset_core.data.preparation import DataSplit, prepare_data
 from openset_core.errors import DataError
-from openset_core.plugins import Part, Registry
-from openset_core.protocols import ImageOptions, load_protocol
+from openset_core.experiment.protocol import ImageOptions, load_protocol
+from openset_core.registry import Component, Registry
 
 CPU = torch.device("cpu")
 COUNT = 14
@@ -55,7 +57,7 @@ def small(_config, request):
 def plugins():
     found = Registry([])
     found.parts = [
-        Part(spec=spec, distribution="d", version="1")
+        Component(spec=spec, distribution="d", version="1")
         for spec in (
             DatasetSpec(name="files", summary="s", factory=files_of, config=Options),
             DatasetSpec(name="small", summary="s", factory=small),
@@ -126,7 +128,7 @@ def test_images_in_memory_are_resized_as_a_loader_does(root, plugins):
     assert found.meta.channels == 1
     direct = load_images("small", "train", root, plugins=plugins)
     rows = np.arange(COUNT)
-    part = DataPart(images=direct, split=splits.Split(index=rows, label=direct.labels))
+    part = DataSplit(images=direct, split=splits.DataSplit(index=rows, label=direct.labels))
     expected = MemoryLoader(part, image, CPU, 4).images.permute(0, 2, 3, 1).numpy()
     assert (found.gather(rows) == expected).all()
 
@@ -346,8 +348,8 @@ def parts_of(root, plugins):
     streamed, _written = convert(root, plugins)
     held = load_images("files", "train", root, plugins=plugins, size=8)
     rows = np.array([0, 2, 3, 5, 7, 8, 9, 12, 13])
-    split = splits.Split(index=rows, label=held.labels[rows])
-    return [DataPart(images=images, split=split) for images in (held, streamed)]
+    split = splits.DataSplit(index=rows, label=held.labels[rows])
+    return [DataSplit(images=images, split=split) for images in (held, streamed)]
 
 
 @pytest.mark.parametrize("size", [8, 12])

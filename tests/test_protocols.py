@@ -12,13 +12,13 @@ import tomli_w
 
 import openset_protocols
 from openset_core import DatasetSpec, ImageSet, ProtocolSpec
-from openset_core.config import structure, unstructure
-from openset_core.data.classes import parse_ranges
 from openset_core.data.preparation import prepare_data
 from openset_core.errors import PluginError, ProtocolError
-from openset_core.experiment import resolve
-from openset_core.plugins import Part, Registry, registry
-from openset_core.protocols import ImageOptions, ProtocolFile, load_protocol
+from openset_core.experiment.classes import parse_ranges
+from openset_core.experiment.config import structure, unstructure
+from openset_core.experiment.experiment import resolve
+from openset_core.experiment.protocol import ImageOptions, ProtocolFile, load_protocol
+from openset_core.registry import Component, Registry, registry
 
 SHIPPED = [spec.name for spec in openset_protocols.openset_protocols()]
 each_shipped = pytest.mark.parametrize("name", SHIPPED)
@@ -125,7 +125,7 @@ def test_every_shipped_protocol_runs_as_it_stands(name):
 
 @each_shipped
 def test_published_figures_carry_their_source_and_a_known_metric(name):
-    from openset_core.metrics import METRICS
+    from openset_core.metrics.open_set import METRICS
 
     content = load_protocol(name).content
     assert set(content.report.metrics) <= set(METRICS)
@@ -212,7 +212,7 @@ def test_two_distributions_with_one_protocol_are_refused_naming_both(write):
     plugins = Registry([])
     for path, owner in zip(paths, ("alpha-dist", "beta-dist"), strict=True):
         spec = ProtocolSpec(name="twin", path=path)
-        plugins.parts.append(Part(spec=spec, distribution=owner, version="1.0"))
+        plugins.components.append(Component(spec=spec, distribution=owner, version="1.0"))
     message = refusal(load_protocol, "twin", plugins)
     assert "alpha-dist 1.0 and beta-dist 1.0 both offer protocol 'twin'" in message
     assert all(path in message for path in paths)
@@ -427,11 +427,14 @@ def test_an_unknown_set_of_another_data_set_takes_all_or_lists_trials(write, tmp
     )
     spec = DatasetSpec(name="other", summary="s", factory=lambda _c, _r: images, parts=("all",))
     plugins = Registry([])
-    plugins.parts = [*registry().parts, Part(spec=spec, distribution="d", version="1")]
+    plugins.components = [
+        *registry().components,
+        Component(spec=spec, distribution="d", version="1"),
+    ]
     for part, rows in (({"classes": "all"}, 6), ({"trials": [[1], [0, 2]]}, 2)):
         protocol = load_protocol(write(edited(unknown(dataset="other", **part))), plugins)
         data = prepare_data(protocol, 0, tmp_path, plugins=plugins)
-        assert len(data.parts["unknown/rest"]) == rows
+        assert len(data.splits["unknown/rest"]) == rows
     # The numbers of another data set's classes say nothing about the known ones.
     overlapping = edited(unknown(dataset="other", trials=[[0, 1], [2]]))
     assert load_protocol(write(overlapping), plugins).trials == 2

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from openset_core.plugins import registry
-from openset_core.protocols import load_protocol
+from openset_core.experiment.protocol import load_protocol
+from openset_core.registry import registry
 
 CS = "arpl+confused-gan"
 NO_ABN, NO_FT = f"{CS} auxiliary_bn", f"{CS} focus"

@@ -8,10 +8,10 @@ import pytest
 
 from openset_core import RecipeSpec, api
 from openset_core.errors import ProtocolError
-from openset_core.experiment import resolve
-from openset_core.plugins import Part, registry
-from openset_core.protocols import load_protocol
-from openset_core.recipes import load_recipe
+from openset_core.experiment.experiment import resolve
+from openset_core.experiment.protocol import load_protocol
+from openset_core.experiment.recipe import load_recipe
+from openset_core.registry import Component, registry
 
 OWN = """
 summary = "a recipe of one's own"
@@ -224,15 +224,15 @@ def test_plugins_bring_recipes_and_two_of_one_name_are_refused(own, tmp_path, op
     other.write_text(OWN)
     specs = [RecipeSpec(name="theirs", path=own), RecipeSpec(name="theirs", path=other)]
     parts = [
-        Part(spec=spec, distribution=f"dist-{number}", version="1.0")
+        Component(spec=spec, distribution=f"dist-{number}", version="1.0")
         for number, spec in enumerate(specs)
     ]
-    monkeypatch.setattr(registry(), "parts", [*registry().parts, parts[0]])
+    monkeypatch.setattr(registry(), "parts", [*registry().components, parts[0]])
     assert resolve("softmax", "digits", recipe="theirs").training.epochs == 3
     listed = openset("recipes").out
     assert "theirs  a recipe of one's own" in listed
     assert "tuned for: digits" in listed
-    monkeypatch.setattr(registry(), "parts", [*registry().parts, parts[1]])
+    monkeypatch.setattr(registry(), "parts", [*registry().components, parts[1]])
     found = refusal("theirs")
     assert "dist-0 1.0 and dist-1 1.0 both offer recipe 'theirs'" in found
     assert str(other) in found
@@ -258,7 +258,7 @@ def test_a_recipe_changes_nothing_for_those_who_name_none():
 
 
 def test_runs_with_and_without_a_recipe_are_methods_of_one_comparison(tiny, own, tmp_path):
-    from openset_core.comparison import compare
+    from openset_core.results.comparison import compare
 
     for recipe in (None, own):
         api.run(

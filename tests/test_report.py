@@ -19,8 +19,7 @@ from sklearn.metrics import confusion_matrix as reference_confusion
 
 from openset_core import api
 from openset_core.errors import ConfigError, RunFolderError
-from openset_core.incremental import IncrementalResults
-from openset_core.looks import MOST_LOOKS, LookRecorder, kept_epochs, read_looks
+from openset_core.metrics.incremental import IncrementalResults
 from openset_core.observers import SamplesDrawn
 from openset_core.report import embedding as embeddings
 from openset_core.report.axes import (
@@ -34,13 +33,19 @@ from openset_core.report.axes import (
 )
 from openset_core.report.data import open_run
 from openset_core.report.embedding import drawn_rows, map_of, tsne
+from openset_core.report.figure_cache import kept_images
 from openset_core.report.images import data_uri, montage, thumbnail
-from openset_core.report.kept import kept_images
 from openset_core.report.run_page import confusion, curves, gallery, histograms, provenance, scatter
 from openset_core.report.run_page.making import is_current, make_report
 from openset_core.report.run_page.view import View, deciding_scorer
 from openset_core.report.thinning import distances, thinned
-from openset_core.results import PublishedFigure, Results
+from openset_core.results.run_results import PublishedFigure, Results
+from openset_core.training.sample_history import (
+    MOST_LOOKS,
+    SampleHistoryRecorder,
+    kept_epochs,
+    read_sample_history,
+)
 
 FIVE_MEGABYTES = 5_000_000
 VOID = {"meta", "link", "br", "img", "input"}
@@ -763,16 +768,16 @@ def look(epoch, value=0, size=8):
 
 def test_looks_at_a_generator_are_kept(tmp_path):
     path = tmp_path / "looks.h5"
-    recorder = LookRecorder(path)
+    recorder = SampleHistoryRecorder(path)
     for epoch in range(40):
         recorder.receive(look(epoch, epoch))
-    found = read_looks(path)
+    found = read_sample_history(path)
     assert found.epochs.tolist() == [*range(1, 41, 4), 40]
     assert found.images[:, 0, 0, 0, 0].tolist() == [epoch - 1 for epoch in found.epochs]
     assert len(found.epochs) <= MOST_LOOKS
     # Begun again after a crash: what came later goes.
     recorder.receive(look(20, 99))
-    found = read_looks(path)
+    found = read_sample_history(path)
     assert found.epochs.tolist() == [1, 5, 9, 13, 17, 21]
     assert found.images[-1, 0, 0, 0, 0] == 99
 
@@ -789,16 +794,16 @@ def test_kept_looks_are_spread_over_the_epochs(last):
 
 def test_a_file_of_looks_that_cannot_be_read(tmp_path):
     path = tmp_path / "looks.h5"
-    assert read_looks(path) is None
+    assert read_sample_history(path) is None
     path.write_bytes(b"nonsense")
-    assert read_looks(path) is None
-    LookRecorder(path).receive(look(0))
-    assert read_looks(path).epochs.tolist() == [1]
+    assert read_sample_history(path) is None
+    SampleHistoryRecorder(path).receive(look(0))
+    assert read_sample_history(path).epochs.tolist() == [1]
 
 
 def test_generated_samples_stand_on_the_page(made_up_run, tmp_path):
     folder = made_up_run(tmp_path / "run", width=2)
-    recorder = LookRecorder(folder / "looks.h5")
+    recorder = SampleHistoryRecorder(folder / "looks.h5")
     for epoch in range(7):
         recorder.receive(look(epoch, 30 * epoch))
     page = Page(make_report(folder).page)

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from openset_core.errors import RunFolderError
-from openset_core.features import FeatureStore
+from openset_core.features.store import FeatureStore
 from openset_core.report.colours import DASHES, KNOWN, PALETTE, UNKNOWN, colour, dash
 from openset_core.report.data import open_run, rows_of
 from openset_core.report.markup import Row, element, folded, table

@@ -12,9 +12,9 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from openset_core.errors import RunFolderError
-from openset_core.experiment import resolve
-from openset_core.features import FeatureStore, FeatureWriter
-from openset_core.results import (
+from openset_core.experiment.experiment import resolve
+from openset_core.features.store import FeatureStore, FeatureWriter
+from openset_core.results.run_results import (
     PublishedFigure,
     Results,
     ScorerResults,
@@ -22,7 +22,7 @@ from openset_core.results import (
     evaluate_run,
     render_table,
 )
-from openset_core.scoring import ScoredRun
+from openset_core.scoring.fitting import ScoredRun
 
 CLASSES = 3
 ROWS = {"train": 40, "validation": 20, "known": 50, "unknown/near": 30, "unknown/far": 20}
@@ -67,7 +67,7 @@ def evaluated(folder, experiment, rows):
     labels = {name: rng.integers(0, CLASSES, size=count) for name, count in rows.items()}
     with FeatureWriter(folder / "features.h5", {}, CLASSES) as writer:
         for name in rows:
-            writer.write_part(name, iter([{"logits": logits[name], "label": labels[name]}]))
+            writer.write_split(name, iter([{"logits": logits[name], "label": labels[name]}]))
     scored = {
         name: ScoredRun(
             {
@@ -404,7 +404,7 @@ def test_classes_added_after_training_are_judged(tmp_path):
     }
     with FeatureWriter(tmp_path / "f.h5", {}, CLASSES) as writer:
         for name in rows:
-            writer.write_part(name, iter([{"logits": logits[name], "label": labels[name]}]))
+            writer.write_split(name, iter([{"logits": logits[name], "label": labels[name]}]))
     scored = {"msp": ScoredRun({part: np.zeros(n) for part, n in rows.items()}, 0.5, False)}
     with FeatureStore(tmp_path / "f.h5") as store:
         results = evaluate_run(made, store, scored)

@@ -18,7 +18,7 @@ import pytest
 from openset_core import api
 from openset_core.cli.common import interruptible
 from openset_core.errors import Interrupted, ModelError, TrainingError
-from openset_core.features import FeatureStore
+from openset_core.features.store import FeatureStore
 from openset_core.files import sha256
 from openset_core.observers import Observer, TrainingStarted
 from openset_core.run_folder import Runtime

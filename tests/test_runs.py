@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import openset_core
-from openset_core import api, experiment
+from openset_core import api
 from openset_core.errors import (
     ConfigError,
     DataError,
@@ -22,9 +22,10 @@ from openset_core.errors import (
     StoreError,
     TrainingError,
 )
-from openset_core.features import FeatureStore
+from openset_core.experiment import experiment
+from openset_core.features.store import FeatureStore
 from openset_core.files import sha256
-from openset_core.model import write_sealed
+from openset_core.model.artefact import write_with_checksum
 from openset_core.observers import (
     EpochDone,
     Observer,
@@ -34,7 +35,7 @@ from openset_core.observers import (
     StepsDone,
     TrainingStarted,
 )
-from openset_core.results import Results
+from openset_core.results.run_results import Results
 
 SOFTMAX = {"plugins": "softmax,tiny", "protocol": "tiny-digits", "device": "cpu"}
 FILES = {
@@ -531,7 +532,7 @@ def retrained_otherwise(folder):
     save_file(arrays, weights)
     values = tomllib.loads((folder / "model" / "model.toml").read_text())
     values["weights_sha256"] = sha256(weights)
-    write_sealed(folder / "model" / "model.toml", values)
+    write_with_checksum(folder / "model" / "model.toml", values)
 
 
 def test_store_of_other_weights_is_rebuilt_and_said_so(finished, recorder):
@@ -550,7 +551,8 @@ def test_store_of_other_weights_is_rebuilt_and_said_so(finished, recorder):
 
 
 def test_store_of_another_version_is_rebuilt_and_said_so(finished, recorder, monkeypatch):
-    from openset_core import model, stages
+    from openset_core import pipeline as stages
+    from openset_core.model import artefact as model
 
     versions = {**model.library_versions(), "torch": "99.0"}
     monkeypatch.setattr(stages, "library_versions", lambda: versions)
@@ -578,8 +580,8 @@ def test_damaged_store_is_refused_and_rebuilt_when_asked(finished, recorder, ope
 
 
 def test_stale_store_is_not_scored(finished):
+    from openset_core.pipeline import Stages
     from openset_core.run_folder import Runtime, open_folder
-    from openset_core.stages import Stages
 
     retrained_otherwise(finished)
     folder, resolved = open_folder(finished)
@@ -677,7 +679,7 @@ def test_loss_that_turns_nan_is_one_sentence_on_the_command_line(tiny, tmp_path,
 def test_backbone_runs_once_a_phase(tiny, tmp_path, monkeypatch, recorder, loss, phases):
     from openset_tiny.parts import Tiny
 
-    from openset_core.stages import EXTRACTION_BATCH
+    from openset_core.pipeline import EXTRACTION_BATCH
 
     calls = {"training": 0, "evaluation": 0}
     forward = Tiny.forward

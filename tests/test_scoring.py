@@ -13,11 +13,11 @@ import pytest
 
 from openset_core import NoOptions, UnknownScorer, UnknownScorerSpec, option
 from openset_core.errors import ModelError, PluginError
-from openset_core.features import READ_ROWS, FeatureStore, FeatureWriter
-from openset_core.model import load_scorer
-from openset_core.plugins import Part, registry
-from openset_core.scoring import apply_scorer, build_scorer, score_run
-from openset_core.thresholds import ThresholdChoice
+from openset_core.experiment.threshold import ThresholdChoice
+from openset_core.features.store import READ_ROWS, FeatureStore, FeatureWriter
+from openset_core.model.artefact import load_scorer
+from openset_core.registry import Component, registry
+from openset_core.scoring.fitting import apply_scorer, build_scorer, score_run
 
 CLASSES = 4
 
@@ -52,7 +52,7 @@ class Probe(UnknownScorer):
 
 def part_of(factory, config=NoOptions, name="probe", version="2.1"):
     spec = UnknownScorerSpec(name=name, summary="", factory=factory, config=config)
-    return Part(spec=spec, distribution="openset-probe", version=version)
+    return Component(spec=spec, distribution="openset-probe", version=version)
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def write_store(folder, seed=0, rows=(120, 40, 60, 50, 30), weights="w"):
                 "label": label,
                 "index": np.arange(count),
             }
-            new.write_part(name, iter([batch]))
+            new.write_split(name, iter([batch]))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from openset_core import (
     DatasetSpec,
     FeatureMap,
     Features,
-    FigureShape,
+    FigureConfig,
     FigureSpec,
     ImageSet,
     Landmarks,
@@ -33,7 +33,7 @@ from openset_core import (
     RecipeSpec,
     RepresentationLoss,
     RepresentationLossSpec,
-    RunNeed,
+    RequiredRun,
     SampleGenerator,
     SampleGeneratorSpec,
     UnknownScorer,
@@ -41,10 +41,9 @@ from openset_core import (
     option,
     testing,
 )
-from openset_core.deprecation import deprecated
 from openset_core.errors import CompositionError, DataError
 from openset_core.observers import RunEvent
-from openset_core.testing.others import events_of_a_run
+from openset_core.testing.misc_checks import events_of_a_run
 
 # ---- sound parts, which the broken ones derive from
 
@@ -513,7 +512,7 @@ class LandmarksOfNobody(Linear):
 
 @breaks("what-was-learnt-has-the-right-form", "loss", "no finite float")
 class LearntTensor(Linear):
-    def learnt(self):
+    def learned_scalars(self):
         return {"scale": self.classifier.weight.norm()}
 
 
@@ -1071,7 +1070,7 @@ def nothing_drawn(_shape, _runs):
 
 
 @frozen(kw_only=True)
-class Plain(FigureShape):
+class Plain(FigureConfig):
     factory = nothing_drawn
 
     size: int = option(3, "size")
@@ -1083,7 +1082,7 @@ def figure(*runs, least=1):
 
 def need(**changes):
     usual = {"label": "a", "plugins": ("softmax",), "protocol": "digits"}
-    return RunNeed(**{**usual, **changes})
+    return RequiredRun(**{**usual, **changes})
 
 
 @pytest.mark.parametrize(
@@ -1195,17 +1194,6 @@ def test_checking_leaves_random_numbers_as_they_were():
     testing.check_plugin(SOUND["loss"], raises=False)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()
-
-
-def test_part_that_uses_what_is_to_go_is_caught():
-    class Old(Means):
-        def score(self, table):
-            deprecated("FeatureTable.old", instead="FeatureTable.new", removed_in="0.3")
-            return super().score(table)
-
-    for _ in range(2):
-        error = outcome(spec_of("scorer", Old), "scores-have-the-right-form")
-        assert "DeprecatedError: FeatureTable.old is deprecated" in error.seen
 
 
 def test_observers_are_sent_every_event_there_is(tmp_path):

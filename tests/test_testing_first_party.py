@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from openset_core import testing
-from openset_core.plugins import registry
+from openset_core.registry import registry
 
 CHECKED_KINDS = (
     "backbone",

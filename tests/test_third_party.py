@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from openset_core import RepresentationLossSpec, specs
-from openset_core.plugins import Registry
+from openset_core.registry import Registry
 from openset_core.specs import HOOK_API
 
 EXAMPLE = Path(__file__).parent / "third_party" / "openset-example"

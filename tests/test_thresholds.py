@@ -10,10 +10,10 @@ import pytest
 
 from openset_core import api
 from openset_core.errors import ConfigError
-from openset_core.experiment import resolve
-from openset_core.model import load_scorer
-from openset_core.scoring import stored_scores
-from openset_core.thresholds import ThresholdChoice, Thresholds, parse_rule, rules_for
+from openset_core.experiment.experiment import resolve
+from openset_core.experiment.threshold import ThresholdChoice, Thresholds, parse_rule, rules_for
+from openset_core.model.artefact import load_scorer
+from openset_core.scoring.fitting import stored_scores
 
 
 @pytest.mark.parametrize(

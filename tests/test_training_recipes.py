@@ -14,11 +14,11 @@ from openset_core.components import FeatureMap
 from openset_core.data.augmentation import Augmentation, resized_crops
 from openset_core.data.randaugment import COLOUR, PLACEMENT, PLACES, SHAPE, RandAugment
 from openset_core.errors import CompositionError, ConfigError
-from openset_core.experiment import resolve
-from openset_core.plugins import registry
+from openset_core.experiment.experiment import resolve
+from openset_core.experiment.training_options import TrainingOptions
+from openset_core.registry import registry
 from openset_core.training.loop import build_augmentation
 from openset_core.training.optimisation import rate_factor
-from openset_core.training.options import TrainingOptions
 
 IMAGES = torch.randint(0, 256, (6, 3, 12, 12), generator=torch.Generator().manual_seed(3)).to(
     torch.uint8

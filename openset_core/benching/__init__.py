@@ -7,6 +7,6 @@ tables. `running` joins these.
 
 from __future__ import annotations
 
-from openset_core.benching.running import Bench, bench
+from openset_core.benching.runner import Bench, bench
 
 __all__ = ["Bench", "bench"]

@@ -9,13 +9,13 @@ from typing import Any
 
 import attrs
 
-from openset_core import config
 from openset_core.benching.plan import BenchFile, Plan, PlannedRun, read_bench_file
-from openset_core.comparison.runs import BENCH_FILE
 from openset_core.errors import RunFolderError
-from openset_core.files import explained, write_text
-from openset_core.model import library_versions
-from openset_core.results import Results
+from openset_core.experiment import config
+from openset_core.experiment.environment import library_versions
+from openset_core.files import os_errors_as, write_text
+from openset_core.results.comparison.runs import BENCH_FILE
+from openset_core.results.run_results import Results
 from openset_core.run_folder import RunFolder, claim_folder
 
 RUNS = "runs"
@@ -79,7 +79,7 @@ class BenchFolder:
         """
         from filelock import FileLock, Timeout
 
-        with explained(self.path):
+        with os_errors_as(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / ".lock")
             try:
@@ -103,7 +103,7 @@ def check_claim(folder: BenchFolder, plan: Plan) -> None:
         RunFolderError: another bench, or files that are no bench.
     """
     path = folder.path
-    with explained(path):
+    with os_errors_as(path):
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"{path} is a file, not a folder; choose another with --out")
         if folder.file.exists():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from openset_core.benching.job import Job, Outcome, Sender, Settings, attempt
 from openset_core.benching.launchers import Tell
-from openset_core.benching.work import Job, Outcome, Sender, Settings, attempt
 
 
 class InlineLauncher:

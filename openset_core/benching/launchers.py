@@ -9,7 +9,7 @@ from typing import Protocol
 import attrs
 from attrs.validators import ge, gt, le, optional
 
-from openset_core.benching.work import Job, Outcome
+from openset_core.benching.job import Job, Outcome
 from openset_core.observers import RunEvent
 
 Tell = Callable[[Job, RunEvent], None]

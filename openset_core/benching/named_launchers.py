@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from openset_core.benching.job import Settings
 from openset_core.benching.launchers import Launcher, Resources
-from openset_core.benching.work import Settings
 
 
 def _inline(

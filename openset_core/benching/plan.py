@@ -11,14 +11,19 @@ from typing import Any
 
 import attrs
 
-from openset_core import config
-from openset_core.api import DEFAULT_RUNS
-from openset_core.compose import select, split_names
 from openset_core.errors import ConfigError, OpensetError, did_you_mean
-from openset_core.experiment import DEFAULT_PROTOCOL, TRAINING_SECTION, Experiment, resolve
-from openset_core.plugins import Part, Registry, registry
-from openset_core.protocols import Protocol, load_protocol
-from openset_core.recipes import load_recipe
+from openset_core.experiment import config
+from openset_core.experiment.experiment import (
+    DEFAULT_PROTOCOL,
+    TRAINING_SECTION,
+    Experiment,
+    resolve,
+)
+from openset_core.experiment.protocol import Protocol, load_protocol
+from openset_core.experiment.recipe import load_recipe
+from openset_core.experiment.selection import select, split_names
+from openset_core.registry import Component, Registry, registry
+from openset_core.run_folder import DEFAULT_RUNS
 
 ALL_TRIALS = "all"
 
@@ -256,7 +261,7 @@ def _sections(method: BenchMethod, protocol: Protocol, installed: Registry) -> s
     """Option tables that a method takes under a protocol."""
     with _named(method):
         selection = select(method.plugins, protocol.content.defaults, installed)
-    return {TRAINING_SECTION, *(part.name for part in selection.parts)}
+    return {TRAINING_SECTION, *(part.name for part in selection.components)}
 
 
 def _options(
@@ -346,5 +351,5 @@ def _joined(first: Experiment, second: Experiment) -> Experiment | None:
     return attrs.evolve(first, selection=selection, options={**first.options, **second.options})
 
 
-def _union(first: Sequence[Part], second: Sequence[Part]) -> tuple[Part, ...]:
+def _union(first: Sequence[Component], second: Sequence[Component]) -> tuple[Component, ...]:
     return tuple({part.reference: part for part in (*first, *second)}.values())

@@ -14,8 +14,8 @@ from typing import Any
 
 import attrs
 
+from openset_core.benching.job import Job, Outcome, Settings
 from openset_core.benching.launchers import Resources, Tell, default_workers, processors
-from openset_core.benching.work import Job, Outcome, Settings
 from openset_core.benching.worker import STOP
 
 PATIENCE = 5.0

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from openset_core.benching.job import Job, Outcome, Sender, Settings, attempt
 from openset_core.benching.launchers import Resources, Tell, default_workers, processors
 from openset_core.benching.processes import visible_gpus
-from openset_core.benching.work import Job, Outcome, Sender, Settings, attempt
 from openset_core.errors import ConfigError
 from openset_core.observers import RunEvent
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import tomli_w
 
-from openset_core import config
 from openset_core.benching.folder import BenchFolder
 from openset_core.benching.results import FailedRun
-from openset_core.comparison.comparing import Comparison
 from openset_core.errors import RunFolderError
+from openset_core.experiment import config
 from openset_core.files import sha256, write_text
 from openset_core.report.comparison_page.making import comparison_figures, comparison_page
 from openset_core.report.comparison_page.view import Failure, Origin
 from openset_core.report.page import inputs_in
+from openset_core.results.comparison.comparing import Comparison
 from openset_core.run_folder import RunFolder
 
 FORMAT = 1

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 import attrs
 
-from openset_core.benching.board import FAILED, Board
 from openset_core.benching.folder import BenchFolder
 from openset_core.benching.plan import Plan
-from openset_core.comparison import formats, records, tables
-from openset_core.comparison.comparing import Comparison, compare_runs, find_method
-from openset_core.comparison.model import Method
-from openset_core.comparison.runs import FoundRuns, read_run
+from openset_core.benching.status import FAILED, Board
 from openset_core.errors import ConfigError
+from openset_core.experiment.environment import library_versions
 from openset_core.files import write_text
-from openset_core.model import library_versions
+from openset_core.results.comparison import export as records
+from openset_core.results.comparison import render as formats
+from openset_core.results.comparison import tables
+from openset_core.results.comparison.comparing import Comparison, compare_runs, find_method
+from openset_core.results.comparison.model import Method
+from openset_core.results.comparison.runs import RunCollection, read_run
 
 
 @attrs.frozen(kw_only=True)
@@ -53,7 +55,7 @@ def compare_bench(
     )
     if not runs:
         return None
-    found = compare_runs(FoundRuns(runs))
+    found = compare_runs(RunCollection(runs))
     try:
         reference = find_method(found.methods, plan.file.reference)
     except ConfigError:

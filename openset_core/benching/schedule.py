@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from openset_core.benching.board import Board
+from openset_core.benching.job import Job, Outcome
 from openset_core.benching.launchers import Launcher
-from openset_core.benching.work import Job, Outcome
+from openset_core.benching.status import Board
 from openset_core.errors import Interrupted
 from openset_core.observers import RunEvent
 
@@ -40,7 +40,7 @@ def carry_out_all(
     waiting, under_way = deque(jobs), 0
 
     def tell(job: Job, event: RunEvent) -> None:
-        board.told(job.number, event)
+        board.on_event(job.number, event)
         show()
 
     def settle(job: Job, outcome: Outcome) -> None:

@@ -15,7 +15,7 @@ import sys
 import threading
 from typing import Any, BinaryIO
 
-from openset_core.benching.work import Job, Sender, Settings, attempt
+from openset_core.benching.job import Job, Sender, Settings, attempt
 from openset_core.errors import Interrupted
 
 STOP = "stop"

@@ -11,9 +11,9 @@ import click
 from openset_core.cli.common import interruptible, runtime_options, terminal_width
 
 if TYPE_CHECKING:
-    from openset_core.benching.board import Board
     from openset_core.benching.plan import Plan
-    from openset_core.benching.running import Bench
+    from openset_core.benching.runner import Bench
+    from openset_core.benching.status import Board
 
 
 METHODS = ("--plugins", "-p")
@@ -184,12 +184,12 @@ def bench(
         [methods.set.m2iosr]          # for this method
         gamma = 0.0
     """
-    from openset_core import config
-    from openset_core.api import with_epochs
     from openset_core.benching.plan import make_plan
-    from openset_core.benching.running import make_execution, read_wishes, run_bench
+    from openset_core.benching.runner import make_execution, read_wishes, run_bench
     from openset_core.cli.bench_display import display
     from openset_core.errors import ConfigError
+    from openset_core.experiment import config
+    from openset_core.experiment.experiment import with_epochs
 
     if file is not None and not file.is_dir() and file.suffix != ".toml":
         raise ConfigError(
@@ -255,8 +255,8 @@ def _seeds(text: str | None) -> int | list[int] | None:
 
 
 def _announce(plan: Plan, board: Board, folder: Path, launcher: str) -> None:
-    from openset_core.benching.board import DONE
     from openset_core.benching.results import many
+    from openset_core.benching.status import DONE
 
     runs = [run.experiment for run in plan.runs]
     protocols = ", ".join(dict.fromkeys(run.protocol.name for run in runs))

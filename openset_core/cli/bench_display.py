@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any, TextIO
 
-from openset_core.benching.board import DONE, FAILED, RUNNING, STATES, WAITING, Board, Entry
-from openset_core.benching.running import Display, Silent
+from openset_core.benching.runner import Display, Silent
+from openset_core.benching.status import DONE, FAILED, RUNNING, STATES, WAITING, Board, Entry
 from openset_core.cli.common import duration
 
 

@@ -105,7 +105,7 @@ def duration(seconds: float) -> str:
 
 def progress(quiet: bool) -> tuple[Any, ...]:
     """The progress display as a tuple of observers."""
-    from openset_core.cli.progress import Progress
+    from openset_core.training.progress import Progress
 
     return () if quiet else (Progress(),)
 

@@ -88,10 +88,10 @@ def compare(
     its seeds. html is a page for a browser that shows all of it with charts and loads nothing; csv
     is a line for each method and metric in full precision; json holds all.
     """
-    from openset_core import comparison
-    from openset_core.compose import split_names
     from openset_core.errors import ConfigError
+    from openset_core.experiment.selection import split_names
     from openset_core.files import write_text
+    from openset_core.results import comparison
 
     if not folders:
         raise ConfigError("name folders of runs or benches to compare, for example: runs/")

@@ -11,7 +11,7 @@ import click
 from openset_core.cli.common import bar
 
 if TYPE_CHECKING:
-    from openset_core.data.checking import PartReport
+    from openset_core.data.checking import SplitReport
 
 root_option = click.option(
     "--data-root",
@@ -47,9 +47,9 @@ def data(context: click.Context, data_root: Path | None) -> None:
     """
     if context.invoked_subcommand is not None:
         return
+    from openset_core.data.datasets import missing_files
     from openset_core.data.images import data_root as folder_of_sets
-    from openset_core.data.sets import missing_files
-    from openset_core.plugins import registry
+    from openset_core.registry import registry
 
     root = folder_of_sets(data_root)
     click.echo(f"data sets below {root} (--data-root, else $OPENSET_DATA, else ./data)\n")
@@ -132,15 +132,15 @@ def check(
     files by name. Exit status 2 when something is wrong.
     """
     from openset_core.data import images
-    from openset_core.data.checking import check_part
-    from openset_core.errors import AbsentPartError, DataError
+    from openset_core.data.checking import check_split
+    from openset_core.errors import AbsentSplitError, DataError
 
     root = images.data_root(data_root)
     options = _options(assignments)
     wrong, absent, checked = list[str](), list[str](), 0
     for part in _parts(name, parts):
         try:
-            report = check_part(
+            report = check_split(
                 name,
                 part,
                 root,
@@ -149,7 +149,7 @@ def check(
                 download=download,
                 progress=bar(quiet, f"{name} {part}"),
             )
-        except AbsentPartError as error:
+        except AbsentSplitError as error:
             absent.append(str(error))
             continue
         except DataError as error:
@@ -168,7 +168,7 @@ def check(
     click.echo(f"data set {name} is in order")
 
 
-def _print_report(report: PartReport) -> None:
+def _print_report(report: SplitReport) -> None:
     least, most = min(report.per_class.values()), max(report.per_class.values())
     spread = f"{least:,}" if least == most else f"{least:,} to {most:,}"
     low_height, low_width, high_height, high_width = report.sizes
@@ -238,8 +238,8 @@ def prepare(
     """
     from openset_core.data import images
     from openset_core.data.conversion import prepare as convert
-    from openset_core.data.forms import wanted_form
-    from openset_core.errors import AbsentPartError
+    from openset_core.data.image_format import wanted_form
+    from openset_core.errors import AbsentSplitError
 
     root = images.data_root(data_root)
     options = _options(assignments)
@@ -262,7 +262,7 @@ def prepare(
                 download=download,
                 progress=bar(quiet, f"{name} {part}"),
             )
-        except AbsentPartError as error:
+        except AbsentSplitError as error:
             absent = error
             continue
         converted += 1
@@ -279,15 +279,15 @@ def prepare(
 
 
 def _parts(name: str, chosen: tuple[str, ...]) -> tuple[str, ...]:
-    from openset_core.plugins import registry
+    from openset_core.registry import registry
 
     spec = registry().find(name, ("dataset",)).spec
     return chosen or tuple(spec.parts)
 
 
 def _options(assignments: tuple[str, ...]) -> dict[str, Any]:
-    from openset_core import config
     from openset_core.errors import ConfigError
+    from openset_core.experiment import config
 
     options: dict[str, Any] = {}
     for assignment in assignments:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from openset_core.plugins import registry
-from openset_core.training.options import TrainingOptions
+from openset_core.experiment.training_options import TrainingOptions
+from openset_core.registry import registry
 
 if TYPE_CHECKING:
-    from openset_core.protocols import (
+    from openset_core.experiment.protocol import (
         ImageOptions,
-        KnownPart,
+        KnownSection,
         Protocol,
         ProtocolFile,
         Published,
-        UnknownPart,
+        UnknownSection,
     )
 
 WIDTH = 100
@@ -67,7 +67,7 @@ def described(protocol: Protocol, data: Sequence[str]) -> Iterator[str]:
         yield from _entry("", f"with {method}: {_options(recipe)}")
     for method, options in content.options.items():
         yield from _entry("options", f"of {method}: {_options(options)}")
-    from openset_core.metrics import METRICS
+    from openset_core.metrics.open_set import METRICS
 
     titles = ", ".join(METRICS[name].title for name in content.report.metrics)
     each = ", a row for each unknown set" if content.report.per_unknown else ""
@@ -182,7 +182,7 @@ def _spaced(ranges: str) -> str:
     return ranges.strip().replace(",", ", ")
 
 
-def _known(known: KnownPart) -> Iterator[str]:
+def _known(known: KnownSection) -> Iterator[str]:
     where = f"of {_dataset(known.dataset, known.options)}"
     extra = f"; about {known.samples:,} training images" if known.samples else ""
     if known.test_fraction is not None:
@@ -205,7 +205,7 @@ def _known(known: KnownPart) -> Iterator[str]:
             yield from _entry("", f"trial {number}: {_listed(classes, names)}")
 
 
-def _unknown(part: UnknownPart) -> str:
+def _unknown(part: UnknownSection) -> str:
     where = f"of {_dataset(part.dataset, part.options, part.part)}"
     if part.draw:
         pool = _spaced(part.draw.classes)
@@ -226,8 +226,8 @@ def _unknown(part: UnknownPart) -> str:
 
 def published_table(figures: Sequence[Published]) -> Iterator[str]:
     """Published figures as a table, a row for each method, score rule and unknown set."""
-    from openset_core.metrics import METRICS
-    from openset_core.results import RULES
+    from openset_core.metrics.open_set import METRICS
+    from openset_core.results.run_results import RULES
 
     metrics = [name for name in METRICS if any(figure.metric == name for figure in figures)]
     rows: dict[tuple[str, str, str], dict[str, str]] = {}

@@ -27,9 +27,9 @@ def export(run: Path, form: str, scorer: str | None, output: Path | None) -> Non
     RUN is a run folder or its model/ folder; nothing is trained. The file is compared with the
     model before it is kept.
     """
-    from openset_core import inference
-    from openset_core.export import onnx_file, torch_file
-    from openset_core.export.deployed import deployed
+    from openset_core.inference import trained_model as inference
+    from openset_core.inference.export import onnx_file, torch_file
+    from openset_core.inference.export.export_module import deployed
 
     writers: dict[str, Callable[[Any, Path], float]] = {
         "onnx": onnx_file.write,

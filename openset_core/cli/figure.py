@@ -79,7 +79,7 @@ def figure(
     for if there are any. Without RUNS, the folders that the figure's own commands make are taken;
     for a run that is not there its command is printed. Nothing is trained.
     """
-    from openset_core.plugins import registry
+    from openset_core.registry import registry
 
     if name is None:
         _list(root, protocol, settings)
@@ -89,7 +89,7 @@ def figure(
         for wanted in _wanted(spec, protocol, settings):
             click.echo(wanted.command)
         return
-    from openset_core import config
+    from openset_core.experiment import config
     from openset_core.report.figures.making import make_figure
 
     stem, kinds = _target(spec, output, formats)
@@ -120,7 +120,7 @@ def figure(
 
 def _target(spec: FigureSpec, output: Path | None, formats: str) -> tuple[Path, tuple[str, ...]]:
     """Path without suffix, and kinds of file."""
-    from openset_core.compose import split_names
+    from openset_core.experiment.selection import split_names
     from openset_core.report.figures.files import FORMATS, check_formats
 
     if output is None:
@@ -140,7 +140,7 @@ def _wanted(spec: FigureSpec, protocol: str | None, settings: tuple[str, ...]) -
 
 
 def _list(root: Path, protocol: str | None, settings: tuple[str, ...]) -> None:
-    from openset_core.plugins import registry
+    from openset_core.registry import registry
     from openset_core.report.figures.runs import in_order, is_made
 
     parts = sorted(registry().of_kind("figure"), key=lambda part: in_order(part.name))

@@ -11,9 +11,9 @@ import click
 from openset_core.cli.common import bar
 
 if TYPE_CHECKING:
-    from openset_core.experiment import Experiment
-    from openset_core.own_images.found import OwnImages
-    from openset_core.own_images.start import Resolve
+    from openset_core.data.image_folders.scan import ImageFolderConfig
+    from openset_core.data.image_folders.setup import Resolve
+    from openset_core.experiment.experiment import Experiment
 
 
 def own_images_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,7 +64,7 @@ def own_images_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def wish(protocol: str | None, known: tuple[str, ...], **said: Any) -> OwnImages | None:
+def wish(protocol: str | None, known: tuple[str, ...], **said: Any) -> ImageFolderConfig | None:
     """What the options say; None without --data.
 
     Raises:
@@ -77,7 +77,7 @@ def wish(protocol: str | None, known: tuple[str, ...], **said: Any) -> OwnImages
 
 
 def begin(
-    images: OwnImages,
+    images: ImageFolderConfig,
     resolve: Resolve,
     out: Path | None,
     runs: Path,
@@ -97,7 +97,7 @@ def begin(
     Returns:
         The experiment and its run folder.
     """
-    from openset_core.own_images.start import start
+    from openset_core.data.image_folders.setup import start
 
     show = bar(quiet, "reading")
 

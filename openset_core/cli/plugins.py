@@ -28,10 +28,10 @@ def plugins(context: click.Context) -> None:
     """List every installed part; `show` tells more, `check` tests one, `new` begins one."""
     if context.invoked_subcommand is not None:
         return
-    from openset_core.plugins import registry
+    from openset_core.registry import registry
 
     found = registry()
-    width = max((len(part.name) for part in found.parts), default=0)
+    width = max((len(part.name) for part in found.components), default=0)
     for kind, title in KINDS:
         parts = found.of_kind(kind)
         if not parts:
@@ -49,8 +49,8 @@ def plugins(context: click.Context) -> None:
 
 def _summary(part: Any) -> str:
     """A part's one line; of a TOML file that alone, as checking it all would slow the list down."""
-    from openset_core import config
     from openset_core.errors import ProtocolError
+    from openset_core.experiment import config
 
     if hasattr(part.spec, "summary"):
         return str(part.spec.summary)
@@ -65,8 +65,8 @@ def _summary(part: Any) -> str:
 @click.argument("name")
 def show(name: str) -> None:
     """Print a part's options, reference, needs and origin."""
-    from openset_core import config
-    from openset_core.plugins import PART_KINDS, registry
+    from openset_core.experiment import config
+    from openset_core.registry import PART_KINDS, registry
 
     part = registry().find(name, (*PART_KINDS, "dataset", "figure"))
     spec = part.spec
@@ -115,8 +115,9 @@ def check(name: str, assignments: tuple[str, ...]) -> int:
     Every contract is a check of its own. Exit status: 0 when all hold, 1 when one is broken, 2
     for a mistake on this command line.
     """
-    from openset_core import config, testing
+    from openset_core import testing
     from openset_core.errors import ConfigError
+    from openset_core.experiment import config
     from openset_core.testing.report import run_checks
 
     options: dict[str, Any] = {}

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 if TYPE_CHECKING:
-    from openset_core.batch_prediction import FilePrediction, UnreadableFile
-    from openset_core.inference import TrainedModel
+    from openset_core.inference.predict import FilePrediction, UnreadableFile
+    from openset_core.inference.trained_model import TrainedModel
 
     Write = Callable[[FilePrediction], None]
     Open = Callable[[TextIO, int, Sequence[str], Sequence[str]], Write]
@@ -68,9 +68,9 @@ def predict(
     \b
     Exit code: 0; 1 if some images could not be read, which are listed in the end; 2 for a mistake.
     """
-    from openset_core import inference
-    from openset_core.batch_prediction import UnreadableFile, find_files, predict_files
     from openset_core.errors import DataError
+    from openset_core.inference import trained_model as inference
+    from openset_core.inference.predict import UnreadableFile, find_files, predict_files
 
     model = inference.load(run, device=device, scorer=scorer)
     limit = chosen_threshold(model, threshold)
@@ -111,7 +111,7 @@ def predict(
 
 def chosen_threshold(model: TrainedModel, text: str | None) -> float:
     """The threshold that `--threshold` means for the scorer that decides."""
-    from openset_core.thresholds import rules_for
+    from openset_core.experiment.threshold import rules_for
 
     if text is None:
         return model.threshold
@@ -157,7 +157,7 @@ def _writer(
     form: str, output: Path | None, top: int, names: Sequence[str], classes: Sequence[str]
 ) -> Iterator[Write]:
     """Writes predictions to standard output, or to a file that appears whole or not at all."""
-    from openset_core.files import replacing
+    from openset_core.files import atomic_write
 
     forms: dict[str, Open] = {"table": _table, "csv": _csv, "jsonl": _jsonl}
     made = forms[form]
@@ -166,7 +166,7 @@ def _writer(
         sys.stdout.flush()
         return
     with (
-        replacing(output) as temporary,
+        atomic_write(output) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
     ):
         yield made(stream, top, names, classes)

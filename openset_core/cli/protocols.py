@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from openset_core.protocols import ProtocolFile
+    from openset_core.experiment.protocol import ProtocolFile
 
 root_option = click.option(
     "--data-root",
@@ -30,8 +30,8 @@ def protocols(context: click.Context, data_root: Path | None) -> None:
         return
     from openset_core.data import images
     from openset_core.errors import OpensetError
-    from openset_core.plugins import registry
-    from openset_core.protocols import load_protocol
+    from openset_core.experiment.protocol import load_protocol
+    from openset_core.registry import registry
 
     root = images.data_root(data_root)
     parts = registry().of_kind("protocol")
@@ -59,9 +59,9 @@ def needed_data(content: ProtocolFile, root: Path) -> tuple[list[str], list[str]
 
     What was prepared at the protocol's image size counts as there.
     """
-    from openset_core.data.prepared import is_available
+    from openset_core.data.cache import is_available
     from openset_core.errors import OpensetError
-    from openset_core.protocols import needs
+    from openset_core.experiment.protocol import needs
 
     try:
         wanted = needs(content)
@@ -98,7 +98,7 @@ def _labels(parts: dict[str, list[str]]) -> list[str]:
 @root_option
 def show(name: str, toml: bool, data_root: Path | None) -> None:
     """Print a protocol: data, classes, recipes and published figures; NAME may be a path."""
-    from openset_core.protocols import load_protocol
+    from openset_core.experiment.protocol import load_protocol
 
     protocol = load_protocol(name)
     if toml:

@@ -18,8 +18,8 @@ def recipes(context: click.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     from openset_core.errors import OpensetError
-    from openset_core.plugins import registry
-    from openset_core.recipes import load_recipe
+    from openset_core.experiment.recipe import load_recipe
+    from openset_core.registry import registry
 
     parts = registry().of_kind("recipe")
     width = max((len(part.name) for part in parts), default=0)
@@ -45,7 +45,7 @@ def recipes(context: click.Context) -> None:
 def show(name: str, protocol: str | None, plugins: str, toml: bool) -> None:
     """Print a recipe, or what it comes to in an experiment; NAME may be a path."""
     from openset_core.cli.describe_protocol import published_table
-    from openset_core.recipes import RecipeLayer, load_recipe
+    from openset_core.experiment.recipe import RecipeLayer, load_recipe
 
     recipe = load_recipe(name)
     content = recipe.content
@@ -84,8 +84,8 @@ def show(name: str, protocol: str | None, plugins: str, toml: bool) -> None:
 
 
 def _show_resolved(name: str, protocol: str | None, plugins: str) -> None:
-    from openset_core import config
-    from openset_core.experiment import resolve
+    from openset_core.experiment import config
+    from openset_core.experiment.experiment import resolve
 
     experiment = resolve(plugins, protocol, recipe=name)
     click.echo(

@@ -20,8 +20,8 @@ from openset_core.cli.own_images import begin, own_images_options, print_next, w
 
 if TYPE_CHECKING:
     from openset_core.api import Run
-    from openset_core.experiment import Experiment
-    from openset_core.protocols import Protocol
+    from openset_core.experiment.experiment import Experiment
+    from openset_core.experiment.protocol import Protocol
 
 
 @click.command()
@@ -94,10 +94,11 @@ def run(
     With --data it trains on images of your own: photos/cat/*.jpg, photos/dog/*.jpg, ... or
     photos/train/cat/*.jpg, photos/test/cat/*.jpg, ...
     """
-    from openset_core import api, config
+    from openset_core import api
     from openset_core.errors import ConfigError, RunFolderError
-    from openset_core.experiment import resolve
-    from openset_core.run_folder import Runtime
+    from openset_core.experiment import config
+    from openset_core.experiment.experiment import resolve
+    from openset_core.run_folder import DEFAULT_RUNS, Runtime
 
     if devices < 1:
         raise ConfigError(f"--devices {devices} must be at least 1")
@@ -155,7 +156,7 @@ def run(
                     images,
                     lambda protocol: resolved_with(protocol, trial),
                     out,
-                    api.DEFAULT_RUNS,
+                    DEFAULT_RUNS,
                     should_stop,
                     quiet,
                 )
@@ -165,7 +166,7 @@ def run(
             # All are resolved first: a mistake in the last must not cost the others' training.
             for number in numbers:
                 found = resolved_with(protocol, number)
-                folder = out or api.DEFAULT_RUNS / found.default_folder_name()
+                folder = out or DEFAULT_RUNS / found.default_folder_name()
                 if out and trials is not None:
                     folder = out / f"trial{found.trial}"
                 planned.append((found, folder))
@@ -183,8 +184,8 @@ def run(
 
 def _names(plugins: str, file: Path | None) -> list[str]:
     """Parts as `resolve` takes them: those of the file where none are named."""
-    from openset_core import config
-    from openset_core.compose import split_names
+    from openset_core.experiment import config
+    from openset_core.experiment.selection import split_names
 
     named = split_names(plugins)
     if named or file is None:
@@ -194,7 +195,7 @@ def _names(plugins: str, file: Path | None) -> list[str]:
 
 
 def _count(plugins: str, protocol: str | None, file: Path | None) -> int:
-    from openset_core.experiment import resolve
+    from openset_core.experiment.experiment import resolve
 
     return resolve(plugins, protocol, file=file, trial=0).protocol.trials
 
@@ -228,7 +229,7 @@ def _headline(experiment: Experiment, folder: Path) -> str:
 
 
 def _print(finished: list[Run], many: bool) -> None:
-    from openset_core.results import TrialsResults
+    from openset_core.results.run_results import TrialsResults
 
     for item in finished:
         results = item.results

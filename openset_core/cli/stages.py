@@ -17,7 +17,7 @@ from openset_core.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from openset_core.stages import Stages
+    from openset_core.pipeline import Stages
 
 RUN_ARGUMENT = click.argument("run", type=click.Path(path_type=Path))
 
@@ -33,12 +33,12 @@ def _stages(
     **runtime: Any,
 ) -> Iterator[Stages]:
     """The stages of a run folder; its observers are closed in the end."""
-    from openset_core import config
-    from openset_core.compose import split_names
-    from openset_core.experiment import resolve
-    from openset_core.plugins import registry
+    from openset_core.experiment import config
+    from openset_core.experiment.experiment import resolve
+    from openset_core.experiment.selection import split_names
+    from openset_core.pipeline import Stages
+    from openset_core.registry import registry
     from openset_core.run_folder import Runtime, claim_folder, open_folder
-    from openset_core.stages import Stages
 
     folder, experiment = open_folder(run)
     if plugins or assignments or thresholds:
@@ -129,7 +129,7 @@ def _mention_page(run: Path) -> None:
 @RUN_ARGUMENT
 def show(run: Path) -> None:
     """Print the results of a finished run again."""
-    from openset_core.results import Results
+    from openset_core.results.run_results import Results
     from openset_core.run_folder import RunFolder
 
     folder = RunFolder(run)

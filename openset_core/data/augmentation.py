@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from openset_core.data.randaugment import RandAugment
-from openset_core.data.transfer import sent
+from openset_core.data.to_device import sent
 
 FRACTIONS = 1 << 24
 """Resolution of drawn fractions, which travel as whole numbers."""

@@ -12,12 +12,12 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from openset_core.data.ahead import read_ahead, workers
+from openset_core.data.datasets import request_images
 from openset_core.data.folders import NAMED, ImageFiles
 from openset_core.data.images import DataRequest, ImageSet
-from openset_core.data.sets import request_images
+from openset_core.data.prefetch import read_ahead, workers
 from openset_core.errors import DataError
-from openset_core.plugins import Registry, registry
+from openset_core.registry import Registry, registry
 
 Pixels = npt.NDArray[np.uint8]
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
@@ -25,7 +25,7 @@ CHUNK = 4096
 
 
 @attrs.frozen(kw_only=True)
-class PartReport:
+class SplitReport:
     """What was found in one part of a data set.
 
     Attributes:
@@ -85,7 +85,7 @@ def _silent(items: Iterable[Any], _total: int) -> Iterable[Any]:
     return items
 
 
-def check_part(
+def check_split(
     name: str,
     part: str,
     root: Path,
@@ -95,7 +95,7 @@ def check_part(
     download: bool = False,
     plugins: Registry | None = None,
     progress: Progress = _silent,
-) -> PartReport:
+) -> SplitReport:
     """Read every image of a part and compare with what the data set's spec promises.
 
     Args:
@@ -132,7 +132,7 @@ def check_part(
     inside = (labels >= 0) & (labels < len(source.classes))
     counts = np.bincount(labels[inside], minlength=len(source.classes))
     heights, widths = seen.heights or {0}, seen.widths or {0}
-    return PartReport(
+    return SplitReport(
         part=part,
         images=len(source),
         classes=len(source.classes),

@@ -1,4 +1,4 @@
-"""Converting an image set to its prepared form, which `openset_core.data.prepared` reads."""
+"""Converting an image set to its prepared form, which `openset_core.data.cache` reads."""
 
 from __future__ import annotations
 
@@ -17,11 +17,8 @@ import attrs
 import numpy as np
 import tomli_w
 
-from openset_core import __version__, config
-from openset_core.data.ahead import read_ahead, workers
-from openset_core.data.folders import NAMED, ImageFiles
-from openset_core.data.images import DataRequest, ImageSet
-from openset_core.data.prepared import (
+from openset_core import __version__
+from openset_core.data.cache import (
     FORMAT,
     PIXEL_FILES,
     Pixels,
@@ -33,9 +30,13 @@ from openset_core.data.prepared import (
     prepared_folder,
     sized,
 )
-from openset_core.data.sets import request_images
+from openset_core.data.datasets import request_images
+from openset_core.data.folders import NAMED, ImageFiles
+from openset_core.data.images import DataRequest, ImageSet
+from openset_core.data.prefetch import read_ahead, workers
 from openset_core.errors import DataError
-from openset_core.plugins import Registry
+from openset_core.experiment import config
+from openset_core.registry import Registry
 
 RAW_SIZE = 96
 """Largest side length kept as plain pixels; larger images are kept as JPEG or PNG."""
@@ -249,7 +250,7 @@ class _Writer:
         import torch
 
         from openset_core.data.resizing import resized
-        from openset_core.protocols import ImageOptions
+        from openset_core.experiment.protocol import ImageOptions
 
         assert self.request.size is not None
         image = ImageOptions(

@@ -10,8 +10,8 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from openset_core.data.ahead import read_ahead, workers
 from openset_core.data.images import DataRequest, ImageSet
+from openset_core.data.prefetch import read_ahead, workers
 from openset_core.data.reading import image_files, read_image
 from openset_core.errors import DataError
 

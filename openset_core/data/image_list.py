@@ -19,7 +19,7 @@ from pathlib import Path
 import attrs
 
 from openset_core.errors import DataError, did_you_mean
-from openset_core.files import replacing
+from openset_core.files import atomic_write
 
 SIDES = ("train", "validation", "test")
 LEFT_OUT = "left out"
@@ -88,7 +88,7 @@ def write_list(path: Path, images: Iterable[ListedImage]) -> None:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["file", "class", "part", "note"])
     rows.writerows([str(image.file), image.label, image.part, image.note] for image in images)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")
 
 

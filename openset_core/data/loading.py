@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openset_core.data.ahead import read_ahead, workers
 from openset_core.data.augmentation import Augmentation
 from openset_core.data.images import ImageSet
-from openset_core.data.preparation import DataPart
+from openset_core.data.prefetch import read_ahead, workers
+from openset_core.data.preparation import DataSplit
 from openset_core.data.resizing import resized
-from openset_core.data.transfer import sent
-from openset_core.protocols import ImageOptions
+from openset_core.data.to_device import sent
+from openset_core.experiment.protocol import ImageOptions
 
 BATCHES_AHEAD = 2
 """Batches that are decoded beyond one a thread; they bound the memory that streaming takes."""
@@ -40,7 +40,7 @@ class Loader:
 
     def __init__(
         self,
-        part: DataPart,
+        part: DataSplit,
         image: ImageOptions,
         device: torch.device,
         batch_size: int,
@@ -97,7 +97,7 @@ class MemoryLoader(Loader):
 
     def __init__(
         self,
-        part: DataPart,
+        part: DataSplit,
         image: ImageOptions,
         device: torch.device,
         batch_size: int,
@@ -119,7 +119,7 @@ class StreamLoader(Loader):
 
     def __init__(
         self,
-        part: DataPart,
+        part: DataSplit,
         image: ImageOptions,
         device: torch.device,
         batch_size: int,
@@ -142,7 +142,7 @@ class StreamLoader(Loader):
 
 
 def make_loader(
-    part: DataPart,
+    part: DataSplit,
     image: ImageOptions,
     device: torch.device,
     batch_size: int,

@@ -11,20 +11,20 @@ import attrs
 import numpy as np
 
 from openset_core.data import splits
-from openset_core.data.classes import Classes, sample_rows, selected
+from openset_core.data.cache import open_images
 from openset_core.data.image_list import SIDES, sides
 from openset_core.data.images import Images
-from openset_core.data.prepared import open_images
 from openset_core.errors import ProtocolError
-from openset_core.plugins import Registry
-from openset_core.protocols import ImageOptions, Protocol, UnknownPart, is_same_set
+from openset_core.experiment.classes import Classes, sample_rows, selected
+from openset_core.experiment.protocol import ImageOptions, Protocol, UnknownSection, is_same_set
+from openset_core.registry import Registry
 
 UNKNOWN_PREFIX = "unknown/"
 LATER_PREFIX = "later/"
 
 
 @attrs.frozen(kw_only=True)
-class DataPart:
+class DataSplit:
     """One part: a data set's images and the rows that belong to the part."""
 
     images: Images = attrs.field(repr=False)
@@ -39,12 +39,12 @@ class ExperimentData:
     """All data of one trial.
 
     Attributes:
-        parts: `train`, `validation`, `known` (test), `unknown/NAME` for each unknown set, and
+        splits: `train`, `validation`, `known` (test), `unknown/NAME` for each unknown set, and
             `later/train` and `later/test` for classes added after training, labelled from K on.
         class_names: names of the known classes, in label order.
     """
 
-    parts: dict[str, DataPart]
+    splits: dict[str, DataSplit]
     class_names: tuple[str, ...]
 
     def record(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class ExperimentData:
     @cached_property
     def _record(self) -> dict[str, Any]:
         # Parts share image sets, and a fingerprint reads all of a set.
-        sets = {id(part.images): part.images for part in self.parts.values()}
+        sets = {id(part.images): part.images for part in self.splits.values()}
         data = {number: images.fingerprint() for number, images in sets.items()}
         return {
             name: {
@@ -62,7 +62,7 @@ class ExperimentData:
                 "split": part.split.fingerprint(),
                 "data": data[id(part.images)],
             }
-            for name, part in self.parts.items()
+            for name, part in self.splits.items()
         }
 
     def unknown_classes(self) -> dict[str, dict[str, str]]:
@@ -72,7 +72,7 @@ class ExperimentData:
                 str(number): part.images.classes[number]
                 for number in np.unique(part.split.label).tolist()
             }
-            for name, part in self.parts.items()
+            for name, part in self.splits.items()
             if name.startswith(UNKNOWN_PREFIX)
         }
 
@@ -110,9 +110,9 @@ def prepare_data(
         training = all_train
         validation = _restricted(train_set, validation_rows, known, relabel=True)
     parts = {
-        "train": DataPart(images=train_set, split=training),
-        "validation": DataPart(images=train_set, split=validation),
-        "known": DataPart(
+        "train": DataSplit(images=train_set, split=training),
+        "validation": DataSplit(images=train_set, split=validation),
+        "known": DataSplit(
             images=test_set, split=_restricted(test_set, test_rows, known, relabel=True)
         ),
     }
@@ -130,7 +130,7 @@ def prepare_data(
         ):
             split = _restricted(image_set, rows, later, relabel=True)
             split = splits.Split(index=split.index, label=split.label + len(known))
-            parts[LATER_PREFIX + side] = DataPart(images=image_set, split=split)
+            parts[LATER_PREFIX + side] = DataSplit(images=image_set, split=split)
     for name, part in parts.items():
         if not len(part):
             advice = (
@@ -142,7 +142,7 @@ def prepare_data(
                 f"protocol {protocol.name}, trial {trial}: part {name} is empty; {advice}"
             )
     names = tuple(train_set.classes[number] for number in known)
-    return ExperimentData(parts=parts, class_names=names)
+    return ExperimentData(splits=parts, class_names=names)
 
 
 @attrs.define
@@ -173,7 +173,7 @@ class _Loader:
 
     def parts(self, name: str) -> tuple[str, ...]:
         """The parts of a data set."""
-        from openset_core.plugins import registry
+        from openset_core.registry import registry
 
         spec = (self.plugins or registry()).find(name, ("dataset",)).spec
         return tuple(spec.parts)
@@ -212,13 +212,13 @@ def _restricted(
 
 def _unknown_part(
     loader: _Loader,
-    unknown: UnknownPart,
+    unknown: UnknownSection,
     protocol: Protocol,
     trial: int,
     known: Classes,
-    known_test: tuple[Images, splits.Indices, DataPart],
+    known_test: tuple[Images, splits.Indices, DataSplit],
     name: str,
-) -> DataPart:
+) -> DataSplit:
     test_set, test_rows, known_part = known_test
     same = is_same_set(unknown, protocol.content.known)
     if same and unknown.part in (None, "test"):
@@ -234,4 +234,4 @@ def _unknown_part(
         wanted = len(known_part) if unknown.samples == "known" else int(unknown.samples)
         seed = (trial, zlib.crc32(name.encode()))
         split = splits.take(split, sample_rows(len(split), wanted, seed))
-    return DataPart(images=image_set, split=split)
+    return DataSplit(images=image_set, split=split)

@@ -12,7 +12,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from openset_core.data.transfer import sent
+from openset_core.data.to_device import sent
 
 MAX_MAGNITUDE = 30
 """The magnitude M at which every operation is strongest."""

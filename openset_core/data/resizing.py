@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openset_core.protocols import ImageOptions
+from openset_core.experiment.protocol import ImageOptions
 
 
 def resized(images: Tensor, image: ImageOptions) -> Tensor:

@@ -19,17 +19,17 @@ from attrs import define, field, frozen
 
 from openset_core.data.preparation import UNKNOWN_PREFIX
 from openset_core.errors import RunFolderError, StoreError
-from openset_core.features import FeatureStore
-from openset_core.results import Results, ScorerResults
+from openset_core.features.store import FeatureStore
+from openset_core.results.run_results import Results, ScorerResults
 from openset_core.run_folder import RunFolder, read_metrics
-from openset_core.scoring import stored_scores
+from openset_core.scoring.fitting import stored_scores
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 
 @frozen(kw_only=True, eq=False)
-class TestPart:
+class TestSplit:
     """One part of the test: the known samples, or one unknown set.
 
     Attributes:
@@ -118,12 +118,12 @@ class RunData:
         return self.results.scorers
 
     @cached_property
-    def known(self) -> TestPart | None:
+    def known(self) -> TestSplit | None:
         """The known test samples; None without a feature store."""
         return None if self.store is None else self._part(self.store, "known")
 
     @cached_property
-    def unknown(self) -> tuple[TestPart, ...]:
+    def unknown(self) -> tuple[TestSplit, ...]:
         """The unknown sets, in the protocol's order; empty without a feature store."""
         if self.store is None:
             return ()
@@ -145,7 +145,7 @@ class RunData:
         parts = (self.known, *self.unknown)
         return tuple(name for name in self.scorers if all(name in part.scores for part in parts))
 
-    def embedding(self, part: TestPart, rows: Integers | None = None) -> npt.NDArray[np.float32]:
+    def embedding(self, part: TestSplit, rows: Integers | None = None) -> npt.NDArray[np.float32]:
         """Embeddings of some rows of a part, in ascending order of the rows; all without `rows`.
 
         Returns:
@@ -158,7 +158,7 @@ class RunData:
             raise StoreError(f"{self.folder.features} is not there")
         return rows_of(self.store, part.part, "embedding", rows)
 
-    def _part(self, store: FeatureStore, name: str) -> TestPart:
+    def _part(self, store: FeatureStore, name: str) -> TestSplit:
         predicted, confidence = [], []
         for chunk in store.chunks(name, "logits"):
             logits = chunk["logits"].astype(np.float64)
@@ -172,7 +172,7 @@ class RunData:
                 scores[scorer] = found
         known = name == "known"
         short = name.removeprefix(UNKNOWN_PREFIX)
-        return TestPart(
+        return TestSplit(
             name=short,
             part=name,
             label=store.array(name, "label").astype(np.int64),

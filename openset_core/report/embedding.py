@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from attrs import frozen
 
-from openset_core.report.data import Integers, RunData, TestPart
-from openset_core.report.kept import keep, kept
+from openset_core.report.data import Integers, RunData, TestSplit
+from openset_core.report.figure_cache import keep, kept
 
 MOST_POINTS = 2000
 SEED = 0
@@ -25,7 +25,7 @@ Points = npt.NDArray[np.float32]
 
 
 @frozen(kw_only=True, eq=False)
-class MappedPart:
+class MappedSplit:
     """Some samples of one part of the test on the map.
 
     Attributes:
@@ -34,7 +34,7 @@ class MappedPart:
         points: where they lie, float32 [n, 2].
     """
 
-    part: TestPart
+    part: TestSplit
     rows: Integers
     points: Points
 
@@ -52,8 +52,8 @@ class EmbeddingMap:
         landmark_name: what the method calls one of them.
     """
 
-    known: MappedPart
-    unknown: tuple[MappedPart, ...]
+    known: MappedSplit
+    unknown: tuple[MappedSplit, ...]
     dimensions: int
     landmarks: Points
     landmark_labels: Integers
@@ -101,7 +101,7 @@ def map_of(run: RunData) -> EmbeddingMap | None:
     ends = np.cumsum([len(rows) for rows in drawn])
     pieces = np.split(placed, ends)
     mapped = [
-        MappedPart(part=part, rows=rows, points=piece)
+        MappedSplit(part=part, rows=rows, points=piece)
         for part, rows, piece in zip(parts, drawn, pieces[:-1], strict=True)
     ]
     return EmbeddingMap(

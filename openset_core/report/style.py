@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from openset_core.files import replacing
+from openset_core.files import atomic_write
 from openset_core.report.colours import PALETTE, UNKNOWN, colour, dash
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def save_figure(
         figure.set_layout_engine("none")
         for name in formats:
             path = stem.with_name(f"{stem.name}.{name}")
-            with replacing(path) as temporary:
+            with atomic_write(path) as temporary:
                 # Its own name ends in .partial, so the format has to be said.
                 figure.savefig(temporary, format=name, metadata=_METADATA[name])
             paths.append(path)

@@ -16,7 +16,7 @@ from pathlib import Path
 import attrs
 
 from openset_core.errors import OpensetError
-from openset_core.plugins import registry
+from openset_core.registry import registry
 from openset_core.specs import HOOK_API
 
 KINDS = ("backbone", "loss", "scorer", "generator")
@@ -59,7 +59,7 @@ class _Template(string.Template):
 
 
 @attrs.frozen
-class NewPart:
+class NewComponent:
     """A part that the new package announces."""
 
     kind: str
@@ -86,7 +86,7 @@ class NewPackage:
     folder: Path
     distribution: str
     module: str
-    parts: tuple[NewPart, ...]
+    parts: tuple[NewComponent, ...]
     files: tuple[str, ...]
 
 
@@ -114,7 +114,7 @@ def new_package(
     bare = name.removeprefix(PREFIX)
     _check_name(name, bare)
     parts = tuple(
-        NewPart(kind, bare if number == 0 else f"{bare}-{kind}")
+        NewComponent(kind, bare if number == 0 else f"{bare}-{kind}")
         for number, kind in enumerate(kinds)
     )
     _check_free(parts)
@@ -150,7 +150,7 @@ def _check_name(name: str, bare: str) -> None:
         )
 
 
-def _check_free(parts: Sequence[NewPart]) -> None:
+def _check_free(parts: Sequence[NewComponent]) -> None:
     """A part of that kind and name would have to be written with its distribution each time."""
     for part in parts:
         for installed in registry().of_kind(part.kind):
@@ -165,7 +165,7 @@ def _check_free(parts: Sequence[NewPart]) -> None:
 
 
 def _files(
-    name: str, distribution: str, module: str, parts: Sequence[NewPart], author: str | None
+    name: str, distribution: str, module: str, parts: Sequence[NewComponent], author: str | None
 ) -> dict[str, str]:
     """Contents by relative path."""
     from openset_core import __version__
@@ -208,7 +208,7 @@ def _files(
     return files
 
 
-def _announcement(parts: Sequence[NewPart], common: Mapping[str, str]) -> str:
+def _announcement(parts: Sequence[NewComponent], common: Mapping[str, str]) -> str:
     specs: list[str] = []
     validators: set[str] = set()
     for part in parts:
@@ -233,7 +233,7 @@ def _import_line(origin: str, names: Sequence[str], width: int = 100) -> str:
     return "\n".join([f"from {origin} import (", *(f"    {name}," for name in names), ")"])
 
 
-def _test_imports(part: NewPart, values: Mapping[str, str]) -> str:
+def _test_imports(part: NewComponent, values: Mapping[str, str]) -> str:
     library, public, errors, built = TEST_IMPORTS[part.kind]
     libraries = sorted(["import pytest", *([library] if library else [])])
     core = ["from openset_core import " + ", ".join([*([public] if public else []), "testing"])]
@@ -251,18 +251,18 @@ def _filled(template: str, values: Mapping[str, str]) -> str:
     return _Template(text).substitute(values)
 
 
-def _description(parts: Sequence[NewPart]) -> str:
+def _description(parts: Sequence[NewComponent]) -> str:
     if len(parts) == 1:
         return f"The {parts[0].kind} {parts[0].name}, a plugin for openset."
     kinds = [f"a {part.kind}" for part in parts]
     return f"A plugin for openset: {', '.join(kinds[:-1])} and {kinds[-1]}."
 
 
-def _qualified(part: NewPart) -> str:
+def _qualified(part: NewComponent) -> str:
     return f"{part.kind}:{part.name}"
 
 
-def _example(parts: Sequence[NewPart]) -> str:
+def _example(parts: Sequence[NewComponent]) -> str:
     """What to write after `--plugins`; the protocol adds what is missing."""
     return ",".join(part.name for part in parts)
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from openset_core.testing.component_under_test import Subject, subject_of
 from openset_core.testing.report import (
     BoundCheck,
     CheckResult,
@@ -27,7 +28,6 @@ from openset_core.testing.report import (
     Report,
     run_checks,
 )
-from openset_core.testing.subject import Subject, subject_of
 
 __all__ = [
     "BoundCheck",
@@ -61,7 +61,7 @@ def checks(part: Any, config: Any = None) -> list[BoundCheck]:
     """The checks of a part of any kind, for a test runner to call one by one.
 
     Args:
-        part: name as in `--plugins` (a family's `prefix:NAME` too), a spec, or a `Part`.
+        part: name as in `--plugins` (a family's `prefix:NAME` too), a spec, or a `Component`.
         config: options by name, an object of the spec's config class, or None for defaults.
 
     Returns:
@@ -116,16 +116,17 @@ def _run(subject: Subject, raises: bool) -> Report:
 
 
 def _bound(subject: Subject) -> list[BoundCheck]:
-    lists = _lists(subject.part.kind)
+    lists = _lists(subject.component.kind)
     found = [BoundCheck(check, subject) for checks in lists for check in checks]
-    if subject.options is None and subject.part.kind not in FILE_KINDS:  # nothing can be built
+    if subject.options is None and subject.component.kind not in FILE_KINDS:  # nothing can be built
         return [bound for bound in found if bound.check.name == "options-have-defaults"]
     return found
 
 
 def _lists(kind: str) -> list[Checks]:
     """The lists of checks of a kind; each module is imported when its kind is checked."""
-    from openset_core.testing import options, others
+    from openset_core.testing import misc_checks as others
+    from openset_core.testing import options
 
     if kind in FILE_KINDS:
         return [others.PROTOCOL_CHECKS if kind == "protocol" else others.RECIPE_CHECKS]

@@ -20,9 +20,10 @@ from openset_core.auxiliary_batchnorm import (
 )
 from openset_core.components import Backbone, FeatureMap, Features
 from openset_core.specs import load_factory
-from openset_core.testing import partners, steps
+from openset_core.testing import stubs as partners
+from openset_core.testing import training_steps as steps
+from openset_core.testing.component_under_test import Subject, refusal
 from openset_core.testing.report import Checks, fail, not_applicable
-from openset_core.testing.subject import Subject, refusal
 
 BACKBONE_CHECKS = Checks()
 

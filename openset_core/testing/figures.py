@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from openset_core.errors import FigureError
 from openset_core.testing import options
+from openset_core.testing.component_under_test import Subject
 from openset_core.testing.report import Checks, fail
-from openset_core.testing.subject import Subject
 
 FIGURE_CHECKS = Checks()
 

@@ -8,9 +8,11 @@ import attrs
 import torch
 
 from openset_core.components import OpenSetModel, Phase, RepresentationLoss, SampleGenerator
-from openset_core.testing import losses, partners, steps
+from openset_core.testing import losses
+from openset_core.testing import stubs as partners
+from openset_core.testing import training_steps as steps
+from openset_core.testing.component_under_test import Subject, refusal
 from openset_core.testing.report import Checks, Seen, fail
-from openset_core.testing.subject import Subject, refusal
 
 GENERATOR_CHECKS = Checks()
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from openset_core.auxiliary_batchnorm import domain, with_auxiliary_batchnorm
 from openset_core.components import Batch, Features, OpenSetModel, RepresentationLoss
-from openset_core.testing import partners, steps
+from openset_core.testing import stubs as partners
+from openset_core.testing import training_steps as steps
+from openset_core.testing.component_under_test import Subject, refusal
 from openset_core.testing.report import Checks, Seen, fail, not_applicable
-from openset_core.testing.subject import Subject, refusal
 
 LOSS_CHECKS = Checks()
 
@@ -130,7 +131,7 @@ def what_was_learnt_has_the_right_form(subject: Subject) -> None:
     one_step(model)
     width = answers(model.eval(), images(2))["embedding"].shape[-1]
     for loss in (model.loss, model.for_inference().loss):
-        for name, value in loss.learnt().items():
+        for name, value in loss.learned_scalars().items():
             if type(value) is not float or not math.isfinite(value):
                 fail(f"learnt() says {name}={value!r}, which is no finite float")
         landmarks = loss.landmarks()
@@ -494,8 +495,8 @@ def it_learns_and_logits_say_so(subject: Subject) -> None:
     an image's own class."""
     model = build(subject, num_classes=3, batchnorm=True).train()
     phases = model.phases()
+    from openset_core.experiment.training_options import TrainingOptions
     from openset_core.training.optimisation import build_optimizers
-    from openset_core.training.options import TrainingOptions
 
     items = build_optimizers(phases, TrainingOptions(optimizer="adam", lr=LEARNING_RATE))
     epochs = steps.active_in(items)

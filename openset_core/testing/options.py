@@ -18,12 +18,12 @@ from typing import Any
 import attrs
 import tomli_w
 
-from openset_core import config
 from openset_core.errors import OpensetError
-from openset_core.plugins import registry
+from openset_core.experiment import config
+from openset_core.registry import registry
 from openset_core.specs import HOOK_API
+from openset_core.testing.component_under_test import Subject
 from openset_core.testing.report import Checks, fail, not_applicable
-from openset_core.testing.subject import Subject
 
 SPEC_CHECKS = Checks()
 
@@ -49,7 +49,7 @@ def spec_names_the_hook_api(subject: Subject) -> None:
 def factory_is_lazy(subject: Subject) -> None:
     """The factory is named by a string, and importing the spec and its options loads no heavy
     library, so that listing plugins stays fast."""
-    if ":" in subject.part.name:
+    if ":" in subject.component.name:
         not_applicable("a member of a family is resolved only when it is asked for")
     if not isinstance(subject.spec.factory, str):
         fail(f"factory is {subject.spec.factory!r}; write 'package.module:attribute'")
@@ -79,8 +79,8 @@ def _heavy_libraries(module: str, path: tuple[str, ...]) -> tuple[str, ...]:
 @SPEC_CHECKS
 def factory_loads(subject: Subject) -> None:
     """The factory can be imported and called with the arguments of its kind."""
-    factory = subject.part.load()
-    wanted = {"scorer": 1}.get(subject.part.kind, 2)
+    factory = subject.component.load()
+    wanted = {"scorer": 1}.get(subject.component.kind, 2)
     try:
         inspect.signature(factory).bind(*range(wanted))
     except TypeError as error:
@@ -90,10 +90,10 @@ def factory_loads(subject: Subject) -> None:
 @SPEC_CHECKS
 def needs_can_be_met(subject: Subject) -> None:
     """Every word in `needs` is provided by the framework or by some installed part."""
-    from openset_core.compose import FRAMEWORK_PROVIDES
+    from openset_core.experiment.selection import FRAMEWORK_PROVIDES
 
     provided = set(FRAMEWORK_PROVIDES) | {"feature vector", "feature maps", "batchnorm"}
-    for part in registry().parts:
+    for part in registry().components:
         provided.update(getattr(part.spec, "provides", ()))
     for word in subject.spec.needs:
         if word not in provided:
@@ -103,14 +103,14 @@ def needs_can_be_met(subject: Subject) -> None:
 @SPEC_CHECKS
 def defaults_are_installed(subject: Subject) -> None:
     """Default scorers, default backbone and recipe name things that exist."""
-    from openset_core.training.options import TrainingOptions
+    from openset_core.experiment.training_options import TrainingOptions
 
     for name in getattr(subject.spec, "default_scorers", ()):
         registry().find(name, ("scorer",))
     if getattr(subject.spec, "default_backbone", None):
         registry().find(subject.spec.default_backbone, ("backbone",))
     recipe = getattr(subject.spec, "recipe", {})
-    config.structure(dict(recipe), TrainingOptions, f"recipe of {subject.part.name}")
+    config.structure(dict(recipe), TrainingOptions, f"recipe of {subject.component.name}")
 
 
 # --- options ------------------------------------------------------------------------------
@@ -127,8 +127,8 @@ def options_have_defaults(subject: Subject) -> None:
     if required:
         fail(f"no default for {', '.join(required)}")
     try:
-        config.structure({}, cls, subject.part.name)
-        config.structure(config.unstructure(cls()), cls, subject.part.name)
+        config.structure({}, cls, subject.component.name)
+        config.structure(config.unstructure(cls()), cls, subject.component.name)
     except (OpensetError, ValueError, TypeError) as error:
         fail(f"the defaults are refused: {error}")
 
@@ -163,7 +163,7 @@ def options_survive_toml(subject: Subject) -> None:
     """Options written to TOML and read back are equal."""
     for options in (subject.spec.config(), subject.options):
         text = tomli_w.dumps(config.unstructure(options))
-        back = config.structure(tomllib.loads(text), type(options), subject.part.name)
+        back = config.structure(tomllib.loads(text), type(options), subject.component.name)
         if back != options:
             fail(f"{options} came back as {back}")
 
@@ -231,10 +231,10 @@ def _bounds(validator: Any) -> Iterator[float]:
 def build_for_options(subject: Subject, options: Any) -> None:
     """Build the part with options; nothing is fetched to start from."""
     from openset_core.data.images import DataRequest
-    from openset_core.testing import partners
+    from openset_core.testing import stubs as partners
 
-    factory = subject.part.load()
-    kind = subject.part.kind
+    factory = subject.component.load()
+    kind = subject.component.kind
     if kind == "scorer":
         factory(options)
         return

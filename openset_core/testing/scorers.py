@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from openset_core.errors import OpensetError
 from openset_core.scorer import Array, FeatureTable, UnknownScorer
+from openset_core.testing.component_under_test import Subject
 from openset_core.testing.report import Checks, fail, not_applicable
-from openset_core.testing.subject import Subject
 
 SCORER_CHECKS = Checks()
 
@@ -318,7 +318,7 @@ def torch_module_gives_the_same_scores(subject: Subject) -> None:
     import torch
     from torch import nn
 
-    from openset_core.testing import steps
+    from openset_core.testing import training_steps as steps
 
     scorer = fitted(subject)
     module = scorer.torch_module()

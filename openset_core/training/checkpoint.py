@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from openset_core.errors import ModelError
-from openset_core.files import replacing
+from openset_core.files import atomic_write
 
 FILE_NAME = "last.pt"
 FORMAT = "openset-checkpoint-1"
@@ -56,7 +56,7 @@ def seed_everything(seed: int) -> None:
 
 def save(folder: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint; the previous one stays until the new one is whole."""
-    with replacing(folder / FILE_NAME) as temporary:
+    with atomic_write(folder / FILE_NAME) as temporary:
         torch.save({"format": FORMAT, **state}, temporary)
 
 

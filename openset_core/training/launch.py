@@ -11,26 +11,32 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from openset_core.errors import Interrupted, TrainingError
 from openset_core.observers import Observers
 from openset_core.run_folder import Runtime, open_folder
-from openset_core.training.relay import Relay, RelayObserver, relayed
+from openset_core.training.event_relay import Relay, RelayObserver, relayed
+
+if TYPE_CHECKING:
+    from openset_core.training.train import EvaluationFactory
 
 FAILURE_NAME = ".failure.txt"
 """File in the run folder by which a worker says what its user should mend."""
 
 
-def train_in_processes(folder: Path, runtime: Runtime, observers: Observers) -> None:
+def train_in_processes(
+    folder: Path, runtime: Runtime, observers: Observers, evaluation: EvaluationFactory
+) -> None:
     """Train a run folder's experiment with `runtime.devices` processes.
 
     Args:
         folder: the run folder.
         runtime: where and how.
         observers: told in this process of what happens in the first worker.
+        evaluation: as for `train_here`; a function that can be imported by its name.
 
     Raises:
         TrainingError: fewer devices than asked for, or a process failed; its reason is named.
@@ -65,7 +71,7 @@ def train_in_processes(folder: Path, runtime: Runtime, observers: Observers) -> 
     logging.disable(logging.CRITICAL)  # the launcher logs a user's mistake with long tracebacks
     try:
         with relayed(observers) as relay, _signal_handlers_kept():
-            elastic_launch(launch, _worker)(str(folder), plain, relay)
+            elastic_launch(launch, _worker)(str(folder), plain, relay, evaluation)
     except SignalException as error:
         raise Interrupted(
             f"interrupted; what was finished is kept, go on with: openset run {folder} "
@@ -112,9 +118,9 @@ def _never() -> None:
     """Workers are stopped by the launcher."""
 
 
-def _worker(folder: str, runtime: Runtime, relay: Relay) -> None:
+def _worker(folder: str, runtime: Runtime, relay: Relay, evaluation: EvaluationFactory) -> None:
     from openset_core.errors import OpensetError
-    from openset_core.training.stage import train_here
+    from openset_core.training.train import train_here
 
     # Ctrl-C reaches a worker from the terminal and from the launcher, which tells the user; a
     # worker just ends, since its files appear whole or not at all.
@@ -124,7 +130,7 @@ def _worker(folder: str, runtime: Runtime, relay: Relay) -> None:
     observers = Observers([RelayObserver(relay)] if first else [])
     try:
         opened, experiment = open_folder(Path(folder))
-        train_here(opened, experiment, runtime, observers)
+        train_here(opened, experiment, runtime, observers, evaluation)
     except OpensetError as error:
         (Path(folder) / FAILURE_NAME).write_text(str(error), encoding="utf-8")
         raise

@@ -17,6 +17,7 @@ from openset_core.data.augmentation import Augmentation
 from openset_core.data.loading import Loader
 from openset_core.data.randaugment import RandAugment
 from openset_core.errors import TrainingError
+from openset_core.experiment.training_options import TrainingOptions
 from openset_core.observers import (
     EpochDone,
     EpochScores,
@@ -30,7 +31,6 @@ from openset_core.observers import (
 )
 from openset_core.training import checkpoint
 from openset_core.training.optimisation import PhaseOptimizer, build_optimizers
-from openset_core.training.options import TrainingOptions
 from openset_core.training.samples import SAMPLES, draw_samples, parameter_values, pixels_of
 
 REPORT_SECONDS = 1.0
@@ -144,7 +144,7 @@ class Trainer:
         checkpoints: folder of the resume state.
         observers: who is told.
         should_stop: asked after every step; raises to stop.
-        epoch_test: metrics on the test by scorer; asked after an epoch where an observer wants it.
+        evaluate: metrics on the test by scorer; asked after an epoch where an observer wants it.
     """
 
     def __init__(
@@ -159,12 +159,12 @@ class Trainer:
         checkpoints: Path,
         observers: Observers,
         should_stop: Callable[[], None] = lambda: None,
-        epoch_test: Callable[[], Mapping[str, EpochScores]] | None = None,
+        evaluate: Callable[[], Mapping[str, EpochScores]] | None = None,
     ) -> None:
         self.model, self.loader, self.validation = model, loader, validation
         self.options, self.accelerator = options, accelerator
         self.checkpoints, self.observers, self.should_stop = checkpoints, observers, should_stop
-        self.epoch_test = epoch_test
+        self.evaluate = evaluate
         self.augmentation = build_augmentation(options)
         self.order = torch.Generator().manual_seed(seed)
         phases = model.phases()  # a generator may give the backbone a second side here
@@ -215,8 +215,8 @@ class Trainer:
             if self.model.generator is not None and self.observers.want(SamplesDrawn):
                 images = draw_samples(self.model, self.loader.scale, self.accelerator.autocast())
                 self.observers.send(SamplesDrawn(epoch=epoch, images=images))
-            if self.epoch_test is not None and self.observers.want(EpochTested):
-                self.observers.send(EpochTested(epoch=epoch, scorers=self.epoch_test()))
+            if self.evaluate is not None and self.observers.want(EpochTested):
+                self.observers.send(EpochTested(epoch=epoch, scorers=self.evaluate()))
             self.observers.send(EpochDone(epoch=epoch, record=record))
             if epoch + 1 < epochs:
                 self.should_stop()

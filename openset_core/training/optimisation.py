@@ -12,7 +12,7 @@ from torch import nn
 
 from openset_core.components import Phase
 from openset_core.errors import CompositionError
-from openset_core.training.options import TrainingOptions
+from openset_core.experiment.training_options import TrainingOptions
 
 
 def rate_factor(options: TrainingOptions, schedule: str, progress: float) -> float:

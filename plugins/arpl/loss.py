@@ -39,7 +39,7 @@ class ReciprocalPoints(RepresentationLoss):
         labels = torch.arange(len(self.points), device=self.points.device)
         return Landmarks(self.points, labels, "reciprocal point")
 
-    def learnt(self) -> dict[str, float]:
+    def learned_scalars(self) -> dict[str, float]:
         """The margin R of Eq. 11."""
         return {"margin": float(self.margin.detach())}
 

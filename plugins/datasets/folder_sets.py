@@ -13,7 +13,7 @@ from openset_core.data.folders import ImageFiles, class_folders, read_class_fold
 from openset_core.data.image_list import class_names, read_list
 from openset_core.data.images import missing_data
 from openset_core.data.reading import image_files
-from openset_core.errors import AbsentPartError, DataError
+from openset_core.errors import AbsentSplitError, DataError
 from openset_plugins.datasets import (
     DomainNetOptions,
     ImageFolderOptions,
@@ -81,13 +81,13 @@ def load_image_folder(config: ImageFolderOptions, request: DataRequest) -> Image
     divided = (folder / "train").is_dir()
     if request.part == "all":
         if divided and any((folder / side).is_dir() for side in ("test", "val")):
-            raise AbsentPartError(
+            raise AbsentSplitError(
                 f"data set image-folder: {folder} is divided into training and test images; ask "
                 "for its parts train and test (in a protocol, leave out test_fraction)"
             )
         return read_class_folders(folder, request)
     if not divided:
-        raise AbsentPartError(
+        raise AbsentSplitError(
             f"data set image-folder: {folder} has no folder train; ask for its part all (in a "
             "protocol, give test_fraction)"
         )

@@ -11,7 +11,7 @@ from typing import ClassVar
 from attrs import frozen
 from attrs.validators import min_len
 
-from openset_core import FigureShape, FigureSpec, RunNeed, hookimpl, option
+from openset_core import FigureConfig, FigureSpec, RequiredRun, hookimpl, option
 from openset_core.report.figures import (
     ClassActivation,
     Confusion,
@@ -41,7 +41,7 @@ TABLE_7 = (
 
 
 @frozen(kw_only=True)
-class ByEpoch(FigureShape):
+class ByEpoch(FigureConfig):
     """Test metrics by epoch, a panel a metric, as the observer by-epoch wrote them down."""
 
     factory: ClassVar[str] = "openset_plugins.paper_figures.by_epoch:draw"
@@ -53,8 +53,8 @@ class ByEpoch(FigureShape):
     scorer: str = option("own", "scorer of the metrics; own is the one that decides in the run")
 
 
-def _run(label: str, plugins: str, protocol: str, *options: str, trials: str = "") -> RunNeed:
-    return RunNeed(
+def _run(label: str, plugins: str, protocol: str, *options: str, trials: str = "") -> RequiredRun:
+    return RequiredRun(
         label=label,
         plugins=tuple(plugins.split(",")),
         protocol=protocol,
@@ -63,15 +63,15 @@ def _run(label: str, plugins: str, protocol: str, *options: str, trials: str = "
     )
 
 
-def _mnist(label: str, plugins: str, *options: str) -> RunNeed:
+def _mnist(label: str, plugins: str, *options: str) -> RequiredRun:
     return _run(label, plugins, "mnist-unknowns", *options)
 
 
-def _openness(label: str, plugins: str, *options: str) -> RunNeed:
+def _openness(label: str, plugins: str, *options: str) -> RequiredRun:
     return _run(label, plugins, "m2iosr-openness", *options)
 
 
-def _lambdas() -> tuple[RunNeed, ...]:
+def _lambdas() -> tuple[RequiredRun, ...]:
     """Fig. 8: two distances under RPL's bound and under the adversarial margin constraint."""
     return tuple(
         _run(label, loss, "ood-cifar10", *options, f"{loss}.weight={value}")
@@ -85,7 +85,7 @@ def _lambdas() -> tuple[RunNeed, ...]:
     )
 
 
-def _ablations() -> tuple[RunNeed, ...]:
+def _ablations() -> tuple[RequiredRun, ...]:
     """Sec. 5.2: the baselines that there are plugins for, and the pairs alone."""
     return (
         _openness("I. CNN", "softmax,vgg13"),

@@ -132,9 +132,9 @@ class Detector(UnknownScorer):
             logits = np.concatenate([_floats(table, "logits") for table in chunks])
             state["head.weight"], state["head.bias"] = affine_map(values, logits, self.name)
         detector = self._fitted(state, values, labels)
-        from openset_plugins.pytorch_ood.state import learnt
+        from openset_plugins.pytorch_ood.state import learned_scalars
 
-        arrays = learnt(self._built(state), detector)
+        arrays = learned_scalars(self._built(state), detector)
         if arrays is None:
             arrays = {"fit.values": values, "fit.labels": labels}
             self._detector = detector

@@ -21,7 +21,7 @@ _OURS = ("encoder", "model", "backbone", "head", "detector", "_device")
 """Attributes that hold what we gave."""
 
 
-def learnt(fresh: Any, fitted: Any) -> dict[str, Array] | None:
+def learned_scalars(fresh: Any, fitted: Any) -> dict[str, Array] | None:
     """Attributes of a fitted detector that a fresh one lacks; None where some are no arrays."""
     arrays: dict[str, Array] = {}
     for name, value in vars(fitted).items():
@@ -43,7 +43,7 @@ def learnt(fresh: Any, fitted: Any) -> dict[str, Array] | None:
 
 
 def take_back(fresh: Any, state: Mapping[str, Array]) -> Any:
-    """Give a fresh detector what `learnt` found; returns it."""
+    """Give a fresh detector what `learned_scalars` found; returns it."""
     for key, array in state.items():
         kind, _, name = key.partition(".")
         if kind in ("tensor", "point"):

@@ -23,11 +23,11 @@ from openset_core.components import BackboneContext
 from openset_core.data.augmentation import Augmentation
 from openset_core.data.images import ImageSet
 from openset_core.data.loading import make_loader
-from openset_core.data.preparation import DataPart
+from openset_core.data.preparation import DataSplit
 from openset_core.data.randaugment import RandAugment
 from openset_core.data.splits import Split
-from openset_core.plugins import registry
-from openset_core.protocols import ImageOptions
+from openset_core.experiment.protocol import ImageOptions
+from openset_core.registry import registry
 
 BATCH, SIDE, CLASSES = 64, 32, 6
 ROUNDS = 5
@@ -114,7 +114,7 @@ def main() -> None:
         classes=tuple("abcdef"),
     )
     split = Split(index=np.arange(count), label=images.labels)
-    part = DataPart(images=images, split=split)
+    part = DataSplit(images=images, split=split)
     loader = make_loader(part, ImageOptions(size=SIDE, channels=3), device, BATCH)
     step = step_of_classifier32(device)
     step()

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from openset_core.components import Batch
-from openset_core.experiment import resolve
-from openset_core.model import build_model
+from openset_core.experiment.experiment import resolve
+from openset_core.model.artefact import build_model
 from openset_core.training.optimisation import build_optimizers
 from openset_plugins.m2iosr.discriminators import PairDiscriminator, mutual_information
 
@@ -62,7 +62,7 @@ def discriminators() -> None:
 def phases(title: str, **options: object) -> None:
     """Milliseconds an image of each phase of a step on VGG-13."""
     experiment = resolve("m2iosr,vgg13", overrides={"m2iosr": options})
-    parts = [(part, experiment.options[part.name]) for part in experiment.selection.parts]
+    parts = [(part, experiment.options[part.name]) for part in experiment.selection.components]
     model = build_model(parts[1], parts[0], 6, experiment.protocol.content.image)
     images = torch.rand(BATCH, 32, 32, 1).permute(0, 3, 1, 2)
     labels = torch.randint(0, 6, (BATCH,))

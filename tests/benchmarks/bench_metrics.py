@@ -19,14 +19,14 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # runs from a checkout that is not installed
 
-from openset_core.metrics import evaluate, open_set_curve
+from openset_core.metrics.open_set import evaluate, open_set_curve
 
 
-def medians(repeats: int, **contenders: Callable[[], object]) -> dict[str, float]:
+def medians(repeats: int, **not_significantly_worse: Callable[[], object]) -> dict[str, float]:
     """Median seconds of each contender, all of them taking turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    seconds: dict[str, list[float]] = {name: [] for name in not_significantly_worse}
     for _ in range(repeats):
-        for name, run in contenders.items():
+        for name, run in not_significantly_worse.items():
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)

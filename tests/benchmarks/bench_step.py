@@ -25,15 +25,15 @@ from torch import nn
 from openset_core.components import OpenSetModel
 from openset_core.data.images import ImageSet
 from openset_core.data.loading import make_loader
-from openset_core.data.preparation import DataPart
+from openset_core.data.preparation import DataSplit
 from openset_core.data.splits import Split
-from openset_core.experiment import resolve
-from openset_core.model import build_model
+from openset_core.experiment.experiment import resolve
+from openset_core.experiment.protocol import ImageOptions
+from openset_core.experiment.training_options import TrainingOptions
+from openset_core.model.artefact import build_model
 from openset_core.observers import Observers
-from openset_core.protocols import ImageOptions
 from openset_core.training.loop import Trainer
 from openset_core.training.optimisation import build_optimizers
-from openset_core.training.options import TrainingOptions
 
 BATCH, SIDE, CLASSES = 64, 32, 6
 IMAGE = ImageOptions(size=SIDE, channels=3)
@@ -74,7 +74,7 @@ def compare(
         classes=tuple("abcdef"),
     )
     split = Split(index=np.arange(count), label=images.labels)
-    loader = make_loader(DataPart(images=images, split=split), IMAGE, device, BATCH)
+    loader = make_loader(DataSplit(images=images, split=split), IMAGE, device, BATCH)
     options = TrainingOptions(
         batch_size=BATCH, lr=0.01, crop_padding=4, flip=True, compile=compiled
     )

@@ -457,7 +457,7 @@ def test_reciprocal_points_and_margin_are_told(named):
     assert torch.equal(landmarks.points, loss.points)
     assert landmarks.labels.tolist() == list(range(CLASSES))
     assert landmarks.name == "reciprocal point"
-    assert loss.learnt() == {"margin": pytest.approx(0.7)}
+    assert loss.learned_scalars() == {"margin": pytest.approx(0.7)}
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "both", "dot"])

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from openset_core import BackboneContext, config
+from openset_core import BackboneContext
 from openset_core.auxiliary_batchnorm import has_batchnorm, with_auxiliary_batchnorm
 from openset_core.errors import CompositionError, ConfigError
-from openset_core.plugins import Registry
+from openset_core.experiment import config
+from openset_core.registry import Registry
 
 MODULES = ("classifier32", "lenet", "resnet", "vgg13")
 BACKBONES = ("classifier32", "lenet-plus-plus", "resnet18", "resnet34", "vgg13")

@@ -21,12 +21,12 @@ from openset_core import Backbone, Batch, Features, GeneratorContext, LossContex
 from openset_core.auxiliary_batchnorm import AuxiliaryBatchNorm, domain, is_converted
 from openset_core.components import OpenSetModel, Phase, RepresentationLoss
 from openset_core.errors import CompositionError, TrainingError
-from openset_core.experiment import resolve
-from openset_core.model import build_model, load_model, save_model
+from openset_core.experiment.experiment import resolve
+from openset_core.experiment.training_options import TrainingOptions
+from openset_core.model.artefact import build_model, load_model, save_model
 from openset_core.observers import Observers
-from openset_core.plugins import registry
+from openset_core.registry import registry
 from openset_core.training.loop import Trainer, inference_parameters
-from openset_core.training.options import TrainingOptions
 from openset_plugins.arpl import ARPLOptions
 from openset_plugins.arpl.loss import build_arpl
 from openset_plugins.confused_gan import ConfusedGANOptions, JointConfidenceOptions

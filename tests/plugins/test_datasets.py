@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from openset_core.data.datasets import is_present, load_images
 from openset_core.data.folders import fitted, read_images
 from openset_core.data.images import DataRequest
-from openset_core.data.sets import is_present, load_images
 from openset_core.errors import DataError
-from openset_core.plugins import registry
+from openset_core.registry import registry
 
 
 def picture(path: Path, value: int, size=(8, 8), mode="RGB") -> Path:

@@ -17,9 +17,9 @@ from sklearn.covariance import EmpiricalCovariance, LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-from openset_core.config import structure
 from openset_core.errors import ConfigError
-from openset_core.plugins import Registry
+from openset_core.experiment.config import structure
+from openset_core.registry import Registry
 from openset_core.specs import load_factory
 from openset_plugins import feature_scorers, logit_scorers
 from openset_plugins.feature_scorers import knn as knn_module

@@ -173,4 +173,4 @@ def test_prototypes_are_told():
     assert torch.equal(landmarks.points, loss.prototypes)
     assert landmarks.labels.tolist() == list(range(CLASSES))
     assert landmarks.name == "prototype"
-    assert loss.learnt() == {}
+    assert loss.learned_scalars() == {}

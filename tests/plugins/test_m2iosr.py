@@ -20,10 +20,10 @@ from torch import nn
 from openset_core import Backbone, Batch, FeatureMap, Features, LossContext
 from openset_core.components import OpenSetModel
 from openset_core.errors import CompositionError
+from openset_core.experiment.training_options import TrainingOptions
 from openset_core.observers import Observers
 from openset_core.training.loop import Trainer
 from openset_core.training.optimisation import build_optimizer
-from openset_core.training.options import TrainingOptions
 from openset_plugins.m2iosr import M2IOSROptions, discriminators
 from openset_plugins.m2iosr.discriminators import (
     GlobalDiscriminator,

@@ -16,10 +16,11 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from openset_core import Features, LossContext, config, testing
-from openset_core.compose import Defaults, select
+from openset_core import Features, LossContext, testing
 from openset_core.errors import CompositionError, ConfigError, PluginError
-from openset_core.plugins import registry
+from openset_core.experiment import config
+from openset_core.experiment.selection import Defaults, select
+from openset_core.registry import registry
 from openset_plugins.pytorch_ood import tables
 
 CLASSES, WIDTH, TRAIN, TEST = 4, 10, 160, 90
@@ -213,7 +214,7 @@ def test_the_family_is_listed_without_the_library_and_without_torch():
     done = without_library("plugins")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("pytorch-ood:NAME") == 2
-    code = "import sys; from openset_core.plugins import registry; registry(); " \
+    code = "import sys; from openset_core.registry import registry; registry(); " \
         "print({'torch', 'pytorch_ood'} & set(sys.modules))"  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout == "set()\n", done.stderr
@@ -307,8 +308,8 @@ ELSEWHERE = """
 import json, sys
 import numpy as np
 from safetensors.numpy import load_file
-from openset_core import config
-from openset_core.plugins import registry
+from openset_core.experiment import config
+from openset_core.registry import registry
 
 folder, options = sys.argv[1], json.loads(sys.argv[2])
 test = load_file(f"{folder}/test.safetensors")

@@ -19,15 +19,16 @@ from torch import nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as pictures
 
-from openset_core import BackboneContext, LossContext, config
+from openset_core import BackboneContext, LossContext
 from openset_core.auxiliary_batchnorm import has_batchnorm, with_auxiliary_batchnorm
 from openset_core.components import Phase
 from openset_core.errors import CompositionError, ConfigError, ModelError, OpensetError, PluginError
-from openset_core.model import build_model
-from openset_core.plugins import Registry
-from openset_core.protocols import ImageOptions
+from openset_core.experiment import config
+from openset_core.experiment.protocol import ImageOptions
+from openset_core.experiment.training_options import TrainingOptions
+from openset_core.model.artefact import build_model
+from openset_core.registry import Registry
 from openset_core.training.optimisation import build_optimizers
-from openset_core.training.options import TrainingOptions
 from openset_plugins.timm_models import TimmOptions, catalogue
 from openset_plugins.timm_models.backbone import build
 from openset_plugins.timm_models.preprocessing import Conversion, for_channels

@@ -27,7 +27,7 @@ from openset_core.observers import (
     StageDone,
     TrainingStarted,
 )
-from openset_core.plugins import registry
+from openset_core.registry import registry
 from openset_core.report.data import open_run
 from openset_plugins.trackers import TensorBoardOptions
 from openset_plugins.trackers.csv_log import CsvLog
@@ -291,7 +291,7 @@ def test_without_tensorboard_one_sentence_says_what_to_install(tmp_path, monkeyp
 
 def test_listing_the_observers_imports_neither_torch_nor_tensorboard():
     code = (
-        "import sys; from openset_core.plugins import registry; "
+        "import sys; from openset_core.registry import registry; "
         "print([part.name for part in registry().of_kind('observer')], "
         "{'torch', 'tensorboard'} & set(sys.modules))"
     )

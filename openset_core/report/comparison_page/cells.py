@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from openset_core.comparison.tables import Cell, Interval, Table, rank_text
 from openset_core.report.axes import percent
 from openset_core.report.markup import Content, element, note, scrolling
+from openset_core.results.comparison.tables import Cell, Interval, Table, rank_text
 
 BREAK = Markup("<wbr>")
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from openset_core.comparison.statistics import Ranking
+from openset_core.results.comparison.statistics import Ranking
 
 LEAST_METHODS = 3
 """Two methods have no diagram; their difference says all."""

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from openset_core.comparison.model import Method, Setting
-from openset_core.comparison.statistics import Difference
-from openset_core.comparison.tables import difference_tables, p_text, verdict
-from openset_core.metrics import METRICS
+from openset_core.metrics.open_set import METRICS
 from openset_core.report.colours import UNKNOWN, colour
 from openset_core.report.comparison_page.cells import shown, tables_markup
 from openset_core.report.comparison_page.forest import Line, forest
@@ -19,6 +16,9 @@ from openset_core.report.comparison_page.view import Figures, View
 from openset_core.report.markup import cards, figure, folded
 from openset_core.report.page import Section
 from openset_core.report.svg import dot_key, legend, ring_key
+from openset_core.results.comparison.model import Method, Setting
+from openset_core.results.comparison.statistics import Difference
+from openset_core.results.comparison.tables import difference_tables, p_text, verdict
 
 LOOKS = {
     "better": ("c0", False),

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from openset_core.comparison.model import Method, PublishedEntry, Setting
-from openset_core.comparison.statistics import Estimate, by_unit
-from openset_core.comparison.tables import interval_tables
-from openset_core.metrics import METRICS
+from openset_core.metrics.open_set import METRICS
 from openset_core.report.axes import percent
 from openset_core.report.colours import PALETTE, UNKNOWN, colour
 from openset_core.report.comparison_page.cells import tables_markup
@@ -19,7 +16,10 @@ from openset_core.report.comparison_page.view import Figures, View, many
 from openset_core.report.markup import Content, cards, element, figure, folded
 from openset_core.report.page import Section
 from openset_core.report.svg import dot_key, toggles
-from openset_core.results import RULES
+from openset_core.results.comparison.model import Method, PublishedEntry, Setting
+from openset_core.results.comparison.statistics import Estimate, by_unit
+from openset_core.results.comparison.tables import interval_tables
+from openset_core.results.run_results import RULES
 
 INK = "#303030"
 EVERY_SCORER = "ink-colour"
@@ -113,7 +113,7 @@ def _lines(view: View, setting: Setting, metric: str) -> list[Line]:
     for method in c.methods_in(setting):
         found = c.estimate(setting, method, metric)
         scorer = view.scorer(method, metric)
-        if found is None or (not scorer and method != c.stand_in(method, metric)):
+        if found is None or (not scorer and method != c.duplicate_of(method, metric)):
             continue
         samples = c.samples[setting, method, "exact", metric]
         values = by_unit(samples, setting.over_trials) if found.units > 1 else {}

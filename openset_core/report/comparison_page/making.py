@@ -18,7 +18,7 @@ from openset_core.report.comparison_page.view import Origin, View
 from openset_core.report.page import Page, render_page
 
 if TYPE_CHECKING:
-    from openset_core.comparison.evidence import Evidence
+    from openset_core.results.comparison.analysis import Evidence
 
 TOPICS = (
     results_table.section,

@@ -8,17 +8,17 @@ from typing import Any
 
 from markupsafe import Markup
 
-from openset_core.comparison.model import Method
-from openset_core.comparison.sorting import Placed
-from openset_core.comparison.tables import rank_text
 from openset_core.errors import OpensetError
-from openset_core.metrics import METRICS
-from openset_core.protocols import load_protocol
+from openset_core.experiment.protocol import load_protocol
+from openset_core.metrics.open_set import METRICS
 from openset_core.report.axes import percent, seconds
 from openset_core.report.comparison_page.cells import breakable, opening
 from openset_core.report.comparison_page.view import View, many
 from openset_core.report.markup import Content, Row, element, facts, folded, table
 from openset_core.report.page import Section
+from openset_core.results.comparison.grouping import GroupedRun
+from openset_core.results.comparison.model import Method
+from openset_core.results.comparison.tables import rank_text
 
 MOST_NOTES = 4
 """Notes at the head of the page; more stand further below."""
@@ -71,7 +71,7 @@ def _tile(view: View, metric: str) -> Markup:
     (setting,) = c.settings
     best = c.best(setting, metric)
     methods = c.methods_in(setting)
-    first = c.stand_in(best[0] if best else methods[0], metric)
+    first = c.duplicate_of(best[0] if best else methods[0], metric)
     found = c.estimate(setting, first, metric)
     title_ = METRICS[metric].title
     value = percent(found.mean) if found else "–"
@@ -84,7 +84,11 @@ def _tile(view: View, metric: str) -> Markup:
             element("div", breakable(first.name), f" {view.scorer(first, metric)}", class_="beside")
         )
         others = len(
-            {c.stand_in(m, metric) for m in (*best, *c.contenders(setting, metric))} - {first}
+            {
+                c.duplicate_of(m, metric)
+                for m in (*best, *c.not_significantly_worse(setting, metric))
+            }
+            - {first}
         )
         if others:
             said = f"{many(others, 'other')} not clearly worse"
@@ -164,7 +168,7 @@ def _names(view: View) -> list[str]:
 
 def _methods(view: View) -> Markup:
     """A table of methods: their parts, how often they were run, and what that took."""
-    places: dict[str, list[Placed]] = {}
+    places: dict[str, list[GroupedRun]] = {}
     scorers: dict[str, dict[Method, None]] = {}
     for place in view.comparison.placed:
         for method in place.methods.values():
@@ -194,12 +198,12 @@ def _methods(view: View) -> Markup:
     return table("Methods", columns, rows, numbers=False)
 
 
-def _parts(place: Placed) -> str:
+def _parts(place: GroupedRun) -> str:
     results = place.run.results
     return ",".join([*results.method.split("+"), results.backbone])
 
 
-def _time(places: Sequence[Placed]) -> str:
+def _time(places: Sequence[GroupedRun]) -> str:
     spent = [sum(place.run.record.get("seconds", {}).values()) for place in places]
     spent = [each for each in spent if each]
     return seconds(fmean(spent)) if spent else "–"

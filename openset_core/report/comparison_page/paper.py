@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openset_core.comparison.model import Setting
 from openset_core.report.comparison_page.forest import Line, broken, value_axis
 from openset_core.report.comparison_page.view import View
+from openset_core.results.comparison.model import Setting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 from markupsafe import Markup
 
-from openset_core.comparison.model import Method
-from openset_core.comparison.statistics import Ranking
-from openset_core.comparison.tables import p_text, ranking_tables
-from openset_core.metrics import METRICS
+from openset_core.metrics.open_set import METRICS
 from openset_core.report.comparison_page.cells import tables_markup
 from openset_core.report.comparison_page.critical import (
     LEAST_METHODS,
@@ -25,6 +22,9 @@ from openset_core.report.comparison_page.view import Figures, View
 from openset_core.report.markup import cards, element, figure, folded, note, scrolling
 from openset_core.report.page import Section
 from openset_core.report.svg import chart, text
+from openset_core.results.comparison.model import Method
+from openset_core.results.comparison.statistics import Ranking
+from openset_core.results.comparison.tables import p_text, ranking_tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

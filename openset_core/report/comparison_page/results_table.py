@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from openset_core.comparison.tables import (
+from openset_core.report.comparison_page.cells import tables_markup
+from openset_core.report.comparison_page.view import View
+from openset_core.report.markup import element, folded, note
+from openset_core.report.page import Section
+from openset_core.results.comparison.tables import (
     Table,
     metric_tables,
     overview_tables,
     published_tables,
 )
-from openset_core.report.comparison_page.cells import tables_markup
-from openset_core.report.comparison_page.view import View
-from openset_core.report.markup import element, folded, note
-from openset_core.report.page import Section
 
 
 def section(view: View) -> Section:
@@ -49,7 +49,7 @@ def _legend(view: View) -> Markup:
     if not any(c.best(setting, metric) for setting, metric in places):
         return Markup("")
     said = "Bold: the best mean."
-    if any(c.contenders(setting, metric) for setting, metric in places):
+    if any(c.not_significantly_worse(setting, metric) for setting, metric in places):
         said += (
             " Lightly shaded: not clearly worse, which is to say that a paired t test does not "
             f"tell it from the best (p ≥ {view.significance()} after Holm's correction)."

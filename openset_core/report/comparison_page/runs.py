@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from openset_core.comparison.model import Setting
-from openset_core.comparison.sorting import Placed
-from openset_core.metrics import METRICS
+from openset_core.metrics.open_set import METRICS
 from openset_core.report.axes import percent, seconds
 from openset_core.report.comparison_page.cells import breakable, sentence
 from openset_core.report.comparison_page.view import View
 from openset_core.report.markup import Content, element, folded, note, scrolling
 from openset_core.report.page import Section
+from openset_core.results.comparison.grouping import GroupedRun
+from openset_core.results.comparison.model import Setting
 from openset_core.run_folder import RunFolder
 
 MOST_ROWS = 1500
@@ -47,11 +47,11 @@ def section(view: View) -> Section:
     return Section("runs", "Single runs", body, intro, short="Runs")
 
 
-def _page(view: View, place: Placed) -> str | None:
+def _page(view: View, place: GroupedRun) -> str | None:
     return view.origin.link(RunFolder(place.run.folder).report)
 
 
-def _table(view: View, setting: Setting, places: list[Placed]) -> Markup:
+def _table(view: View, setting: Setting, places: list[GroupedRun]) -> Markup:
     c = view.comparison
     metrics = c.metrics_in([setting])
     order = {method: number for number, method in enumerate(c.methods)}
@@ -106,11 +106,11 @@ def _table(view: View, setting: Setting, places: list[Placed]) -> Markup:
     return scrolling(whole)
 
 
-def _span(place: Placed) -> int | None:
+def _span(place: GroupedRun) -> int | None:
     return len(place.methods) if len(place.methods) > 1 else None
 
 
-def _about(view: View, place: Placed, name: str) -> list[Content]:
+def _about(view: View, place: GroupedRun, name: str) -> list[Content]:
     page = _page(view, place)
     shown: Content = breakable(name)
     if page is not None:

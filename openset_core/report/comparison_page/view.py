@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 from attrs import frozen
 
-from openset_core.comparison.model import Method, Setting
+from openset_core.results.comparison.model import Method, Setting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from openset_core.comparison.evidence import Evidence
+    from openset_core.results.comparison.analysis import Evidence
 
 Figures: TypeAlias = "Iterator[tuple[str, Figure]]"
 """File names without suffix, and the figures; drawn one by one within `style.paper_style`."""
@@ -101,7 +101,7 @@ class View:
         """The scorer that a chart names; none where all scorers of a method say the same."""
         c = self.comparison
         others = [other for other in c.methods if other.name == method.name]
-        stand_ins = {c.stand_in(other, metric) for other in others}
+        stand_ins = {c.duplicate_of(other, metric) for other in others}
         return "" if len(others) > 1 and len(stand_ins) == 1 else method.scorer
 
     def units(self, setting: Setting) -> str:

@@ -2,7 +2,7 @@
 
 A shape is an attrs class of options; its factory draws it. `runs` finds the runs of a figure,
 `picture` is what a factory returns and how it is saved, `recording` what is kept in a run folder so
-that a figure can be made again without data. A shape of a plugin's own derives from `FigureShape`
+that a figure can be made again without data. A shape of a plugin's own derives from `FigureConfig`
 in the same way. This module imports no heavy library.
 """
 
@@ -13,7 +13,7 @@ from typing import ClassVar
 from attrs import frozen
 from attrs.validators import deep_iterable, ge, gt, in_, min_len
 
-from openset_core.specs import Factory, FigureShape, option
+from openset_core.specs import Factory, FigureConfig, option
 
 _HERE = "openset_core.report.figures"
 _SCORER = option("own", "scorer whose scores are shown; own is the one that decides in the run")
@@ -28,7 +28,7 @@ def _samples(default: int) -> int:
 
 
 @frozen(kw_only=True)
-class FeatureSpace(FigureShape):
+class FeatureSpace(FigureConfig):
     """The plane of a two-dimensional embedding, a panel a run, with the loss's landmarks."""
 
     factory: ClassVar[Factory] = f"{_HERE}.feature_space:draw"
@@ -51,7 +51,7 @@ class FeatureSpace(FigureShape):
 
 
 @frozen(kw_only=True)
-class GeneratedFeatures(FigureShape):
+class GeneratedFeatures(FigureConfig):
     """The features of generated samples among those of known ones, before and after training on
     them: what each network makes of the samples of the last run that has any."""
 
@@ -62,7 +62,7 @@ class GeneratedFeatures(FigureShape):
 
 
 @frozen(kw_only=True)
-class Retrieval(FigureShape):
+class Retrieval(FigureConfig):
     """Test images met on the way from the centre of a class to a landmark of it."""
 
     factory: ClassVar[Factory] = f"{_HERE}.retrieval:draw_retrieval"
@@ -79,7 +79,7 @@ class Retrieval(FigureShape):
 
 
 @frozen(kw_only=True)
-class GeneratedBetween(FigureShape):
+class GeneratedBetween(FigureConfig):
     """Generated images between training images of two classes, nearest to the way in between."""
 
     factory: ClassVar[Factory] = f"{_HERE}.retrieval:draw_between"
@@ -90,7 +90,7 @@ class GeneratedBetween(FigureShape):
 
 
 @frozen(kw_only=True)
-class Curves(FigureShape):
+class Curves(FigureConfig):
     """ROC and OSCR curves, a column an unknown set, a curve a run."""
 
     factory: ClassVar[Factory] = f"{_HERE}.curves:draw"
@@ -109,7 +109,7 @@ class Curves(FigureShape):
 
 
 @frozen(kw_only=True)
-class Sweep(FigureShape):
+class Sweep(FigureConfig):
     """Metrics against a quantity that runs differ in, a panel a metric, a curve a method."""
 
     factory: ClassVar[Factory] = f"{_HERE}.sweep:draw"
@@ -136,7 +136,7 @@ class Sweep(FigureShape):
 
 
 @frozen(kw_only=True)
-class Confusion(FigureShape):
+class Confusion(FigureConfig):
     """Confusion matrices with the unknown as one more class, side by side, a matrix a run."""
 
     factory: ClassVar[Factory] = f"{_HERE}.confusion:draw"
@@ -150,7 +150,7 @@ class Confusion(FigureShape):
 
 
 @frozen(kw_only=True)
-class EmbeddingMap(FigureShape):
+class EmbeddingMap(FigureConfig):
     """A two-dimensional t-SNE map of the embedding, a panel a run."""
 
     factory: ClassVar[Factory] = f"{_HERE}.embedding_map:draw"
@@ -162,7 +162,7 @@ class EmbeddingMap(FigureShape):
 
 
 @frozen(kw_only=True)
-class ClassActivation(FigureShape):
+class ClassActivation(FigureConfig):
     """Where an image speaks for its class: activation maps over known test images, a column a
     run."""
 
@@ -174,7 +174,7 @@ class ClassActivation(FigureShape):
 
 
 @frozen(kw_only=True)
-class Timing(FigureShape):
+class Timing(FigureConfig):
     """Milliseconds an image and numbers of parameters, a row a run."""
 
     factory: ClassVar[Factory] = f"{_HERE}.timing:draw"

@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from openset_core.errors import FigureError
 from openset_core.report.data import Integers, RunData
+from openset_core.report.figure_cache import keep, kept, split_images
 from openset_core.report.figures import ClassActivation
 from openset_core.report.figures.picture import Numbers, Picture
 from openset_core.report.figures.retrieval import show_image
 from openset_core.report.figures.runs import FigureRuns
-from openset_core.report.kept import keep, kept, part_images
 from openset_core.report.style import DOUBLE_COLUMN, new_figure
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def draw(shape: ClassActivation, runs: FigureRuns) -> Picture:
     for _label, run in named[1:]:
         _check_same_samples(first, run)
     rows = chosen_rows(first, shape, tuple(run for _label, run in named[1:]))
-    images = part_images(first, "known", rows, runs.data_root)
+    images = split_images(first, "known", rows, runs.data_root)
     assert first.known is not None
     labels = first.known.label[rows]
     found = [_maps(run, rows, images, labels, shape) for _label, run in named]
@@ -227,8 +227,8 @@ def _computed(
 ) -> dict[str, Any]:
     import torch
 
-    from openset_core.data.incoming import incoming
-    from openset_core.inference import load
+    from openset_core.data.inference_input import incoming
+    from openset_core.inference.trained_model import load
 
     trained = load(run.folder.path)
     image = trained.description.image

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openset_core.errors import FigureError
-from openset_core.metrics import open_set_predictions
+from openset_core.metrics.open_set import open_set_predictions
 from openset_core.report.data import RunData
 from openset_core.report.figures import Confusion
 from openset_core.report.figures.panels import grid, percent, title
@@ -65,7 +65,7 @@ def _threshold(run: RunData, shape: Confusion) -> tuple[float, str]:
     own = run.scorers[scorer].threshold
     if shape.rule == "exact":
         return own, ""
-    from openset_core.protocols import load_protocol
+    from openset_core.experiment.protocol import load_protocol
 
     fixed = load_protocol(str(run.recorded["protocol"])).content.threshold.fixed.get(scorer)
     if fixed is None:

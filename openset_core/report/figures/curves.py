@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openset_core.errors import FigureError
-from openset_core.metrics import OpenSetCurve, open_set_curve
+from openset_core.metrics.open_set import OpenSetCurve, open_set_curve
 from openset_core.report.data import RunData
 from openset_core.report.figures import Curves
 from openset_core.report.figures.panels import grid, percent, title

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from openset_core.errors import FigureError
 from openset_core.report.data import RunData
 from openset_core.report.embedding import LEAST_POINTS, drawn_rows, tsne
+from openset_core.report.figure_cache import keep, kept
 from openset_core.report.figures import EmbeddingMap
 from openset_core.report.figures.panels import (
     class_colour,
@@ -23,7 +24,6 @@ from openset_core.report.figures.panels import (
 )
 from openset_core.report.figures.picture import Numbers, Picture
 from openset_core.report.figures.runs import FigureRuns
-from openset_core.report.kept import keep, kept
 from openset_core.report.style import UNKNOWN_GREY
 
 

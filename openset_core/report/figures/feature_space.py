@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from openset_core.errors import FigureError
 from openset_core.report.colours import colour
-from openset_core.report.data import RunData, TestPart
+from openset_core.report.data import RunData, TestSplit
 from openset_core.report.figures import FeatureSpace
 from openset_core.report.figures.panels import (
     class_colour,
@@ -45,7 +45,7 @@ MOST_BESIDE = 4
 """Panels side by side."""
 
 
-def plane(run: RunData, part: TestPart, rows: Any = None) -> npt.NDArray[np.float32]:
+def plane(run: RunData, part: TestSplit, rows: Any = None) -> npt.NDArray[np.float32]:
     """Embeddings [n, 2] of some samples.
 
     Raises:
@@ -129,12 +129,12 @@ def draw(shape: FeatureSpace, runs: FigureRuns) -> Picture:
     )
 
 
-def _parts(run: RunData) -> list[TestPart]:
+def _parts(run: RunData) -> list[TestSplit]:
     assert run.known is not None
     return [run.known, *run.unknown]
 
 
-def _centre(run: RunData, part: TestPart) -> tuple[float, float]:
+def _centre(run: RunData, part: TestSplit) -> tuple[float, float]:
     mean = plane(run, part).mean(axis=0, dtype=np.float64)
     return float(mean[0]), float(mean[1])
 
@@ -195,7 +195,7 @@ def _panel(axes: Axes, run: RunData, shape: FeatureSpace, sets: list[str]) -> No
     axes.set_xlabel("dimension 1")
 
 
-def largest_logits(run: RunData, part: TestPart) -> npt.NDArray[np.float64]:
+def largest_logits(run: RunData, part: TestSplit) -> npt.NDArray[np.float64]:
     """Largest logit of every sample of a part, float64 [n]."""
     assert run.store is not None
     chunks = run.store.chunks(part.part, "logits")

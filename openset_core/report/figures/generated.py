@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from openset_core.errors import FigureError
 from openset_core.report.data import RunData
+from openset_core.report.figure_cache import keep, kept
 from openset_core.report.figures import GeneratedFeatures
 from openset_core.report.figures.feature_space import plane
 from openset_core.report.figures.panels import (
@@ -26,8 +27,7 @@ from openset_core.report.figures.panels import (
 )
 from openset_core.report.figures.picture import Numbers, Picture
 from openset_core.report.figures.runs import FigureRuns
-from openset_core.report.kept import keep, kept
-from openset_core.samples import read_samples
+from openset_core.training.generated_samples import read_samples
 
 Pixels = npt.NDArray[np.uint8]
 GENERATED = "#000000"
@@ -62,7 +62,7 @@ def embedded_samples(run: RunData, source: RunData, samples: Pixels) -> npt.NDAr
     name = f"embedded-{digest}"
     found = kept(run, name)
     if found is None:
-        from openset_core.inference import load
+        from openset_core.inference.trained_model import load
 
         network = load(run.folder.path)
         side = network.description.image.size

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from openset_core.errors import FigureError, did_you_mean
-from openset_core.metrics import METRICS
+from openset_core.metrics.open_set import METRICS
 from openset_core.report.colours import colour
-from openset_core.report.data import Integers, RunData, TestPart
+from openset_core.report.data import Integers, RunData, TestSplit
 from openset_core.report.style import DOUBLE_COLUMN, SINGLE_COLUMN, new_figure
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def key(label: str, face: str, marker: str, size: float = 4.0, edge: str | None 
     )
 
 
-def drawn(part: TestPart, samples: int, seed: int) -> Integers:
+def drawn(part: TestSplit, samples: int, seed: int) -> Integers:
     """Rows of a part, at most so many, drawn by a seed, ascending."""
     if len(part) <= samples:
         return np.arange(len(part))

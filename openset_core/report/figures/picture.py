@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from attrs import frozen
 
-from openset_core import config, specs
+from openset_core import specs
+from openset_core.experiment import config
 from openset_core.report.figures.runs import FigureRuns
 from openset_core.report.style import paper_style
-from openset_core.specs import FigureShape, FigureSpec
+from openset_core.specs import FigureConfig, FigureSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,7 +118,7 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def shape_with(spec: FigureSpec, changes: Mapping[str, Any]) -> FigureShape:
+def shape_with(spec: FigureSpec, changes: Mapping[str, Any]) -> FigureConfig:
     """A figure's shape with some options set anew.
 
     Raises:
@@ -129,7 +130,7 @@ def shape_with(spec: FigureSpec, changes: Mapping[str, Any]) -> FigureShape:
     return config.structure(values, type(spec.shape), f"figure {spec.name}")
 
 
-def draw(spec: FigureSpec, shape: FigureShape, runs: FigureRuns) -> Picture:
+def draw(spec: FigureSpec, shape: FigureConfig, runs: FigureRuns) -> Picture:
     """Draw a figure from its runs.
 
     Raises:

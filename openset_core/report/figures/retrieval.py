@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from openset_core.errors import FigureError, did_you_mean
 from openset_core.report.colours import colour
-from openset_core.report.data import Integers, RunData, TestPart
+from openset_core.report.data import Integers, RunData, TestSplit
+from openset_core.report.figure_cache import split_images
 from openset_core.report.figures import GeneratedBetween, Retrieval
 from openset_core.report.figures.feature_space import landmark_note
 from openset_core.report.figures.generated import embedded_samples, samples_of
 from openset_core.report.figures.picture import Numbers, Picture
 from openset_core.report.figures.runs import FigureRuns
-from openset_core.report.kept import part_images
 from openset_core.report.style import DOUBLE_COLUMN, new_figure
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def draw_retrieval(shape: Retrieval, runs: FigureRuns) -> Picture:
         own = [int(row - starts[part]) for row, part in zip(rows, owner, strict=True)]
         rows_of_images.append(
             [
-                part_images(run, parts[part].part, np.array([row]), runs.data_root)[0]
+                split_images(run, parts[part].part, np.array([row]), runs.data_root)[0]
                 for part, row in zip(owner, own, strict=True)
             ]
         )
@@ -134,7 +134,7 @@ def draw_retrieval(shape: Retrieval, runs: FigureRuns) -> Picture:
     )
 
 
-def _embeddings(run: RunData, parts: Sequence[TestPart]) -> Iterator[npt.NDArray[Any]]:
+def _embeddings(run: RunData, parts: Sequence[TestSplit]) -> Iterator[npt.NDArray[Any]]:
     assert run.store is not None
     for part in parts:
         for chunk in run.store.chunks(part.part, "embedding"):
@@ -156,7 +156,7 @@ def _classes(run: RunData, shape: Retrieval) -> Sequence[int]:
     return shape.classes or range(min(run.num_classes, 10))
 
 
-def _sought(run: RunData, wish: str) -> list[TestPart]:
+def _sought(run: RunData, wish: str) -> list[TestSplit]:
     """Parts of the test in which images are sought.
 
     Raises:
@@ -247,7 +247,7 @@ def draw_between(shape: GeneratedBetween, runs: FigureRuns) -> Picture:
         inner = start + step, end - step
         rows, distances = nearest_on_way([embeddings], *inner, shape.steps)
         top, bottom = (_typical(run, number, at) for number, at in ((first, start), (second, end)))
-        ends = part_images(run, "train", np.array([top, bottom]), runs.data_root)
+        ends = split_images(run, "train", np.array([top, bottom]), runs.data_root)
         columns.append([ends[0], *samples[rows], ends[1]])
         numbers += [
             (run.class_names[first], run.class_names[second], stop + 1, int(row), float(distance))

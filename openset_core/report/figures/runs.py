@@ -19,12 +19,12 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from openset_core import config
 from openset_core.errors import FigureError, OpensetError, RunFolderError
-from openset_core.experiment import TRAINING_SECTION, Experiment, resolve
-from openset_core.model import read_description
+from openset_core.experiment import config
+from openset_core.experiment.experiment import TRAINING_SECTION, Experiment, resolve
+from openset_core.model.artefact import read_description
 from openset_core.report.data import RunData, open_run
-from openset_core.specs import FigureSpec, RunNeed
+from openset_core.specs import FigureSpec, RequiredRun
 
 DEFAULT_RUNS = Path("runs")
 EXPERIMENT = "experiment.toml"
@@ -44,7 +44,7 @@ class Wanted:
         settings: further assignments of the user's, as after `--set`.
     """
 
-    need: RunNeed
+    need: RequiredRun
     protocol: str
     settings: tuple[str, ...] = ()
 

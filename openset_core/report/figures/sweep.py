@@ -22,7 +22,7 @@ from openset_core.report.figures.panels import (
 from openset_core.report.figures.picture import Numbers, Picture
 from openset_core.report.figures.runs import FigureRuns, chosen_scorer, option_of
 from openset_core.report.style import line
-from openset_core.results import RULES
+from openset_core.results.run_results import RULES
 
 LEARNT = "learnt."
 X_LABELS = {"classes": "number of known classes", "openness": "openness (%)"}
@@ -142,8 +142,8 @@ def _quantity(run: RunData, shape: Sweep) -> float | None:
 
 def _value(run: RunData, metric: str, shape: Sweep, unknown: str | None) -> float | None:
     if metric.startswith(LEARNT):
-        learnt = {} if run.store is None else run.store.learnt
-        return learnt.get(metric.removeprefix(LEARNT))
+        learned_scalars = {} if run.store is None else run.store.learned_scalars
+        return learned_scalars.get(metric.removeprefix(LEARNT))
     results = run.scorers[chosen_scorer(run, shape.scorer)]
     by_rule = results.by_rule(shape.rule, unknown) or results.by_rule("exact", unknown)
     return by_rule.get(metric)

@@ -13,8 +13,8 @@ from typing import Any
 
 from attrs import asdict, frozen
 
-from openset_core import config
 from openset_core.errors import FigureError, RunFolderError
+from openset_core.experiment import config
 from openset_core.files import write_text
 from openset_core.report.data import RunData
 from openset_core.report.figures import Timing
@@ -158,7 +158,7 @@ def _read(path: Path) -> list[Measurement]:
 
 
 def _weights(run: RunData) -> str:
-    from openset_core.model import read_description
+    from openset_core.model.artefact import read_description
 
     return read_description(run.folder.model).weights_sha256
 
@@ -176,8 +176,8 @@ def measure(
     """
     import torch
 
-    from openset_core.features import as_float
-    from openset_core.inference import load
+    from openset_core.features.store import as_float
+    from openset_core.inference.trained_model import load
 
     trained = load(folder)
     image = trained.description.image

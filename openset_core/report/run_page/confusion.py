@@ -9,10 +9,10 @@ import numpy.typing as npt
 from attrs import frozen
 from markupsafe import Markup
 
-from openset_core import metrics
+from openset_core.metrics import open_set as metrics
 from openset_core.report.axes import percent
 from openset_core.report.colours import KNOWN
-from openset_core.report.data import Integers, TestPart
+from openset_core.report.data import Integers, TestSplit
 from openset_core.report.images import data_uri
 from openset_core.report.markup import Row, cards, element, figure, scrolling, table
 from openset_core.report.page import Section
@@ -83,7 +83,7 @@ def confusion(view: View) -> Confusion | None:
     )
 
 
-def _row_name(part: TestPart, number: int, sets: int) -> str:
+def _row_name(part: TestSplit, number: int, sets: int) -> str:
     name = part.class_name(number)
     return f"{part.name}: {name}" if sets > 1 else name
 

@@ -9,10 +9,10 @@ import numpy as np
 from attrs import frozen
 from markupsafe import Markup
 
-from openset_core import metrics
+from openset_core.metrics import open_set as metrics
 from openset_core.report.axes import fraction_axis, percent
 from openset_core.report.colours import PALETTE, dash
-from openset_core.report.data import Floats, Integers, RunData, TestPart
+from openset_core.report.data import Floats, Integers, RunData, TestSplit
 from openset_core.report.markup import cards, element, figure, folded
 from openset_core.report.page import Section
 from openset_core.report.run_page.view import Figures, View
@@ -83,7 +83,7 @@ class ScorerCurve:
         return int(np.searchsorted(self.curve.thresholds, self.threshold, side="right"))
 
 
-def curves_of(run: RunData, sets: Sequence[TestPart]) -> list[ScorerCurve]:
+def curves_of(run: RunData, sets: Sequence[TestSplit]) -> list[ScorerCurve]:
     """Exact curves of every scorer with scores against some unknown sets together."""
     known = run.known
     if known is None or not len(known) or not any(len(part) for part in sets):

@@ -9,7 +9,7 @@ from attrs import frozen
 from markupsafe import Markup
 
 from openset_core.report.axes import number
-from openset_core.report.data import Integers, RunData, TestPart
+from openset_core.report.data import Integers, RunData, TestSplit
 from openset_core.report.images import Pixels, data_uri, thumbnail
 from openset_core.report.markup import Content, element, note
 from openset_core.report.page import Section
@@ -35,7 +35,7 @@ class Pick:
 
     title: str
     kind: str
-    samples: Sequence[tuple[TestPart, int]]
+    samples: Sequence[tuple[TestSplit, int]]
     of: int
     among: int
 
@@ -118,7 +118,7 @@ def _gallery(view: View, pick: Pick) -> Markup:
     return heading + note(said) + element("ul", items, class_="gallery")
 
 
-def _item(view: View, part: TestPart, row: int, pictures: bool) -> Markup:
+def _item(view: View, part: TestSplit, row: int, pictures: bool) -> Markup:
     true, predicted = names(view, part, row)
     score = number(float(view.scores(part)[row]))
     pixels = _pixels(view, part, row)
@@ -132,7 +132,7 @@ def _item(view: View, part: TestPart, row: int, pictures: bool) -> Markup:
     return element("li", picture, what, element("p", f"score {score}", class_="score"))
 
 
-def names(view: View, part: TestPart, row: int) -> tuple[str, str]:
+def names(view: View, part: TestSplit, row: int) -> tuple[str, str]:
     """True class, with its set where there are several, and the class it would be given."""
     true = part.class_name(part.label[row])
     if part.name != "known" and len(view.run.unknown) > 1:
@@ -176,7 +176,7 @@ def figures(view: View) -> Figures:
         yield pick.kind, figure
 
 
-def _pixels(view: View, part: TestPart, row: int) -> Pixels | None:
+def _pixels(view: View, part: TestSplit, row: int) -> Pixels | None:
     return view.images.get(part.part, {}).get(row)
 
 

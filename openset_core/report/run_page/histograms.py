@@ -9,7 +9,7 @@ from attrs import frozen
 from markupsafe import Markup
 
 from openset_core.report.axes import Axis, number, number_axis
-from openset_core.report.data import Floats, RunData, TestPart
+from openset_core.report.data import Floats, RunData, TestSplit
 from openset_core.report.markup import cards, element, figure
 from openset_core.report.page import Section
 from openset_core.report.run_page.view import Figures, View
@@ -107,7 +107,7 @@ def histogram(
     )
 
 
-def histogram_of(run: RunData, scorer: str, sets: tuple[TestPart, ...]) -> Histogram | None:
+def histogram_of(run: RunData, scorer: str, sets: tuple[TestSplit, ...]) -> Histogram | None:
     """The histogram of a run's scorer; None without known samples."""
     if run.known is None or not len(run.known):
         return None

@@ -14,7 +14,7 @@ from openset_core.errors import ConfigError, OpensetError, did_you_mean
 from openset_core.files import sha256, write_text
 from openset_core.report.data import RunData, open_run
 from openset_core.report.embedding import map_of
-from openset_core.report.kept import images_of, kept_images
+from openset_core.report.figure_cache import images_of, kept_images
 from openset_core.report.page import Page, inputs_in, render_page
 from openset_core.report.run_page import (
     confusion,
@@ -133,7 +133,7 @@ def inputs_of(path: Path, scorer: str = "") -> str:
         scorer: the scorer that was asked for; empty for the model's own.
     """
     folder = RunFolder(path)
-    files = (folder.experiment, folder.results, folder.metrics, folder.looks)
+    files = (folder.experiment, folder.results, folder.metrics, folder.sample_history)
     facts = [FORMAT, [sha256(file) if file.exists() else "" for file in files]]
     return f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}/{quote(scorer)}"
 

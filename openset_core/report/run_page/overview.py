@@ -7,16 +7,16 @@ from typing import Any
 
 from markupsafe import Markup
 
-from openset_core import config
 from openset_core.errors import OpensetError
-from openset_core.metrics import METRICS
+from openset_core.experiment import config
+from openset_core.metrics.open_set import METRICS
 from openset_core.report.axes import number, percent, seconds
 from openset_core.report.markup import Content, Row, element, facts, folded, table
 from openset_core.report.page import Section
-from openset_core.report.run_page.provenance import PartInUse, Provenance, provenance
+from openset_core.report.run_page.provenance import ComponentInUse, Provenance, provenance
 from openset_core.report.run_page.view import View
-from openset_core.results import RULES
-from openset_core.scoring import file_name
+from openset_core.results.run_results import RULES
+from openset_core.scoring.fitting import file_name
 
 STAGES = ("train", "extract", "score")
 
@@ -98,7 +98,7 @@ def what_was_run(view: View) -> Section:
     return Section("run", "What was run", facts(pairs), short="Set-up")
 
 
-def _about(part: PartInUse) -> Content:
+def _about(part: ComponentInUse) -> Content:
     said: list[Content] = [element("b", part.name)]
     said += [f": {part.summary}"] if part.summary else []
     small = "; ".join(filter(None, [part.reference, part.distribution]))
@@ -116,7 +116,7 @@ def _names(names: tuple[str, ...], most: int = 40) -> str:
 
 
 def _parameters(view: View) -> int:
-    from openset_core.model import read_description
+    from openset_core.model.artefact import read_description
 
     try:
         return read_description(view.run.folder.model).parameters

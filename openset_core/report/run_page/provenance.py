@@ -10,7 +10,7 @@ import numpy as np
 from attrs import frozen
 
 from openset_core.errors import OpensetError
-from openset_core.experiment import Experiment, resolve
+from openset_core.experiment.experiment import Experiment, resolve
 from openset_core.report.axes import number, percent
 from openset_core.report.data import RunData
 from openset_core.run_folder import open_folder
@@ -20,7 +20,7 @@ FEW_SAMPLES = 30
 
 
 @frozen(kw_only=True)
-class PartInUse:
+class ComponentInUse:
     """A part of the experiment.
 
     Attributes:
@@ -50,7 +50,7 @@ class Provenance:
         warnings: what to be wary of, one sentence each.
     """
 
-    parts: tuple[PartInUse, ...]
+    parts: tuple[ComponentInUse, ...]
     protocol: str
     changes: tuple[str, ...]
     command: str
@@ -154,23 +154,23 @@ def _written(value: Any) -> str:
     return str(value)
 
 
-def _parts(run: RunData, own: Experiment | None) -> tuple[PartInUse, ...]:
+def _parts(run: RunData, own: Experiment | None) -> tuple[ComponentInUse, ...]:
     versions = run.record.get("plugins", {})
     if own is None:
         names = [str(name) for name in run.recorded.get("plugins", [])]
         return tuple(
-            PartInUse(kind="part", name=name, distribution=str(versions.get(name, "")))
+            ComponentInUse(kind="part", name=name, distribution=str(versions.get(name, "")))
             for name in names
         )
     return tuple(
-        PartInUse(
+        ComponentInUse(
             kind=part.kind,
             name=part.name,
             distribution=str(versions.get(part.name, f"{part.distribution} {part.version}")),
             summary=part.spec.summary,
             reference=getattr(part.spec, "reference", "") or "",
         )
-        for part in own.selection.parts
+        for part in own.selection.components
     )
 
 

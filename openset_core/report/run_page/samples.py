@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup
 
-from openset_core.looks import Looks, read_looks
 from openset_core.report.data import Integers
 from openset_core.report.images import data_uri, montage
 from openset_core.report.markup import element, figure
 from openset_core.report.page import Section
 from openset_core.report.run_page.view import Figures, View
+from openset_core.training.sample_history import SampleHistory, read_sample_history
 
 MOST_LOOKS = 4
 SHOWN = 36
@@ -19,7 +19,7 @@ SHOWN = 36
 
 def section(view: View) -> Section | None:
     """The first and the last look, and some between them."""
-    found = read_looks(view.run.folder.looks)
+    found = read_sample_history(view.run.folder.sample_history)
     if found is None:
         return None
     body = Markup("").join(
@@ -31,7 +31,7 @@ def section(view: View) -> Section | None:
                 alt=f"{SHOWN} generated images after epoch {found.epochs[at]}",
             ),
         )
-        for at in looks(found)
+        for at in _chosen(found)
     )
     return Section(
         "generated",
@@ -42,13 +42,13 @@ def section(view: View) -> Section | None:
     )
 
 
-def looks(found: Looks) -> Integers:
+def _chosen(found: SampleHistory) -> Integers:
     """Which looks to show: the first, the last, and evenly spread ones between, int64 [n]."""
     count = len(found.epochs)
     return np.unique(np.linspace(0, count - 1, min(count, MOST_LOOKS)).round().astype(np.int64))
 
 
-def _grid(found: Looks, at: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _grid(found: SampleHistory, at: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return montage(found.images[at][:SHOWN], columns=int(np.sqrt(SHOWN)))
 
 
@@ -56,10 +56,10 @@ def figures(view: View) -> Figures:
     """The same looks side by side."""
     from openset_core.report.style import DOUBLE_COLUMN, SINGLE_COLUMN, new_figure
 
-    found = read_looks(view.run.folder.looks)
+    found = read_sample_history(view.run.folder.sample_history)
     if found is None:
         return
-    chosen = looks(found)
+    chosen = _chosen(found)
     width = SINGLE_COLUMN if len(chosen) <= 2 else DOUBLE_COLUMN
     figure = new_figure(width, width / max(len(chosen), 2) + 0.25)
     for axes, at in zip(figure.subplots(1, len(chosen), squeeze=False).flat, chosen, strict=True):

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from openset_core.metrics import METRICS
+from openset_core.metrics.open_set import METRICS
 from openset_core.report.axes import percent
 from openset_core.report.markup import Content, Row, element, folded, note, table
 from openset_core.report.page import Section
 from openset_core.report.run_page.view import View
-from openset_core.results import (
+from openset_core.results.run_results import (
     PUBLISHED,
     RULES,
     ResultsTable,

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from attrs import field, frozen
 
-from openset_core import metrics
-from openset_core.report.data import Floats, Integers, RunData, TestPart
+from openset_core.metrics import open_set as metrics
+from openset_core.report.data import Floats, Integers, RunData, TestSplit
 from openset_core.report.embedding import EmbeddingMap
 from openset_core.report.images import Pixels
-from openset_core.results import ScorerResults
+from openset_core.results.run_results import ScorerResults
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,11 +57,11 @@ class View:
         """A score above it means unknown."""
         return self.decided.threshold
 
-    def scores(self, part: TestPart) -> Floats:
+    def scores(self, part: TestSplit) -> Floats:
         """Scores of a part by the scorer whose decisions are shown, float64 [n]."""
         return part.scores[self.scorer]
 
-    def decisions(self, part: TestPart) -> Integers:
+    def decisions(self, part: TestSplit) -> Integers:
         """Predictions over K+1 classes, K = unknown, int64 [n]."""
         if not len(part):
             return np.empty(0, dtype=np.int64)
@@ -76,7 +76,7 @@ def deciding_scorer(run: RunData) -> str:
     The one that decides in the saved model, if its scores are there, else the first.
     """
     from openset_core.errors import OpensetError
-    from openset_core.model import read_description
+    from openset_core.model.artefact import read_description
 
     try:
         own = read_description(run.folder.model).scorer

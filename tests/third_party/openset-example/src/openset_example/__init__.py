@@ -14,12 +14,12 @@ from attrs.validators import ge, gt
 from openset_core import (
     BackboneSpec,
     DatasetSpec,
-    FigureShape,
+    FigureConfig,
     FigureSpec,
     ObserverSpec,
     ProtocolSpec,
     RepresentationLossSpec,
-    RunNeed,
+    RequiredRun,
     SampleGeneratorSpec,
     UnknownScorerSpec,
     hookimpl,
@@ -65,7 +65,7 @@ class DataOptions:
 
 
 @frozen(kw_only=True)
-class Lengths(FigureShape):
+class Lengths(FigureConfig):
     """How long embeddings are, known and unknown."""
 
     factory: ClassVar[str] = "openset_example.figure:draw"
@@ -178,7 +178,7 @@ def openset_figures() -> list[FigureSpec]:
             name="example-lengths",
             summary="lengths of embeddings",
             shape=Lengths(),
-            runs=(RunNeed(label="cosines", plugins=("example-cosine",), protocol="example"),),
+            runs=(RequiredRun(label="cosines", plugins=("example-cosine",), protocol="example"),),
             api=API,
         )
     ]

@@ -1,0 +1,74 @@
+"""Own images that are in memory already."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+
+from openset_core import specs
+from openset_core.data.image_folders.protocol import own_protocol, statistics
+from openset_core.data.images import DataRequest, ImageSet
+from openset_core.errors import DataError
+from openset_core.experiment.protocol import ImageOptions, KnownSection, ProtocolFile
+from openset_core.registry import Component, Registry, registry
+
+DATASET = "own-images"
+
+
+@attrs.frozen(eq=False)
+class InMemory:
+    """Factory of a data set whose images are there already.
+
+    Attributes:
+        parts: images by part.
+    """
+
+    parts: dict[str, ImageSet]
+
+    def __call__(self, _config: specs.NoOptions, request: DataRequest) -> ImageSet:
+        """The images of a part."""
+        return self.parts[request.part]
+
+
+def registry_with(train: ImageSet, test: ImageSet, plugins: Registry | None = None) -> Registry:
+    """The installed parts and a data set `own-images` of these images."""
+    spec = specs.DatasetSpec(
+        name=DATASET,
+        summary="images handed over in memory",
+        factory=InMemory({"train": train, "test": test}),
+        classes=train.classes,
+    )
+    part = Component(spec=spec, distribution="this process", version="0")
+    return (plugins or registry()).extended(part)
+
+
+def protocol_of(
+    images: ImageSet, *, size: int, validation: float = 0.1, acceptance: float = 0.95
+) -> ProtocolFile:
+    """A protocol in which all classes of some images are known.
+
+    Preprocessing standardises by the images' own mean and deviation.
+
+    Args:
+        images: the training images.
+        size: height and width that the network sees.
+        validation: share of each class held out for the threshold; raised until at least one
+            sample is held out.
+        acceptance: share of the held-out samples to accept.
+
+    Raises:
+        DataError: no class has two samples, so that none could be held out.
+    """
+    largest = int(np.bincount(images.labels).max())
+    if largest < 2:
+        raise DataError(
+            "each class has one image; some need two, to hold one out for the threshold"
+        )
+    mean, std = statistics(images)
+    return own_protocol(
+        KnownSection(dataset=DATASET, classes="all"),
+        ImageOptions(size=size, channels=images.images.shape[3], mean=mean, std=std),
+        validation=max(validation, 0.51 / largest),
+        acceptance=acceptance,
+        images=len(images),
+    )

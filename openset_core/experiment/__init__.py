@@ -1,0 +1,1 @@
+"""From components, protocol, recipe and options to one resolved experiment."""

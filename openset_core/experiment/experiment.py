@@ -1,0 +1,351 @@
+"""An experiment: everything that decides a run's result, resolved to its last default."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from openset_core.errors import ConfigError, PluginError, did_you_mean
+from openset_core.experiment import config
+from openset_core.experiment.protocol import Protocol, load_protocol
+from openset_core.experiment.recipe import Recipe, fitting, load_recipe
+from openset_core.experiment.selection import Selection, check_label_smoothing, select, split_names
+from openset_core.experiment.threshold import ThresholdChoice, Thresholds, rules_for
+from openset_core.experiment.training_options import TrainingOptions
+from openset_core.registry import Registry, registry
+
+DEFAULT_PROTOCOL = "digits"
+TRAINING_SECTION = "training"
+THRESHOLD_SECTION = "threshold"
+
+
+@attrs.frozen(kw_only=True)
+class ExperimentFile:
+    """What an experiment TOML may say beside the option tables of parts.
+
+    Attributes:
+        plugins: part names.
+        protocol: name or path.
+        recipe: name or path of a training recipe; none when empty.
+        trial: number of the trial.
+        seed: training seed.
+        training: training options that differ from the recipe.
+        threshold: how rejection thresholds are set, where not as the protocol says.
+        record: what a finished run wrote down; when read, it only tells where missing parts are
+            from.
+    """
+
+    plugins: tuple[str, ...] = ()
+    protocol: str = DEFAULT_PROTOCOL
+    recipe: str = ""
+    trial: int = attrs.field(default=0, validator=attrs.validators.ge(0))
+    seed: int = attrs.field(default=0, validator=attrs.validators.ge(0))
+    training: dict[str, Any] = attrs.field(factory=dict)
+    threshold: Thresholds = attrs.field(factory=Thresholds)
+    record: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class Experiment:
+    """A resolved experiment.
+
+    Attributes:
+        selection: the parts.
+        protocol: the protocol; under a recipe with the recipe's preprocessing and options.
+        trial: number of the trial.
+        seed: training seed.
+        training: training options.
+        options: each part's options, by name.
+        thresholds: how rejection thresholds are set, where not as the protocol says.
+        recipe: the training recipe over the protocol's, if any.
+        changes: what the user set himself, for the run's default name.
+    """
+
+    selection: Selection
+    protocol: Protocol
+    trial: int
+    seed: int
+    training: TrainingOptions
+    options: dict[str, Any]
+    thresholds: Thresholds = attrs.field(factory=Thresholds)
+    recipe: Recipe | None = None
+    changes: dict[str, dict[str, Any]] = attrs.field(factory=dict, eq=False)
+
+    def to_toml(self) -> dict[str, Any]:
+        """Plain values that `resolve` turns back into this experiment."""
+        return {
+            "plugins": self.selection.names,
+            "protocol": self.protocol.reference,
+            **({"recipe": self.recipe.reference} if self.recipe else {}),
+            "trial": self.trial,
+            "seed": self.seed,
+            TRAINING_SECTION: config.unstructure(self.training),
+            **({THRESHOLD_SECTION: config.unstructure(self.thresholds)} if self.thresholds else {}),
+            **{name: config.unstructure(options) for name, options in self.options.items()},
+        }
+
+    def threshold_for(self, scorer: str) -> ThresholdChoice:
+        """How a scorer's rejection threshold is set."""
+        return self.thresholds.choice(scorer, self.protocol.content.threshold.acceptance)
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of what decides the trained weights; scorers and observers do not."""
+        selection = self.selection
+        parts = [selection.loss, selection.backbone]
+        if selection.generator:
+            parts.append(selection.generator)
+        relevant = {
+            "parts": {part.kind: f"{part.distribution}/{part.name}" for part in parts},
+            "options": {part.name: config.unstructure(self.options[part.name]) for part in parts},
+            "protocol": self.protocol.digest,
+            "trial": self.trial,
+            "seed": self.seed,
+            "training": config.unstructure(self.training),
+        }
+        return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def method(self) -> str:
+        """Loss and generator, as published figures name them."""
+        generator = self.selection.generator
+        return self.selection.loss.name + (f"+{generator.name}" if generator else "")
+
+    @property
+    def default_scorer(self) -> str:
+        """The recipe's score rule, else the method's own."""
+        defaults = (
+            self.recipe.content.scorers if self.recipe else ()
+        ) or self.selection.loss.spec.default_scorers
+        return defaults[0] if defaults else self.selection.scorers[0].name
+
+    def default_folder_name(self) -> str:
+        """A run's folder name: the same experiment always gets the same one.
+
+        What the user set himself enters as a short hash; scorers do not, so that another
+        scorer joins the run that is already there.
+        """
+        selection = self.selection
+        parts = [
+            self.protocol.short_name,
+            selection.loss.name,
+            *([selection.generator.name] if selection.generator else []),
+            selection.backbone.name,
+            *([self.recipe.path.stem] if self.recipe else []),
+            f"trial{self.trial}",
+            f"seed{self.seed}",
+        ]
+        changes = {
+            section: values
+            for section, values in self.changes.items()
+            if values and section not in {part.name for part in selection.scorers}
+        }
+        if changes:
+            text = json.dumps(changes, sort_keys=True)
+            parts.append(hashlib.sha256(text.encode()).hexdigest()[:6])
+        return re.sub(r"[^A-Za-z0-9._+-]+", "_", "-".join(parts))
+
+    def differences(
+        self, other: Mapping[str, Any], ours: Mapping[str, Any] | None = None
+    ) -> list[str]:
+        """Names of what differs between this experiment and a recorded one.
+
+        Args:
+            other: what was recorded.
+            ours: what would be recorded of this one; as `to_toml` says when None.
+        """
+        ours = self.to_toml() if ours is None else ours
+        scorers = {part.name for part in self.selection.scorers}
+        keys = (ours.keys() | other.keys()) - {"record", "plugins", THRESHOLD_SECTION}
+        keys -= scorers
+        found = []
+        for key in sorted(keys):
+            mine, theirs = ours.get(key), other.get(key)
+            if mine == theirs:
+                continue
+            if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+                names = sorted(mine.keys() | theirs.keys())
+                found += [f"{key}.{name}" for name in names if mine.get(name) != theirs.get(name)]
+            else:
+                found.append(key)
+        return found
+
+
+def resolve(
+    plugins: str | Sequence[str] = (),
+    protocol: str | Protocol | None = None,
+    trial: int | None = None,
+    seed: int | None = None,
+    overrides: config.Overrides | None = None,
+    file: Path | None = None,
+    registry_: Registry | None = None,
+    threshold: Sequence[str] = (),
+    recipe: str | None = None,
+) -> Experiment:
+    """Resolve a user's wishes into an experiment.
+
+    Options come, from weak to strong, from: the part's and the core's defaults, the
+    protocol's general training recipe, the method's own recipe, the protocol's recipes and
+    options for the chosen parts (a recipe for more parts counts more), the recipe that the user
+    named, the experiment file, the user's overrides.
+
+    Args:
+        plugins: part names; those of the file when empty.
+        protocol: name or path of a protocol, or one that was read already.
+        trial: number of the trial.
+        seed: training seed.
+        overrides: options by section, as from `--set`.
+        file: an experiment TOML.
+        registry_: where parts are looked up.
+        threshold: changes to the file's thresholds, as after `--threshold`.
+        recipe: name or path of a training recipe; that of the file when None.
+
+    Raises:
+        OpensetError: of the kind that fits, naming the key.
+    """
+    installed = registry_ or registry()
+    base, tables = _read_file(file)
+    names = split_names(plugins) or list(base.plugins)
+    _check_installed(names, base.record.get("plugins"), installed)
+    if not isinstance(protocol, Protocol):
+        protocol = load_protocol(protocol or _beside(base.protocol, file), installed)
+    chosen = protocol
+    trial = base.trial if trial is None else trial
+    chosen.check_trial(trial)
+    if seed is not None and seed < 0:
+        raise ConfigError(f"seed {seed} must be 0 or more")
+    recipe = base.recipe if recipe is None else recipe
+    laid_over = load_recipe(recipe, installed) if recipe else None
+    if laid_over:
+        chosen = laid_over.over(chosen)
+    content = chosen.content
+    rules = laid_over.content.scorers if laid_over else ()
+    selection = select(names, content.defaults, installed, rules)
+    user = config.merge(
+        {TRAINING_SECTION: base.training} if base.training else {}, tables, overrides or {}
+    )
+    _check_sections(user, selection)
+    loss, generator = selection.loss, selection.generator
+    trained = {part.name for part in (loss, selection.backbone, generator) if part}
+    layers = [
+        content.training,
+        loss.spec.recipe,
+        generator.spec.recipe if generator else {},
+        *fitting(content.recipes, trained),
+        laid_over.training(chosen, trained) if laid_over else {},
+    ]
+    merged = config.merge(*({TRAINING_SECTION: values} for values in layers), user)
+    options = {
+        part.name: config.structure(
+            {**content.options.get(part.name, {}), **user.get(part.name, {})},
+            part.spec.config,
+            part.name,
+        )
+        for part in selection.components
+    }
+    training = config.structure(merged[TRAINING_SECTION], TrainingOptions, TRAINING_SECTION)
+    check_label_smoothing(selection, training.label_smoothing)
+    return Experiment(
+        selection=selection,
+        protocol=chosen,
+        trial=trial,
+        seed=base.seed if seed is None else seed,
+        training=training,
+        options=options,
+        thresholds=_thresholds(base.threshold, threshold, selection),
+        recipe=laid_over,
+        changes=user,
+    )
+
+
+def _check_installed(names: Sequence[str], origins: Any, installed: Registry) -> None:
+    """Name the distribution of a part that a run was made with and that is not there.
+
+    Args:
+        names: parts as they were named.
+        origins: distribution and version by name, as the run recorded them.
+        installed: where parts are looked up.
+
+    Raises:
+        PluginError: a distribution is not installed, and so its part is not there.
+    """
+    for name in names if isinstance(origins, dict) else ():
+        bare = name.rpartition("/")[2]
+        origin = str(origins.get(bare) or origins.get(bare.partition(":")[2]) or "")
+        if not origin or _is_installed(origin.split()[0]):
+            continue
+        try:
+            installed.find(name)
+        except PluginError:
+            raise PluginError(
+                f"{name} is part of {origin}, which is not installed; install {origin.split()[0]}"
+            ) from None
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _beside(protocol: str, file: Path | None) -> str:
+    """A protocol's path as an experiment file gives it, which may be relative to that file."""
+    if file is not None and protocol.endswith(".toml") and (file.parent / protocol).exists():
+        return str(file.parent / protocol)
+    return protocol
+
+
+def _thresholds(before: Thresholds, texts: Sequence[str], selection: Selection) -> Thresholds:
+    scorers = [part.name for part in selection.scorers]
+    for name in before.scorers:
+        if name not in scorers:
+            raise ConfigError(
+                f"{THRESHOLD_SECTION}.scorers names {name!r}, which is no scorer of this run"
+                f"{did_you_mean(name, scorers)}; it has {', '.join(scorers)}"
+            )
+    return before.changed(rules_for(texts, scorers))
+
+
+def _read_file(path: Path | None) -> tuple[ExperimentFile, config.Overrides]:
+    """Split an experiment TOML into its own keys and the option tables of parts."""
+    if path is None:
+        return ExperimentFile(), {}
+    values = config.read_toml(path, "experiment")
+    own = {field.name for field in attrs.fields(ExperimentFile)}
+    tables = {key: value for key, value in values.items() if key not in own}
+    for key, value in tables.items():
+        if not isinstance(value, dict):
+            raise ConfigError(f"{path} has no option {key!r}{did_you_mean(key, own)}")
+    rest = {key: value for key, value in values.items() if key in own}
+    return config.structure(rest, ExperimentFile, str(path)), tables
+
+
+def _check_sections(user: config.Overrides, selection: Selection) -> None:
+    """Every option table must belong to a chosen part."""
+    allowed = {part.name for part in selection.components} | {TRAINING_SECTION}
+    for section in user:
+        if section not in allowed:
+            raise ConfigError(
+                f"options for {section!r} are given, which is not part of this experiment"
+                f"{did_you_mean(section, allowed)}; it has {', '.join(sorted(allowed))}"
+            )
+
+
+def with_epochs(
+    overrides: Mapping[str, Mapping[str, Any]] | None, epochs: int | None
+) -> config.Overrides:
+    """Options by section, with the number of epochs among them."""
+    merged: config.Overrides = {name: dict(values) for name, values in (overrides or {}).items()}
+    if epochs is not None:
+        merged.setdefault("training", {})["epochs"] = epochs
+    return merged

@@ -1,0 +1,53 @@
+"""TOML files that plugins offer by name and a person names by path: protocols and recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attrs import frozen
+
+from openset_core.errors import ProtocolError, did_you_mean
+from openset_core.registry import Registry, registry
+
+
+@frozen
+class NamedFile:
+    """A file that was found.
+
+    Attributes:
+        path: where it lies.
+        label: what errors and tables call it: its name, or its path as it was given.
+        own: whether it is a person's own file, found by its path.
+    """
+
+    path: Path
+    label: str
+    own: bool
+
+
+def find_file(kind: str, name: str, plugins: Registry | None = None) -> NamedFile:
+    """The file of a kind that a user means; a path ends in `.toml` or holds a slash.
+
+    Args:
+        kind: `"protocol"` or `"recipe"`.
+        name: name or path.
+        plugins: where names are looked up.
+
+    Raises:
+        ProtocolError: no such name, or one that several distributions offer.
+    """
+    if name.endswith(".toml") or "/" in name:
+        return NamedFile(Path(name), str(Path(name)), own=True)
+    installed = (plugins or registry()).of_kind(kind)
+    found = [part for part in installed if part.name == name]
+    if not found:
+        names = [part.name for part in installed]
+        raise ProtocolError(
+            f"no {kind} is called {name!r}{did_you_mean(name, names)}; installed: "
+            f"{', '.join(names) or 'none'}; a file of your own is named by its path"
+        )
+    if len(found) > 1:
+        owners = " and ".join(f"{part.distribution} {part.version}" for part in found)
+        paths = " or ".join(str(part.spec.path) for part in found)
+        raise ProtocolError(f"{owners} both offer {kind} {name!r}; name one by path: {paths}")
+    return NamedFile(found[0].spec.path, name, own=False)

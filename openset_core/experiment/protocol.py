@@ -1,0 +1,604 @@
+"""Protocols: which classes are known, on which data, how it is judged.
+
+A protocol is a TOML file; see CONTRIBUTING.md for the format. It holds data only. A
+person's own file works by path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import frozen
+from attrs.validators import deep_iterable, ge, gt, in_, le, lt
+
+from openset_core.errors import ProtocolError, did_you_mean
+from openset_core.experiment import config
+from openset_core.experiment.classes import (
+    Classes,
+    KnownDraw,
+    Listed,
+    UnknownDraw,
+    drawn,
+    numbered,
+    parse_ranges,
+    selected,
+)
+from openset_core.experiment.named_files import find_file
+from openset_core.experiment.selection import Defaults
+from openset_core.experiment.training_options import TrainingOptions
+from openset_core.metrics.open_set import METRICS
+from openset_core.registry import Registry, registry
+
+
+@frozen(kw_only=True)
+class ImageOptions:
+    """Image size and preprocessing: resized, scaled to [0, 1], then (x - mean) / std.
+
+    Attributes:
+        size: height and width.
+        channels: 1 for grey, 3 for RGB.
+        mean: for each channel, or one for all.
+        std: for each channel, or one for all.
+        interpolation: how images are resized.
+        fit: how an image that is not square becomes so: the middle is cut out (`"crop"`) or it is
+            stretched. When absent, image files are cropped and arrays stretched.
+    """
+
+    size: int = attrs.field(default=32, validator=ge(1))
+    channels: int = attrs.field(default=3, validator=in_((1, 3)))
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = attrs.field(default=(1.0,), validator=deep_iterable(gt(0.0)))
+    interpolation: str = attrs.field(
+        default="bilinear", validator=in_(("nearest", "bilinear", "bicubic"))
+    )
+    fit: str | None = attrs.field(
+        default=None, validator=attrs.validators.optional(in_(("crop", "stretch")))
+    )
+
+    def per_channel(self, values: tuple[float, ...]) -> tuple[float, ...]:
+        """A value for each channel, where one stands for all."""
+        return values * self.channels if len(values) == 1 else values
+
+
+@frozen(kw_only=True)
+class KnownSection:
+    """Where the known classes come from: listed trials, a selection, or a seeded draw.
+
+    Attributes:
+        dataset: name of the data set.
+        options: the data set's own options.
+        trials: for each trial the known classes by number or name; position in the list = label.
+        classes: instead, one trial with `"all"` classes or ranges such as `"0-172"`.
+        draw: instead, classes drawn by a seed.
+        samples: train on about so many images, the same share of each class; all when absent.
+        test_fraction: share of each class used for testing, for a set without a test part.
+        split_seed: seed of that split, the same in every trial.
+        split: instead, a list below the data root that says for each image of such a set whether
+            it is for training, validation or testing, see `openset_core.data.image_list`.
+    """
+
+    dataset: str
+    options: dict[str, Any] | None = None
+    trials: tuple[Listed, ...] = ()
+    classes: str | None = None
+    draw: KnownDraw | None = None
+    samples: int | None = attrs.field(default=None, validator=attrs.validators.optional(ge(2)))
+    test_fraction: float | None = attrs.field(
+        default=None, validator=attrs.validators.optional([gt(0.0), lt(1.0)])
+    )
+    split_seed: int = attrs.field(default=0, validator=ge(0))
+    split: str | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of trials."""
+        if self.draw:
+            return len(self.draw.counts) * self.draw.trials
+        return len(self.trials) or 1
+
+    def sides(self, available: Sequence[str]) -> tuple[str, str]:
+        """Parts of the data set that hold training and test images; the same part when it is split.
+
+        Args:
+            available: the parts that the data set comes in.
+
+        Raises:
+            ValueError: the set has no test part, and `test_fraction` is missing.
+        """
+        if self.split is not None:
+            return "all", "all"
+        whole_wanted = self.test_fraction is not None and "all" in available  # some come as both
+        if "test" in available and not whole_wanted:
+            return "train", "test"
+        if self.test_fraction is None:
+            raise ValueError(
+                f"lacks test_fraction; data set {self.dataset} has no test part of its own"
+            )
+        return "all", "all"
+
+    def group(self, trial: int) -> str:
+        """What sets a trial apart from trials that may be averaged; empty when nothing does."""
+        if self.draw is None or len(self.draw.counts) == 1:
+            return ""
+        return f"{self.draw.counts[trial // self.draw.trials]} known classes"
+
+    def in_trial(self, trial: int, names: Sequence[str], where: str) -> Classes:
+        """The known classes of a trial, as numbers of a data set with these class names.
+
+        Raises:
+            ProtocolError: a class that does not exist, or more drawn than there are.
+        """
+        if self.draw:
+            pool = selected(self.draw.classes, names, (), f"{where}.draw.classes")
+            group, number = divmod(trial, self.draw.trials)
+            count = self.draw.counts[group]
+            return drawn(pool, count, (self.draw.seed, count, number), f"{where}.draw")
+        if self.classes is not None:
+            return selected(self.classes, names, (), f"{where}.classes")
+        return numbered(self.trials[trial], names, f"{where}.trials[{trial}]")
+
+
+@frozen(kw_only=True)
+class UnknownSection:
+    """One set of unknown test samples.
+
+    Attributes:
+        dataset: name of the data set.
+        options: the data set's own options.
+        part: part of the data set; by default `test`, or `all` where it has no test part.
+        classes: `"rest"` for all classes that are not known (same data set), `"all"`, or ranges.
+        trials: instead, for each trial the unknown classes by number or name.
+        draw: instead, classes drawn by a seed.
+        samples: so many images drawn by a seed, or `"known"` for as many as there are known test
+            images; all when absent, or when there are not more.
+    """
+
+    dataset: str
+    options: dict[str, Any] | None = None
+    part: str | None = None
+    classes: str = "rest"
+    trials: tuple[Listed, ...] = ()
+    draw: UnknownDraw | None = None
+    samples: int | str | None = attrs.field(default=None)
+
+    def source(self, available: Sequence[str]) -> str:
+        """The part of the data set that holds these images.
+
+        Args:
+            available: the parts that the data set comes in.
+        """
+        return self.part or ("test" if "test" in available else "all")
+
+    @samples.validator
+    def _check_samples(self, _attribute: Any, value: int | str | None) -> None:
+        if not (value is None or value == "known" or (type(value) is int and value >= 1)):
+            raise ValueError(f'samples must be "known" or at least 1, not {value!r}')
+
+    def in_trial(self, trial: int, names: Sequence[str], known: Classes, where: str) -> Classes:
+        """The unknown classes of a trial.
+
+        Args:
+            trial: number of the trial.
+            names: class names of this data set.
+            known: the known classes where they are of the same data set, else empty.
+            where: the table's place, for errors.
+
+        Raises:
+            ProtocolError: a class that does not exist or is known, or more drawn than there are.
+        """
+        if self.draw:
+            pool = selected(self.draw.classes, names, known, f"{where}.draw.classes")
+            pool = tuple(number for number in pool if number not in known)
+            seed = (self.draw.seed, self.draw.count, trial)
+            return drawn(pool, self.draw.count, seed, f"{where}.draw")
+        if self.trials:
+            where = f"{where}.trials[{trial}]"
+            chosen = numbered(self.trials[trial], names, where)
+        else:
+            where = f"{where}.classes"
+            chosen = selected(self.classes, names, known, where)
+        both = sorted(set(chosen) & set(known))
+        if both:
+            raise ProtocolError(
+                f"{where} names classes that are known in trial {trial}: "
+                f"{', '.join(names[number] for number in both)}"
+            )
+        return chosen
+
+
+@frozen(kw_only=True)
+class IncrementalSection:
+    """Classes that are added after training, see `openset_core.metrics.incremental`.
+
+    Attributes:
+        classes: `"rest"` for all that are not known, or ranges.
+    """
+
+    classes: str = "rest"
+
+
+@frozen(kw_only=True)
+class ValidationSection:
+    """Validation data, held out of the known training part of each trial."""
+
+    fraction: float = attrs.field(default=0.1, validator=[gt(0.0), lt(1.0)])
+
+
+@frozen(kw_only=True)
+class ThresholdRule:
+    """How the rejection threshold is set: on validation data, never on test data.
+
+    Attributes:
+        acceptance: share of validation samples that the threshold accepts.
+        fixed: thresholds that a paper fixed, by scorer (a score, higher = more unknown); they
+            make a second set of results under the rule `"fixed"`, to compare with its figures.
+    """
+
+    acceptance: float = attrs.field(default=0.95, validator=[gt(0.0), le(1.0)])
+    fixed: dict[str, float] = attrs.field(factory=dict)
+
+
+@frozen(kw_only=True)
+class ReportOptions:
+    """What the protocol's table shows.
+
+    Attributes:
+        metrics: metrics that count, in the order of the table.
+        per_unknown: a row for each unknown set instead of one for all of them together.
+    """
+
+    metrics: tuple[str, ...] = ("accuracy", "auroc", "oscr", "macro_f1")
+    per_unknown: bool = False
+
+
+@frozen(kw_only=True)
+class Published:
+    """A published figure.
+
+    Attributes:
+        method: name of the loss it belongs to, with `+generator` where one was used.
+        metric: name of the metric.
+        value: mean over trials, a fraction in [0, 1].
+        source: paper and table.
+        scorer: score rule of the figure; None when it stands for any.
+        deviation: standard deviation over trials, None when not given.
+        compat: evaluation rule of the figure, `"arpl"`, `"fixed"` or None for the exact one.
+        unknown: the unknown set it was measured against; None for all of them together.
+        group: the group of trials it belongs to; None for any.
+        options: options of parts that the figure was made with, where they are not the defaults,
+            as in a paper's ablations.
+    """
+
+    method: str
+    metric: str
+    value: float = attrs.field(validator=[ge(0.0), le(1.0)])
+    source: str
+    scorer: str | None = None
+    deviation: float | None = None
+    compat: str | None = attrs.field(
+        default=None, validator=attrs.validators.optional(in_(("arpl", "fixed")))
+    )
+    unknown: str | None = None
+    group: str | None = None
+    options: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+
+    def made_with(self, options: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Whether a run's options, by part, are those that the figure names."""
+        return all(
+            options.get(part, {}).get(key) == value
+            for part, values in self.options.items()
+            for key, value in values.items()
+        )
+
+
+@frozen(kw_only=True)
+class ProtocolFile:
+    """The contents of a protocol's TOML file.
+
+    `base` names another protocol whose tables hold where this file says nothing; `name` is what to
+    call it in place of its path; `root` is a folder beside the file that holds its data, in place
+    of the data root. Without `unknown` sets only closed-set metrics come out.
+    """
+
+    summary: str
+    known: KnownSection
+    base: str = ""
+    name: str = ""
+    root: str = ""
+    unknown: dict[str, UnknownSection] = attrs.field(factory=dict)
+    incremental: IncrementalSection | None = None
+    source: str = ""
+    image: ImageOptions = ImageOptions()
+    validation: ValidationSection = ValidationSection()
+    threshold: ThresholdRule = ThresholdRule()
+    report: ReportOptions = ReportOptions()
+    defaults: Defaults = attrs.field(factory=Defaults)
+    training: dict[str, Any] = attrs.field(factory=dict)
+    recipes: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    options: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    published: tuple[Published, ...] = ()
+
+
+@frozen(kw_only=True)
+class Protocol:
+    """A protocol, read and checked.
+
+    Attributes:
+        name: its name; of a person's own file the name that it gives itself, else its path.
+        path: the TOML file.
+        content: what the file says.
+        own: whether it is a person's own file, found by its path.
+        plain_digest: its digest without the recipe that is laid over it; empty without one.
+    """
+
+    name: str
+    path: Path
+    content: ProtocolFile
+    own: bool = False
+    plain_digest: str = ""
+
+    @property
+    def reference(self) -> str:
+        """What to write down to find the protocol again, from any working directory."""
+        return str(self.path.resolve()) if self.own else self.name
+
+    @property
+    def short_name(self) -> str:
+        """Its name without folders and ending, for names of files."""
+        return self.content.name or self.path.stem if self.own else self.name
+
+    def data_root(self, root: Path) -> Path:
+        """The folder that holds its data sets: its own, else the general one.
+
+        Args:
+            root: the general one.
+        """
+        return self.path.parent / self.content.root if self.content.root else root
+
+    @property
+    def trials(self) -> int:
+        """Number of trials."""
+        return self.content.known.count
+
+    def check_trial(self, trial: int) -> None:
+        """Raise `ProtocolError` for a trial that does not exist."""
+        if not 0 <= trial < self.trials:
+            raise ProtocolError(
+                f"protocol {self.name} has trials 0 to {self.trials - 1}, there is no trial {trial}"
+            )
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of what the file says about data, so that a changed protocol is noticed."""
+        import hashlib
+        import json
+
+        content = self.content
+        relevant: list[Any] = [
+            config.unstructure(part) for part in (content.known, content.image, content.validation)
+        ] + [{name: config.unstructure(part) for name, part in content.unknown.items()}]
+        if content.incremental:
+            relevant.append(config.unstructure(content.incremental))
+        return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
+
+    def published_for(
+        self,
+        method: str,
+        metric: str,
+        scorer: str,
+        default_scorer: str,
+        unknown: str | None = None,
+        group: str = "",
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Published | None:
+        """The published figure that stands beside a result of ours, if there is one.
+
+        A figure without a scorer belongs to the method's own score rule. A figure of an ablation
+        stands beside runs with the ablation's options, before one that names no options.
+        """
+        fitting = [
+            figure
+            for figure in self.content.published
+            if (figure.method, figure.metric, figure.unknown) == (method, metric, unknown)
+            and scorer == (figure.scorer or default_scorer)
+            and figure.group in (None, group)
+            and figure.made_with(options or {})
+        ]
+        return max(fitting, key=lambda figure: len(figure.options), default=None)
+
+
+@frozen(kw_only=True)
+class Need:
+    """One part of a data set that a protocol reads.
+
+    Attributes:
+        dataset: name of the data set.
+        part: its part.
+        options: the data set's options.
+    """
+
+    dataset: str
+    part: str
+    options: dict[str, Any] = attrs.field(factory=dict)
+
+
+def needs(content: ProtocolFile, plugins: Registry | None = None) -> list[Need]:
+    """The parts of data sets that a protocol reads, each once, those of the known classes first.
+
+    Raises:
+        PluginError: a data set is not installed.
+        ValueError: the known data set has no test part, and `test_fraction` is missing.
+    """
+    installed = plugins or registry()
+
+    def parts_of(dataset: str) -> tuple[str, ...]:
+        return tuple(installed.find(dataset, ("dataset",)).spec.parts)
+
+    known = content.known
+    sides = known.sides(parts_of(known.dataset))
+    wanted = [(known.dataset, part, known.options) for part in sides]
+    for unknown in content.unknown.values():
+        if is_same_set(unknown, known) and unknown.part in (None, "test"):
+            continue  # taken from the known classes' test images
+        part = unknown.source(parts_of(unknown.dataset))
+        wanted.append((unknown.dataset, part, unknown.options))
+    found = [Need(dataset=name, part=part, options=options or {}) for name, part, options in wanted]
+    return [need for number, need in enumerate(found) if need not in found[:number]]
+
+
+def load_protocol(name: str, plugins: Registry | None = None) -> Protocol:
+    """Find a protocol by name, or by the path of a TOML file.
+
+    Raises:
+        ProtocolError: unknown name, or a file that contradicts itself.
+    """
+    file = find_file("protocol", name, plugins)
+    path, label, own = file.path, file.label, file.own
+    values = _with_base(path, label, plugins, ())
+    content = config.structure(values, ProtocolFile, label, ProtocolError)
+    _check(content, label)
+    return Protocol(
+        name=content.name or label if own else label, path=path, content=content, own=own
+    )
+
+
+def _with_base(
+    path: Path, label: str, plugins: Registry | None, seen: tuple[Path, ...]
+) -> dict[str, Any]:
+    """A protocol's values over those of the protocol that it is based on."""
+    values = config.read_toml(path, "protocol", ProtocolError)
+    base = values.get("base", "")
+    if not base or not isinstance(base, str):
+        return values
+    seen = (*seen, path.resolve())
+    if base.endswith(".toml"):
+        below = path.parent / base
+    else:
+        installed = (plugins or registry()).of_kind("protocol")
+        below = next((part.spec.path for part in installed if part.name == base), Path())
+        if below == Path():
+            raise ProtocolError(
+                f"{label}.base names protocol {base!r}, which is not installed"
+                f"{did_you_mean(base, [part.name for part in installed])}"
+            )
+    if below.resolve() in seen:
+        raise ProtocolError(
+            f"{label}.base leads back to {below.name}; a protocol cannot be its own"
+        )
+    taken = _with_base(below, label, plugins, seen)
+    taken.pop("name", None)
+    if isinstance(taken.get("root"), str) and taken["root"]:
+        taken["root"] = str(below.parent.resolve() / taken["root"])
+    return _overlaid(taken, values)
+
+
+def _overlaid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Tables are merged key by key; anything else of `above` replaces that of `below`."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        merged[key] = _overlaid(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _check(content: ProtocolFile, label: str) -> None:
+    """Contradictions that the types alone do not show."""
+    _check_known(content.known, f"{label}.known")
+    for name, part in content.unknown.items():
+        _check_unknown(part, content.known, f"{label}.unknown.{name}")
+    for number, figure in enumerate(content.published):
+        if figure.unknown is not None and figure.unknown not in content.unknown:
+            raise ProtocolError(
+                f"{label}.published[{number}].unknown names {figure.unknown!r}, which is no "
+                f"unknown set{did_you_mean(figure.unknown, content.unknown)}"
+            )
+    for metric in content.report.metrics:
+        if metric not in METRICS:
+            raise ProtocolError(
+                f"{label}.report.metrics names {metric!r}{did_you_mean(metric, METRICS)}; there "
+                f"are {', '.join(METRICS)}"
+            )
+    check_image(content.image, f"{label}.image")
+    config.structure(content.training, TrainingOptions, f"{label}.training", ProtocolError)
+    for method, recipe in content.recipes.items():
+        config.structure(recipe, TrainingOptions, f"{label}.recipes.{method}", ProtocolError)
+
+
+def check_image(image: ImageOptions, where: str) -> None:
+    """Raise `ProtocolError` where means or deviations do not fit the number of channels."""
+    for name in ("mean", "std"):
+        values = getattr(image, name)
+        if len(values) not in (1, image.channels):
+            raise ProtocolError(
+                f"{where}.{name} has {len(values)} values for {image.channels} channels; give "
+                "one, or one a channel"
+            )
+
+
+def _check_known(known: KnownSection, where: str) -> None:
+    ways = [name for name in ("trials", "classes", "draw") if getattr(known, name)]
+    if len(ways) != 1:
+        given = " and ".join(ways) if ways else "none of them"
+        raise ProtocolError(
+            f"{where} needs exactly one of trials, classes and draw, it has {given}; list the "
+            "known classes of at least one trial"
+        )
+    if known.split is not None and known.test_fraction is not None:
+        raise ProtocolError(f"{where} has both split and test_fraction; keep one")
+    if known.classes is not None and known.classes != "all":
+        parse_ranges(known.classes, f"{where}.classes")
+    for number, classes in enumerate(known.trials):
+        if len(classes) < 1:
+            raise ProtocolError(f"{where}.trials[{number}] names no class")
+        if len(set(classes)) < len(classes):
+            raise ProtocolError(f"{where}.trials[{number}] names a class twice")
+
+
+def _check_unknown(part: UnknownSection, known: KnownSection, where: str) -> None:
+    if part.trials and part.draw:
+        raise ProtocolError(f"{where} has both trials and draw; keep one")
+    for number, classes in enumerate(part.trials):
+        if len(classes) < 1:
+            raise ProtocolError(f"{where}.trials[{number}] names no class")
+        if len(set(classes)) < len(classes):
+            raise ProtocolError(f"{where}.trials[{number}] names a class twice")
+    if part.trials and len(part.trials) != known.count:
+        raise ProtocolError(
+            f"{where}.trials lists {len(part.trials)} trials, the known classes have {known.count}"
+        )
+    if part.classes not in ("all", "rest"):
+        parse_ranges(part.classes, f"{where}.classes")
+    if not is_same_set(part, known):
+        if not part.trials and not part.draw and part.classes == "rest":
+            raise ProtocolError(
+                f"{where} takes another data set than the known classes; write classes = "
+                '"all" or list trials'
+            )
+        return
+    if part.classes == "all" and not part.trials and not part.draw:
+        raise ProtocolError(
+            f"{where} takes all classes of the known data set; write classes = "
+            '"rest" or list trials'
+        )
+    for number, (ours, theirs) in enumerate(zip(part.trials, known.trials, strict=False)):
+        both = sorted(set(ours) & set(theirs), key=str)
+        if both:
+            raise ProtocolError(
+                f"{where}.trials[{number}] names classes that are known in that trial: "
+                f"{', '.join(map(str, both))}"
+            )
+
+
+def is_same_set(part: UnknownSection, known: KnownSection) -> bool:
+    """Whether unknown samples come from the same images' collection as the known ones.
+
+    The parts of a set that a user names himself, such as `easy` and `hard`, hold other classes
+    than its training part, and another domain of a set holds other images.
+    """
+    same = (part.dataset, part.options or {}) == (known.dataset, known.options or {})
+    return same and part.part in (None, "test", "train", "all")

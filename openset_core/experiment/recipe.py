@@ -1,0 +1,174 @@
+"""Training recipes: how any method is trained, laid over any protocol.
+
+A recipe is a TOML file; see CONTRIBUTING.md for the format. Its values are stronger than a
+protocol's and a method's own, and weaker than the user's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from openset_core.errors import ProtocolError, did_you_mean
+from openset_core.experiment import config
+from openset_core.experiment.named_files import find_file
+from openset_core.experiment.protocol import ImageOptions, Protocol, Published, check_image
+from openset_core.experiment.training_options import TrainingOptions
+from openset_core.metrics.open_set import METRICS
+from openset_core.registry import Registry
+
+
+@frozen(kw_only=True)
+class RecipeLayer:
+    """What a recipe says for some protocols.
+
+    Attributes:
+        image: preprocessing, as a protocol's `[image]`; of a value for each colour, a protocol
+            with one channel takes the mean.
+        training: training options for every method.
+        recipes: training options for some parts, as a protocol's `[recipes]`.
+        options: options of parts.
+        published: figures that were made with the recipe.
+    """
+
+    image: dict[str, Any] = attrs.field(factory=dict)
+    training: dict[str, Any] = attrs.field(factory=dict)
+    recipes: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    options: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    published: tuple[Published, ...] = ()
+
+
+@frozen(kw_only=True)
+class RecipeFile(RecipeLayer):
+    """The contents of a recipe's TOML file: a layer for every protocol, and more particular ones.
+
+    Attributes:
+        summary: one line.
+        source: where it comes from.
+        scorers: score rules where the user names none.
+        datasets: layers for protocols whose known classes are of a data set, by its name.
+        protocols: layers for single protocols, and those based on them, by name.
+    """
+
+    summary: str
+    source: str = ""
+    scorers: tuple[str, ...] = ()
+    datasets: dict[str, RecipeLayer] = attrs.field(factory=dict)
+    protocols: dict[str, RecipeLayer] = attrs.field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Recipe:
+    """A recipe, read and checked.
+
+    Attributes:
+        name: its name, or the path of a person's own file.
+        path: the TOML file.
+        content: what the file says.
+        own: whether it is a person's own file, found by its path.
+    """
+
+    name: str
+    path: Path
+    content: RecipeFile
+    own: bool = False
+
+    @property
+    def reference(self) -> str:
+        """What to write down to find the recipe again, from any working directory."""
+        return str(self.path.resolve()) if self.own else self.name
+
+    def layers(self, protocol: Protocol) -> list[RecipeLayer]:
+        """What counts for a protocol, the more particular layer last."""
+        content = self.content
+        found: list[RecipeLayer | None] = [
+            content,
+            content.datasets.get(protocol.content.known.dataset),
+            content.protocols.get(protocol.content.base),
+            content.protocols.get(protocol.name),
+        ]
+        return [layer for layer in found if layer is not None]
+
+    def training(self, protocol: Protocol, parts: Collection[str]) -> dict[str, Any]:
+        """Training options for a protocol and the chosen loss, backbone and generator."""
+        merged: dict[str, Any] = {}
+        for layer in self.layers(protocol):
+            for values in (layer.training, *fitting(layer.recipes, parts)):
+                merged.update(values)
+        return merged
+
+    def over(self, protocol: Protocol) -> Protocol:
+        """A protocol with this recipe's preprocessing, options and published figures.
+
+        Figures that were made without the recipe are left out.
+        """
+        content = protocol.content
+        layers = self.layers(protocol)
+        values = config.unstructure(content.image)
+        for layer in layers:
+            values.update(_for_channels(layer.image, content.image.channels))
+        where = f"{self.name}.image"
+        image = config.structure(values, ImageOptions, where, ProtocolError)
+        check_image(image, where)
+        return attrs.evolve(
+            protocol,
+            plain_digest=protocol.digest,
+            content=attrs.evolve(
+                content,
+                image=image,
+                options=config.merge(content.options, *(layer.options for layer in layers)),
+                published=tuple(figure for layer in layers for figure in layer.published),
+            ),
+        )
+
+
+def _for_channels(image: Mapping[str, Any], channels: int) -> dict[str, Any]:
+    return {
+        key: [sum(value) / len(value)]
+        if key in ("mean", "std") and channels == 1 and len(value) > 1
+        else value
+        for key, value in image.items()
+    }
+
+
+def fitting(
+    recipes: Mapping[str, Mapping[str, Any]], parts: Collection[str]
+) -> list[Mapping[str, Any]]:
+    """Recipes by `part` or `part+part` that fit chosen parts, the more particular one last."""
+    named = [(frozenset(key.split("+")), values) for key, values in recipes.items()]
+    found = [(names, values) for names, values in named if names <= set(parts)]
+    return [values for _names, values in sorted(found, key=lambda item: len(item[0]))]
+
+
+def load_recipe(name: str, plugins: Registry | None = None) -> Recipe:
+    """Find a recipe by name, or by the path of a TOML file.
+
+    Raises:
+        ProtocolError: unknown name, or a file that contradicts itself.
+    """
+    file = find_file("recipe", name, plugins)
+    values = config.read_toml(file.path, "recipe", ProtocolError)
+    content = config.structure(values, RecipeFile, file.label, ProtocolError)
+    _check(content, file.label)
+    return Recipe(name=file.label, path=file.path, content=content, own=file.own)
+
+
+def _check(content: RecipeFile, label: str) -> None:
+    layers: list[tuple[str, RecipeLayer]] = [(label, content)]
+    for kind, members in (("datasets", content.datasets), ("protocols", content.protocols)):
+        layers += [(f"{label}.{kind}.{name}", layer) for name, layer in members.items()]
+    for where, layer in layers:
+        config.structure(layer.image, ImageOptions, f"{where}.image", ProtocolError)
+        config.structure(layer.training, TrainingOptions, f"{where}.training", ProtocolError)
+        for parts, values in layer.recipes.items():
+            config.structure(values, TrainingOptions, f"{where}.recipes.{parts}", ProtocolError)
+        for number, figure in enumerate(layer.published):
+            if figure.metric not in METRICS:
+                raise ProtocolError(
+                    f"{where}.published[{number}].metric is {figure.metric!r}"
+                    f"{did_you_mean(figure.metric, METRICS)}; there are {', '.join(METRICS)}"
+                )

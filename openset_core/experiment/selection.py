@@ -1,0 +1,185 @@
+"""The components of an experiment, and whether they fit: known before anything is built."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from openset_core.errors import CompositionError
+from openset_core.registry import Component, Registry, registry
+
+
+@attrs.frozen(kw_only=True)
+class Selection:
+    """The components of one experiment."""
+
+    loss: Component
+    backbone: Component
+    generator: Component | None = None
+    scorers: tuple[Component, ...] = ()
+    observers: tuple[Component, ...] = ()
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """All components, the loss first."""
+        generator = (self.generator,) if self.generator else ()
+        return (self.loss, self.backbone, *generator, *self.scorers, *self.observers)
+
+    @property
+    def names(self) -> list[str]:
+        """What `--plugins` would have to say for this choice."""
+        return [component.reference for component in self.components]
+
+
+@attrs.frozen(kw_only=True)
+class Defaults:
+    """Parts that a protocol proposes for what the user leaves out."""
+
+    loss: str | None = None
+    backbone: str | None = None
+    scorers: tuple[str, ...] = ()
+
+
+FRAMEWORK_PROVIDES = frozenset({"images", "labels"})
+"""What a component may need that no partner has to bring."""
+
+
+@attrs.frozen
+class ComponentsByKind:
+    """Chosen components, sorted by kind."""
+
+    by_kind: dict[str, list[Component]]
+
+    def one(self, kind: str) -> Component | None:
+        """The only component of a kind, or None.
+
+        Raises:
+            CompositionError: more than one was chosen.
+        """
+        components = self.by_kind.get(kind, [])
+        if len(components) > 1:
+            names = " and ".join(component.name for component in components)
+            raise CompositionError(
+                f"{names} are {len(components)} parts of kind {kind}, an experiment takes one; "
+                "leave out all but one"
+            )
+        return components[0] if components else None
+
+    def all(self, kind: str) -> list[Component]:
+        """Every component of a kind, in the order given."""
+        return self.by_kind.get(kind, [])
+
+
+def sort_by_kind(components: Iterable[Component]) -> ComponentsByKind:
+    """Sort components by kind; naming the same component twice counts once."""
+    by_kind: dict[str, list[Component]] = defaultdict(list)
+    for component in components:
+        if component not in by_kind[component.kind]:
+            by_kind[component.kind].append(component)
+    return ComponentsByKind(dict(by_kind))
+
+
+def check_fit(selection: Selection) -> None:
+    """Compare what every component needs with what its partners provide.
+
+    Raises:
+        CompositionError: naming the component, the missing thing and who could have brought it; or
+            naming two components whose options could not be told apart.
+    """
+    by_name: dict[str, Component] = {}
+    for component in selection.components:
+        other = by_name.setdefault(component.name, component)
+        if other is not component and (
+            other.kind == component.kind or other.spec.config is not component.spec.config
+        ):
+            raise CompositionError(
+                f"{other.qualified} and {component.qualified} share a name, so that their options "
+                "and results could not be told apart; use one of them at a time"
+            )
+    for component in selection.components:
+        partners = [other for other in selection.components if other is not component]
+        provided = FRAMEWORK_PROVIDES.union(*(other.spec.provides for other in partners))
+        missing = [need for need in component.spec.needs if need not in provided]
+        if missing:
+            structure = [p.name for p in (selection.loss, selection.backbone) if p is not component]
+            raise CompositionError(
+                f"{component.kind} {component.name} needs {' and '.join(missing)}, which "
+                f"{' and '.join(structure)} {'does' if len(structure) == 1 else 'do'} not provide; "
+                "`openset plugins show NAME` tells what each part provides"
+            )
+
+
+LABEL_SMOOTHING = "label smoothing"
+"""What a loss provides whose cross entropy follows `LossContext.label_smoothing`."""
+
+
+def check_label_smoothing(selection: Selection, share: float) -> None:
+    """Refuse label smoothing with a loss that would train without it.
+
+    Raises:
+        CompositionError: naming the loss.
+    """
+    loss = selection.loss
+    if share > 0 and LABEL_SMOOTHING not in loss.spec.provides:
+        raise CompositionError(
+            f"training.label_smoothing={share} has no effect on loss {loss.name}, which does not "
+            f"provide {LABEL_SMOOTHING}; set it to 0, or choose a loss that does"
+        )
+
+
+def _default(plugins: Registry, kind: str, name: str | None) -> Component:
+    if name is None:
+        installed = (
+            ", ".join(component.name for component in plugins.of_kind(kind)) or "none installed"
+        )
+        raise CompositionError(
+            f"no {kind} was chosen and nothing proposes one; name one in --plugins ({installed})"
+        )
+    return plugins.find(name, (kind,))
+
+
+def split_names(names: str | Sequence[str]) -> list[str]:
+    """`"a, b"` or `["a", "b"]` as a list of names."""
+    items = names.split(",") if isinstance(names, str) else list(names)
+    return [item.strip() for item in items if item.strip()]
+
+
+def select(
+    names: str | Sequence[str],
+    defaults: Defaults,
+    plugins: Registry | None = None,
+    scorers: Sequence[str] = (),
+) -> Selection:
+    """Resolve `--plugins` into one loss, one backbone, and what goes with them.
+
+    Args:
+        names: component names of any kind, in any order.
+        defaults: what fills the gaps; a loss's own default scorers and backbone come first.
+        plugins: where to look.
+        scorers: score rules that come before the loss's own, where `names` has none.
+
+    Raises:
+        PluginError: an unknown or ambiguous name.
+        CompositionError: two components where one is wanted, or components that do not fit.
+    """
+    plugins = plugins or registry()
+    chosen = sort_by_kind([plugins.find(name) for name in split_names(names)])
+    loss = chosen.one("loss") or _default(plugins, "loss", defaults.loss)
+    backbone = chosen.one("backbone") or _default(
+        plugins, "backbone", loss.spec.default_backbone or defaults.backbone
+    )
+    rules = scorers or loss.spec.default_scorers or defaults.scorers
+    scored_by = chosen.all("scorer") or [plugins.find(name, ("scorer",)) for name in rules]
+    if not scored_by:
+        _default(plugins, "scorer", None)
+    selection = Selection(
+        loss=loss,
+        backbone=backbone,
+        generator=chosen.one("generator"),
+        scorers=tuple(scored_by),
+        observers=tuple(chosen.all("observer")),
+    )
+    check_fit(selection)
+    return selection

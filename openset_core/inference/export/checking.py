@@ -1,0 +1,136 @@
+"""Whether an exported file says what the model says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from openset_core.errors import ModelError
+from openset_core.experiment.protocol import ImageOptions
+from openset_core.inference.export.export_module import OUTPUTS, ToExport
+
+Array = npt.NDArray[Any]
+Run = Callable[[Array, float], Sequence[Array]]
+"""From images and a threshold to the four outputs."""
+
+# Other kernels round float32 otherwise, which deep networks and distances enlarge.
+_PROBABILITY = 1e-3
+_SCORE = 1e-3
+# A resized pixel on the edge between two whole numbers may fall either way.
+_RESIZED = 10.0
+# The same float64 operations on the same features.
+_FORM = 1e-6
+
+
+def test_images(image: ImageOptions) -> npt.NDArray[np.uint8]:
+    """Noise, ramps and plain images, uint8 [9, C, size, size]."""
+    rng = np.random.default_rng(0)
+    shape = (image.channels, image.size, image.size)
+    ramp = np.broadcast_to(np.linspace(0, 255, image.size), shape)
+    noise = rng.integers(0, 256, (4, *shape))
+    plain = [np.full(shape, value) for value in (0, 127, 255)]
+    return np.stack([*noise, ramp, ramp.swapaxes(1, 2), *plain]).astype(np.uint8)
+
+
+def _of_another_size(image: ImageOptions) -> npt.NDArray[np.uint8]:
+    """Ramps, uint8 [2, C, size + 7, 2 size + 3]."""
+    height, width = image.size + 7, 2 * image.size + 3
+    across = np.broadcast_to(np.linspace(0, 255, width), (image.channels, height, width))
+    down = np.broadcast_to(np.linspace(255, 0, height)[:, None], across.shape)
+    return np.stack([across, (across + down) / 2]).astype(np.uint8)
+
+
+def check_form(exported: ToExport) -> None:
+    """Compare the scorer's torch form with its `score`.
+
+    Raises:
+        ModelError: they differ.
+    """
+    images = test_images(exported.model.description.image)
+    features = exported.model.features(torch.from_numpy(images))
+    expected = exported.model.scores(torch.from_numpy(images), exported.fitted.part.name)
+    with torch.inference_mode():
+        tensors = {name: torch.from_numpy(array) for name, array in features.items()}
+        found = exported.module.scorer(tensors).numpy()
+    worst = _excess(found, expected, _FORM)
+    if worst > 1:
+        part = exported.fitted.part
+        raise ModelError(
+            f"scorer {part.name} of {part.distribution} {part.version} cannot be exported: its "
+            f"torch form differs from its score by {np.abs(found - expected).max():.3g}; tell its "
+            "author"
+        )
+
+
+def check_file(exported: ToExport, run: Run, what: str) -> float:
+    """Compare a file's outputs with the model's, for one image and for several.
+
+    Args:
+        exported: what the file was made from.
+        run: runs the file.
+        what: names the file's runtime in messages.
+
+    Returns:
+        The greatest difference of scores.
+
+    Raises:
+        ModelError: they differ by more than rounding explains.
+    """
+    images = test_images(exported.model.description.image)
+    greatest = 0.0
+    others = _of_another_size(exported.model.description.image)
+    cases = [(images[:1], exported.threshold), (images, exported.threshold)]
+    cases += [(others, exported.threshold)]
+    spread = exported.model.scores(torch.from_numpy(images), exported.fitted.part.name)
+    cases.append((images, float(np.median(spread))))
+    for batch, threshold in cases:
+        found = [np.asarray(output) for output in run(batch, threshold)]
+        with torch.inference_mode():
+            answer = exported.module(
+                torch.from_numpy(batch), torch.tensor(threshold, dtype=torch.float64)
+            )
+        expected = [tensor.numpy() for tensor in answer]
+        for name, ours, theirs in zip(OUTPUTS, found, expected, strict=True):
+            if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
+                raise ModelError(
+                    f"{what} gives {name} as {ours.dtype} {list(ours.shape)}, not "
+                    f"{theirs.dtype} {list(theirs.shape)}; nothing was kept"
+                )
+        slack = _RESIZED if batch is others else 1.0
+        _check_numbers(found, expected, threshold, what, slack)
+        greatest = max(greatest, float(np.abs(found[1] - expected[1]).max()))
+    return greatest
+
+
+def _check_numbers(
+    found: Sequence[Array], expected: Sequence[Array], threshold: float, what: str, slack: float
+) -> None:
+    probabilities, scores, *decisions = expected
+    for name, ours, theirs, allowed in (
+        ("probabilities", found[0], probabilities, slack * _PROBABILITY),
+        ("score", found[1], scores, slack * _SCORE),
+    ):
+        if _excess(ours, theirs, allowed) > 1:
+            raise ModelError(
+                f"{what} gives {name} that differ from PyTorch's by "
+                f"{np.abs(ours - theirs).max():.3g}; nothing was kept"
+            )
+    # Decisions on an edge may fall either way.
+    top = np.sort(probabilities, axis=1)
+    clear = np.abs(scores - threshold) > slack * _SCORE * (1 + np.abs(scores))
+    if probabilities.shape[1] > 1:
+        clear &= top[:, -1] - top[:, -2] > 2 * slack * _PROBABILITY
+    for ours, theirs in zip(found[2:], decisions, strict=True):
+        if not np.array_equal(ours[clear], theirs[clear]):
+            raise ModelError(f"{what} decides otherwise than PyTorch; nothing was kept")
+
+
+def _excess(found: Array, expected: Array, allowed: float) -> float:
+    """Greatest difference as a multiple of what is allowed; infinite for NaN."""
+    if not np.isfinite(found).all():
+        return float("inf")
+    return float((np.abs(found - expected) / (allowed * (1 + np.abs(expected)))).max())

@@ -1,0 +1,1 @@
+"""Building models, and the saved artefact."""

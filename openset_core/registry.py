@@ -1,0 +1,338 @@
+"""Discovery of plugins and resolution of names.
+
+pluggy's own entry-point loader stops at the first broken plugin and silently drops the
+second of two distributions that offer one name, so plugins are loaded here one by one:
+each failure is kept with the plugin's distribution and reason, and harms nobody who does
+not ask for that plugin.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+import os
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import attrs
+import pluggy
+
+from openset_core import hookspecs, specs
+from openset_core.errors import PluginError, did_you_mean
+
+GROUP = "openset"
+DISABLE_VARIABLE = "OPENSET_DISABLE_PLUGINS"
+PART_KINDS = ("backbone", "loss", "scorer", "generator", "observer")
+HOOK_KINDS: dict[str, tuple[type, ...]] = {
+    "openset_backbones": (specs.BackboneSpec, specs.FamilySpec),
+    "openset_representation_losses": (specs.RepresentationLossSpec, specs.FamilySpec),
+    "openset_unknown_scorers": (specs.UnknownScorerSpec, specs.FamilySpec),
+    "openset_sample_generators": (specs.SampleGeneratorSpec, specs.FamilySpec),
+    "openset_datasets": (specs.DatasetSpec,),
+    "openset_protocols": (specs.ProtocolSpec,),
+    "openset_recipes": (specs.RecipeSpec,),
+    "openset_observers": (specs.ObserverSpec,),
+    "openset_figures": (specs.FigureSpec,),
+}
+
+
+@attrs.frozen(kw_only=True)
+class Component:
+    """A spec together with where it comes from."""
+
+    spec: Any
+    distribution: str
+    version: str
+    asked: str = attrs.field(default="", eq=False)
+    """How the user named the component, where the bare name would not do."""
+
+    @property
+    def kind(self) -> str:
+        """Kind of the component; a family has the kind of its members."""
+        return self.spec.of if isinstance(self.spec, specs.FamilySpec) else self.spec.kind
+
+    @property
+    def name(self) -> str:
+        """The component's name, or a family's `prefix:NAME`."""
+        return str(self.spec.name)
+
+    @property
+    def reference(self) -> str:
+        """The name to write down, so that the same component is found again."""
+        return self.asked or self.name
+
+    @property
+    def qualified(self) -> str:
+        """The name that is never ambiguous."""
+        return f"{self.distribution}/{self.kind}:{self.name}"
+
+    def load(self) -> Any:
+        """Import the factory.
+
+        Raises:
+            PluginError: the plugin's module fails to import.
+        """
+        try:
+            return specs.load_factory(self.spec.factory)
+        except Exception as error:
+            raise PluginError(
+                f"{self.kind} {self.name} of {self.distribution} {self.version} fails to load: "
+                f"{_reason(error)}"
+            ) from error
+
+
+@attrs.frozen(kw_only=True)
+class BrokenPlugin:
+    """An entry point that could not be used, with the reason."""
+
+    entry_point: str
+    distribution: str
+    version: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"plugin {self.entry_point} of {self.distribution} {self.version}: {self.reason}"
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+class Registry:
+    """Every component that the installed plugins announce.
+
+    Args:
+        entry_points: entry points to load; those of the group `openset` by default.
+    """
+
+    def __init__(self, entry_points: Iterable[Any] | None = None) -> None:
+        self.components: list[Component] = []
+        self.broken: list[BrokenPlugin] = []
+        self._manager = pluggy.PluginManager("openset")
+        self._manager.add_hookspecs(hookspecs)
+        if entry_points is None:
+            entry_points = importlib.metadata.entry_points(group=GROUP)
+        disabled = {
+            name for name in re.split(r"[\s,]+", os.environ.get(DISABLE_VARIABLE, "")) if name
+        }
+        for entry_point in sorted(entry_points, key=lambda item: item.name):
+            distribution = entry_point.dist.name if entry_point.dist else "unknown"
+            version = entry_point.dist.version if entry_point.dist else "?"
+            if distribution in disabled or entry_point.name in disabled:
+                continue
+            self._load(entry_point, distribution, version)
+
+    def _load(self, entry_point: Any, distribution: str, version: str) -> None:
+        try:
+            components = self._announced(entry_point, distribution, version)
+        except (Exception, SystemExit) as error:
+            self.broken.append(
+                BrokenPlugin(
+                    entry_point=entry_point.name,
+                    distribution=distribution,
+                    version=version,
+                    reason=str(error) if isinstance(error, PluginError) else _reason(error),
+                )
+            )
+        else:
+            self.components += [
+                component for component in components if component not in self.components
+            ]
+
+    def _announced(self, entry_point: Any, distribution: str, version: str) -> list[Component]:
+        module = entry_point.load()
+        label = f"{distribution}:{entry_point.name}"
+        if self._manager.is_registered(module):  # two entry points may name one module
+            return []
+        self._manager.register(module, name=label)
+        try:
+            return list(self._call_hooks(module, label, distribution, version))
+        except Exception:
+            self._manager.unregister(module)
+            raise
+
+    def _call_hooks(
+        self, module: Any, label: str, distribution: str, version: str
+    ) -> Iterable[Component]:
+        callers = {caller.name for caller in self._manager.get_hookcallers(module) or []}
+        for hook in sorted(callers - HOOK_KINDS.keys()):
+            raise PluginError(
+                f"implements {hook}{did_you_mean(hook, HOOK_KINDS)}, which is no hook"
+            )
+        for hook in sorted(callers):
+            implementations = getattr(self._manager.hook, hook).get_hookimpls()
+            (implementation,) = (item for item in implementations if item.plugin is module)
+            announced = implementation.function()
+            if not isinstance(announced, list | tuple):
+                raise PluginError(f"{hook} must return a list of specs, not {announced!r}")
+            for spec in announced:
+                _check_spec(spec, hook)
+                yield Component(spec=spec, distribution=distribution, version=version)
+
+    def extended(self, *components: Component) -> Registry:
+        """A copy of this registry with more components, for one run in this process."""
+        wider = copy.copy(self)
+        wider.components = [*self.components, *components]
+        return wider
+
+    # --- look-up ------------------------------------------------------------------------
+
+    def of_kind(self, kind: str) -> list[Component]:
+        """Parts of one kind, by name; families last."""
+        found = [component for component in self.components if component.kind == kind]
+        return sorted(
+            found,
+            key=lambda component: (isinstance(component.spec, specs.FamilySpec), component.name),
+        )
+
+    def find(self, name: str, kinds: Sequence[str] = PART_KINDS) -> Component:
+        """The one component that a user's name means.
+
+        Args:
+            name: `name`, `kind:name`, `distribution/kind:name`, or a family's
+                `prefix:NAME`, with or without the kind before it.
+            kinds: kinds to look in.
+
+        Raises:
+            PluginError: no such component, several of them, or the plugin is broken.
+        """
+        distribution, bare, wanted = _split_name(name, kinds)
+        matches = [
+            component
+            for component in self.components
+            if component.kind in wanted
+            and component.name == bare
+            and not isinstance(component.spec, specs.FamilySpec)
+            and distribution in (None, component.distribution)
+        ]
+        refusals: list[PluginError] = []
+        for component in self._families(bare, wanted):
+            if distribution in (None, component.distribution):
+                try:
+                    matches.append(self._resolve_family(component, bare.partition(":")[2]))
+                except PluginError as error:
+                    refusals.append(error)
+        if len(matches) == 1:
+            return attrs.evolve(matches[0], asked="" if bare == name else name)
+        if refusals and not matches:
+            raise PluginError("; ".join(dict.fromkeys(map(str, refusals)))) from refusals[0]
+        if not matches:
+            raise PluginError(self._unknown(name, bare, wanted))
+        raise PluginError(_ambiguous(name, matches))
+
+    def _families(self, name: str, kinds: Sequence[str]) -> list[Component]:
+        """Families that may have a name; several may share a prefix, such as one of each kind."""
+        prefix, colon, _member = name.partition(":")
+        return [
+            component
+            for component in self.components
+            if isinstance(component.spec, specs.FamilySpec)
+            and colon
+            and component.kind in kinds
+            and component.spec.prefix == prefix
+        ]
+
+    def _resolve_family(self, family: Component, member: str) -> Component:
+        try:
+            resolve = specs.load_factory(family.spec.resolve)
+            spec = resolve(member)
+            _check_member(spec, f"{family.spec.prefix}:{member}", family)
+        except PluginError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"{family.spec.prefix}:{member} of {family.distribution} {family.version} fails "
+                f"to load: {_reason(error)}"
+            ) from error
+        return attrs.evolve(family, spec=spec)
+
+    def _unknown(self, name: str, bare: str, kinds: Sequence[str]) -> str:
+        installed = sorted(
+            {component.name for component in self.components if component.kind in kinds}
+        )
+        for broken in self.broken:
+            if {bare, bare.partition(":")[0]} & {broken.entry_point, broken.distribution}:
+                return f"{name} is not available: {broken}"
+        what = kinds[0] if len(kinds) == 1 else "part"
+        message = f"no {what} is called {name!r}{did_you_mean(bare, installed)}"
+        message += f"; installed: {', '.join(installed) or 'none'}"
+        if self.broken:
+            failed = ", ".join(f"{item.entry_point} of {item.distribution}" for item in self.broken)
+            message += f" (failed to load: {failed}; see `openset plugins`)"
+        return message
+
+
+def _split_name(name: str, kinds: Sequence[str]) -> tuple[str | None, str, Sequence[str]]:
+    distribution: str | None = None
+    head, slash, rest = name.partition("/")
+    if slash and ":" not in head:  # a colon before the slash belongs to a family's member
+        distribution, name = head, rest
+    kind, colon, rest = name.partition(":")
+    if colon and kind in kinds:
+        return distribution, rest, (kind,)
+    return distribution, name, kinds
+
+
+def _ambiguous(name: str, matches: list[Component]) -> str:
+    if len({component.distribution for component in matches}) == 1:
+        if len({component.kind for component in matches}) < len(matches):
+            first = matches[0]
+            return (
+                f"{first.distribution} {first.version} offers {name!r} {len(matches)} times; "
+                "disable one of its plugins or tell its author"
+            )
+        choices = " or ".join(f"{component.kind}:{component.name}" for component in matches)
+        return f"{name!r} names several parts; write {choices}"
+    owners = " and ".join(f"{component.distribution} {component.version}" for component in matches)
+    choices = " or ".join(component.qualified for component in matches)
+    return f"{owners} both offer {name!r}; write {choices}"
+
+
+def _check_spec(spec: Any, hook: str) -> None:
+    expected = HOOK_KINDS[hook]
+    if not issubclass(type(spec), expected):
+        names = " or ".join(cls.__name__ for cls in expected)
+        raise PluginError(f"{hook} must return {names} objects, not {spec!r}")
+    _check_contents(spec)
+
+
+def _check_contents(spec: Any) -> None:
+    if spec.api != specs.HOOK_API:
+        advice = (
+            "upgrade openset, or install an older version of the plugin"
+            if spec.api > specs.HOOK_API
+            else "install a newer version of the plugin, or an older openset"
+        )
+        raise PluginError(
+            f"{spec.name} was written for hook API {spec.api}, this openset has "
+            f"{specs.HOOK_API}; {advice}"
+        )
+    if isinstance(spec, specs.ComponentSpec | specs.FigureSpec):
+        _check_config(spec)
+
+
+def _check_member(spec: Any, name: str, family: Component) -> None:
+    """A family's member must be a component of the family's kind."""
+    if not isinstance(spec, specs.ComponentSpec) or spec.kind != family.kind:
+        raise PluginError(
+            f"{name} of {family.distribution} {family.version} must be the spec of a "
+            f"{family.kind}, not {spec!r}"
+        )
+    _check_contents(spec)
+
+
+def _check_config(spec: specs.ComponentSpec | specs.FigureSpec) -> None:
+    if not attrs.has(spec.config):
+        raise PluginError(f"the config of {spec.name} must be an attrs class, not {spec.config!r}")
+    required = [f.name for f in attrs.fields(spec.config) if f.default is attrs.NOTHING]
+    if required:
+        raise PluginError(f"options of {spec.name} without a default: {', '.join(required)}")
+    attrs.resolve_types(spec.config)  # names in annotations that do not exist fail here
+
+
+@cache
+def registry() -> Registry:
+    """The installed plugins, loaded once a process."""
+    return Registry()

@@ -1,0 +1,159 @@
+"""What figures keep in a run folder: images, activation maps, measurements.
+
+    figures.h5    /NAME/  attrs: features (key of the feature store); arrays and plain values
+
+A figure that needs the data set, the network or a measurement asks for it once; afterwards it is
+made from the run folder alone. What belongs to other features than the run has now is ignored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from openset_core.data.images import data_root
+from openset_core.errors import DataError, FigureError, RunFolderError
+from openset_core.files import atomic_write
+from openset_core.report.data import Integers, RunData
+
+FORMAT = "openset-figures-1"
+Arrays = dict[str, npt.NDArray[Any]]
+Pixels = npt.NDArray[np.uint8]
+
+
+def kept(run: RunData, name: str) -> Arrays | None:
+    """Arrays that were kept under a name for the run's present features; None without."""
+    path = run.folder.kept
+    with contextlib.suppress(OSError, KeyError, RuntimeError), h5py.File(path, "r") as file:
+        group = file[name]
+        if file.attrs.get("format") == FORMAT and group.attrs.get("features") == _features(run):
+            return {key: dataset[()] for key, dataset in group.items()}
+    return None
+
+
+def keep(run: RunData, name: str, arrays: Mapping[str, Any]) -> bool:
+    """Keep arrays under a name; whether the run folder could be written.
+
+    A folder that is read-only is no error: the figure is made all the same.
+    """
+    path = run.folder.kept
+    with contextlib.suppress(RunFolderError):
+        with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+            file.attrs["format"] = FORMAT
+            _copy_others(path, file, name)
+            group = file.create_group(name)
+            group.attrs["features"] = _features(run)
+            for key, array in arrays.items():
+                group.create_dataset(key, data=array)
+        return True
+    return False
+
+
+def _copy_others(path: Path, file: Any, name: str) -> None:
+    """Take over what was kept under other names; a damaged file is begun anew."""
+    with contextlib.suppress(OSError, KeyError, RuntimeError), h5py.File(path, "r") as old:
+        for other in old:
+            if other != name:
+                old.copy(other, file)
+
+
+def _features(run: RunData) -> str:
+    return "" if run.store is None else run.store.key
+
+
+# --- images ---------------------------------------------------------------------------------------
+
+
+def split_images(run: RunData, part: str, rows: Integers, root: Path | None = None) -> Pixels:
+    """Images of some samples of a part, as they lie in the data set; see `images_of`.
+
+    Args:
+        run: the run.
+        part: name of the part in the feature store.
+        rows: their numbers within the part.
+        root: folder of data sets; $OPENSET_DATA or `./data` by default.
+
+    Returns:
+        uint8 [n, H, W, C], in the order of `rows`.
+
+    Raises:
+        FigureError: they are not kept, and the data set is not there or has changed.
+    """
+    found = images_of(run, {part: rows}, root)[part]
+    return np.stack([found[int(row)] for row in rows])
+
+
+def images_of(
+    run: RunData, wanted: Mapping[str, Integers], root: Path | None = None
+) -> dict[str, dict[int, Pixels]]:
+    """Images of some samples, as they lie in the data sets.
+
+    Those that the run folder keeps are taken from there; others from the data sets, which are read
+    once for all parts, and kept.
+
+    Args:
+        run: the run.
+        wanted: numbers of samples within their part, by part of the feature store.
+        root: folder of data sets; $OPENSET_DATA or `./data` by default.
+
+    Returns:
+        For each part the images that are kept now, uint8 [H, W, C] by number, the wanted ones
+        among them.
+
+    Raises:
+        FigureError: they are not kept, and the data set is not there or has changed.
+    """
+    there = {part: kept_images(run, part) for part in wanted}
+    missing = {
+        part: np.array(sorted({int(row) for row in rows} - there[part].keys()), dtype=np.int64)
+        for part, rows in wanted.items()
+    }
+    missing = {part: rows for part, rows in missing.items() if len(rows)}
+    for part, images in (_from_data(run, missing, root) if missing else {}).items():
+        there[part] |= dict(zip(missing[part].tolist(), images, strict=True))
+        numbers = sorted(there[part])
+        every = np.stack([there[part][number] for number in numbers])
+        keep(run, _images_name(part), {"rows": np.array(numbers), "images": every})
+    return there
+
+
+def kept_images(run: RunData, part: str) -> dict[int, Pixels]:
+    """Images of a part that the run folder keeps, uint8 [H, W, C] by number within the part."""
+    found = kept(run, _images_name(part))
+    return {} if found is None else dict(zip(found["rows"].tolist(), found["images"], strict=True))
+
+
+def _images_name(part: str) -> str:
+    return "images-" + part.replace("/", "-")
+
+
+def _from_data(
+    run: RunData, missing: Mapping[str, Integers], root: Path | None
+) -> dict[str, Pixels]:
+    from openset_core.data.preparation import prepare_data
+    from openset_core.run_folder import open_folder
+
+    _, experiment = open_folder(run.folder.path)
+    try:
+        data = prepare_data(experiment.protocol, experiment.trial, data_root(root))
+    except DataError as error:
+        raise FigureError(
+            f"{run.folder.path} does not keep these images yet, and its data is not there: {error}"
+        ) from error
+    facts = data.record()
+    images = {}
+    for part, rows in missing.items():
+        if facts.get(part) != run.record.get("data", {}).get(part):
+            raise FigureError(
+                f"the data of part {part} changed since {run.folder.path} was trained; bring back "
+                "the old data"
+            )
+        found = data.splits[part]
+        images[part] = found.images.gather(np.asarray(found.split.index)[rows])
+    return images

@@ -1,0 +1,1 @@
+"""Fitting and applying unknown scorers."""

@@ -1,0 +1,250 @@
+"""Fit scorers on training features, apply them to every part, keep the scores.
+
+    scores.h5: /SCORER/ attrs key; /SCORER/PART/score float64 [n]
+
+Scores are kept beside the feature store, not in it: adding a scorer then rewrites a small
+file whole instead of changing a large one in place, where a kill could cost the features.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from openset_core.errors import PluginError, StoreError
+from openset_core.experiment import config
+from openset_core.experiment.threshold import ThresholdChoice
+from openset_core.features.store import FeatureStore, StoredSplit
+from openset_core.files import atomic_write
+from openset_core.model.artefact import (
+    ComponentRecord,
+    ScorerRecord,
+    load_scorer,
+    save_record,
+    save_scorer,
+)
+from openset_core.registry import Component
+from openset_core.scorer import FeatureTable, UnknownScorer
+
+FORMAT = "openset-scores-1"
+Scores = dict[str, npt.NDArray[np.float64]]
+
+
+@attrs.frozen
+class ScoredRun:
+    """Scores of one scorer for every part of a store, and the rejection threshold.
+
+    Attributes:
+        scores: by part.
+        threshold: a score above it means unknown.
+        reused: whether the scores were there already.
+        rethresholded: whether only the threshold was set anew.
+    """
+
+    scores: Scores
+    threshold: float
+    reused: bool
+    rethresholded: bool = False
+
+
+def build_scorer(part: Component, options: Any) -> UnknownScorer:
+    """Make an unfitted scorer.
+
+    Raises:
+        PluginError: the factory makes something else.
+    """
+    made = part.load()(options)
+    if not isinstance(made, UnknownScorer):
+        raise PluginError(
+            f"scorer {part.name} of {part.distribution} {part.version} built a "
+            f"{type(made).__name__}, not an UnknownScorer"
+        )
+    return made
+
+
+def file_name(scorer: str) -> str:
+    """A scorer's name as a file name."""
+    return scorer.replace(":", "_").replace("/", "_")
+
+
+def score_key(store: FeatureStore, part: Component, options: Any) -> str:
+    """Hash of what a scorer's scores depend on."""
+    values = [store.key, part.distribution, part.version, part.name, config.unstructure(options)]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def score_run(
+    store: FeatureStore,
+    model_folder: Path,
+    scores_path: Path,
+    part: Component,
+    options: Any,
+    threshold: ThresholdChoice,
+) -> ScoredRun:
+    """Scores of one scorer; fitted and computed only if they are not there yet.
+
+    Args:
+        store: the features.
+        model_folder: where the fitted scorer is kept.
+        scores_path: the scores file.
+        part: the scorer.
+        options: its options.
+        threshold: how the rejection threshold is set; another choice than before needs no more
+            than the stored scores of the validation samples.
+    """
+    key = score_key(store, part, options)
+    found = _read(scores_path, part.name, key, store)
+    name = file_name(part.name)
+    kept = load_scorer(model_folder, name) if found else None
+    if found and kept and _same_scorer(kept[0], part, options, store):
+        record = _with_threshold(kept[0], threshold, found)
+        if record != kept[0]:
+            save_record(model_folder, name, record)
+        return ScoredRun(found, record.threshold, True, rethresholded=record != kept[0])
+    scorer = build_scorer(part, options)
+    with attribute_errors(part, "cannot be fitted"):
+        scorer.fit(StoredSplit(store, "train", scorer.reads))
+    scores = {name: apply_scorer(scorer, store, name, part) for name in store.parts}
+    record = ScorerRecord(
+        scorer=_scorer_record(part, options),
+        features=store.key,
+        threshold=0.0,
+        state_sha256="",
+    )
+    record = _with_threshold(record, threshold, scores)
+    save_scorer(model_folder, name, scorer.state(), record)
+    _write(scores_path, part.name, key, scores)
+    return ScoredRun(scores, record.threshold, reused=False)
+
+
+def _same_scorer(record: ScorerRecord, part: Component, options: Any, store: FeatureStore) -> bool:
+    """Whether a saved scorer is the one asked for, fitted on this store."""
+    return record.features == store.key and record.scorer == _scorer_record(part, options)
+
+
+def _scorer_record(part: Component, options: Any) -> ComponentRecord:
+    return ComponentRecord(
+        name=part.name,
+        distribution=part.distribution,
+        version=part.version,
+        options=config.unstructure(options),
+    )
+
+
+def _with_threshold(record: ScorerRecord, choice: ThresholdChoice, scores: Scores) -> ScorerRecord:
+    return attrs.evolve(
+        record, threshold=choice.value(scores["validation"]), acceptance=choice.acceptance
+    )
+
+
+def stored_scores(path: Path, scorer: str, part: str) -> npt.NDArray[np.float64] | None:
+    """Scores of one part that a scores file holds, whatever they were made from; None without."""
+    with contextlib.suppress(OSError, KeyError, RuntimeError), h5py.File(path, "r") as file:
+        if file.attrs.get("format") == FORMAT:
+            return np.asarray(file[file_name(scorer)][part]["score"][:], dtype=np.float64)
+    return None
+
+
+@contextlib.contextmanager
+def attribute_errors(part: Component, what: str) -> Iterator[None]:
+    """Turn a scorer's complaint about its input into one sentence that names the scorer."""
+    try:
+        yield
+    except ValueError as error:
+        raise PluginError(
+            f"scorer {part.name} of {part.distribution} {part.version} {what}: {error}"
+        ) from error
+
+
+def apply_scorer(
+    scorer: UnknownScorer, store: FeatureStore, name: str, part: Component
+) -> npt.NDArray[np.float64]:
+    """Scores of one part of a store.
+
+    Raises:
+        PluginError: the scorer returned scores that are not finite, or too few or many.
+    """
+    return np.concatenate(
+        [
+            checked_scores(scorer, chunk, part, f"part {name}")
+            for chunk in store.chunks(name, *scorer.reads)
+        ]
+    )
+
+
+def checked_scores(
+    scorer: UnknownScorer, table: FeatureTable, part: Component, where: str
+) -> npt.NDArray[np.float64]:
+    """Scores of some rows.
+
+    Args:
+        scorer: fitted.
+        table: arrays by name, all with as many rows.
+        part: the scorer's part, for messages.
+        where: what the rows are, for messages.
+
+    Raises:
+        PluginError: the scorer returned scores that are not finite, or too few or many.
+    """
+    with attribute_errors(part, f"cannot score {where}"):
+        scores = np.asarray(scorer.score(table), dtype=np.float64)
+    rows = len(next(iter(table.values())))
+    if scores.shape != (rows,) or not np.isfinite(scores).all():
+        same = scores.shape == (rows,)
+        problem = "infinite or NaN scores" if same else f"scores of shape {list(scores.shape)}"
+        raise PluginError(
+            f"scorer {part.name} of {part.distribution} {part.version} returned {problem} for "
+            f"{rows} samples of {where}"
+        )
+    return scores
+
+
+def _read(path: Path, scorer: str, key: str, store: FeatureStore) -> Scores | None:
+    """Stored scores under this key; None when there are none, or the file is no use."""
+    if not path.exists():
+        return None
+    with contextlib.suppress(OSError, KeyError, RuntimeError), h5py.File(path, "r") as file:
+        group = file[file_name(scorer)]
+        if file.attrs.get("format") == FORMAT and group.attrs.get("key") == key:
+            scores = {name: group[name]["score"][:] for name in store.parts}
+            if all(len(scores[name]) == store.rows(name) for name in store.parts):
+                return scores
+    return None
+
+
+def _write(path: Path, scorer: str, key: str, scores: Mapping[str, Any]) -> None:
+    with atomic_write(path) as temporary:
+        sound = path.exists() and h5py.is_hdf5(path)
+        if sound:
+            shutil.copyfile(path, temporary)
+        try:
+            _fill(temporary, "r+" if sound else "w", scorer, key, scores)
+        except (OSError, KeyError, RuntimeError) as error:
+            if not sound:
+                raise
+            try:  # the old file was damaged: its scores are computed again when asked for
+                _fill(temporary, "w", scorer, key, scores)
+            except KeyError:
+                raise StoreError(f"{path} is damaged; delete it") from error
+
+
+def _fill(path: Path, mode: str, scorer: str, key: str, scores: Mapping[str, Any]) -> None:
+    with h5py.File(path, mode) as file:
+        file.attrs["format"] = FORMAT
+        if file_name(scorer) in file:
+            del file[file_name(scorer)]
+        group = file.create_group(file_name(scorer))
+        group.attrs["key"] = key
+        for name, values in scores.items():
+            # The checksum makes changed numbers an error when they are read.
+            group.create_group(name).create_dataset("score", data=values, fletcher32=True)
