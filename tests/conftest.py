@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -79,27 +79,35 @@ def finished(tiny: None, finished_once: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished_once, tmp_path / "finished"))
 
 
-def _made_up(name: str) -> Callable[..., Path]:
-    path = Path(__file__).parent / "made_up.py"
-    spec = importlib.util.spec_from_file_location("made_up", path)
+def _from(module_name: str, name: str) -> Any:
+    """Something from a module beside this one."""
+    path = Path(__file__).parent / f"{module_name}.py"
+    spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    function: Callable[..., Path] = getattr(module, name)
-    return function
+    return getattr(module, name)
+
+
+@pytest.fixture(scope="session")
+def html_page() -> Callable[[Path | str], Any]:
+    """`html_page(path or text)` reads a page and checks its form; see `html_page.py`."""
+    page: Callable[[Path | str], Any] = _from("html_page", "Page")
+    return page
 
 
 @pytest.fixture(scope="session")
 def made_up_run() -> Callable[..., Path]:
     """Writes a finished run of any shape without training; see `made_up.py`."""
-    return _made_up("made_up_run")
+    function: Callable[..., Path] = _from("made_up", "made_up_run")
+    return function
 
 
 @pytest.fixture
 def made_up_results(tmp_path: Path) -> Callable[..., Path]:
     """Writes what a comparison reads of a run, below `runs`; see `made_up.py`."""
-    function = _made_up("made_up_results")
+    function = _from("made_up", "made_up_results")
     return lambda *arguments, top=tmp_path / "runs", **more: function(top, *arguments, **more)
 
 

@@ -2,8 +2,10 @@
 
     write_page("run.html", folder / "report.html", title="arpl on vgg13", chart=roc)
 
-In a template `{{ chart | chart }}` embeds an Altair chart. Its description is its alternative
-text, so every chart must have one.
+A page's template extends `base.html`, which says what values a page takes, and uses the macros of
+`macros.html`. `{{ roc | chart }}` embeds an Altair chart, whose description is its alternative
+text, so every chart must have one; `{{ pixels | picture }}` is an image as an address. `percent`,
+`number` and `seconds` write numbers.
 """
 
 from __future__ import annotations
@@ -11,16 +13,20 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from openset_core import __version__
 from openset_core.files import atomic_write, write_text
 from openset_core.report.charts.output import Chart, specification
 from openset_core.report.charts.theme import DARK
 from openset_core.report.colours import PALETTE, UNKNOWN
+from openset_core.report.formatting import number, percent, seconds
+from openset_core.report.images import data_uri
 
 
 @cache
@@ -35,14 +41,18 @@ def environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["chart"] = embedded
-    made.globals.update(palette=PALETTE, unknown=UNKNOWN, dark=DARK, vega=vega_script)
+    made.filters.update(chart=embedded, percent=percent, number=number, seconds=seconds)
+    made.filters["picture"] = data_uri
+    made.globals.update(
+        palette=PALETTE, unknown=UNKNOWN, dark=DARK, vega=vega_script, version=__version__
+    )
     return made
 
 
 def render(template: str, **values: Any) -> str:
     """A template filled in."""
-    return str(environment().get_template(template).render(**values))
+    # The macro `section` enters the sections of this page into the list.
+    return str(environment().get_template(template).render(sections=[], **values))
 
 
 def write_page(template: str, path: Path, **values: Any) -> Path:
@@ -53,6 +63,15 @@ def write_page(template: str, path: Path, **values: Any) -> Path:
     """
     write_text(path, render(template, **values))
     return path
+
+
+def inputs_in(path: Path) -> str:
+    """What a page says that it was made from; empty where it says nothing, or is not there."""
+    if not path.exists():
+        return ""
+    head = path.read_text("utf-8").partition("<title>")[0]
+    stated = re.search(r'<meta name="openset-inputs" content="(.*?)">', head)
+    return stated[1] if stated else ""
 
 
 def embedded(chart: Chart) -> Markup:

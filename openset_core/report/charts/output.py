@@ -10,7 +10,7 @@ from typing import Any
 import altair as alt
 
 from openset_core.files import atomic_write
-from openset_core.report.charts.theme import CONFIG
+from openset_core.report.charts.theme import CONFIG, HOVER
 
 Chart = alt.TopLevelMixin
 FORMATS = ("png", "svg", "pdf")
@@ -36,17 +36,30 @@ def save_chart(chart: Chart, stem: Path, formats: Sequence[str] = FORMATS) -> li
     """
     import vl_convert
 
-    text = json.dumps(specification(chart))
+    drawing = vl_convert.vegalite_to_svg(json.dumps(_still(specification(chart))))
     written = []
     for suffix in formats:
         path = stem.with_name(f"{stem.name}.{suffix}")
         if suffix == "png":
-            content = vl_convert.vegalite_to_png(text, ppi=PIXELS_PER_INCH, scale=1)
+            content = vl_convert.svg_to_png(drawing, ppi=PIXELS_PER_INCH, scale=1)
         elif suffix == "svg":
-            content = vl_convert.vegalite_to_svg(text).encode()
+            content = drawing.encode()
         else:
-            content = vl_convert.vegalite_to_pdf(text)
+            content = vl_convert.svg_to_pdf(drawing)
         with atomic_write(path) as temporary:
             temporary.write_bytes(content)
         written.append(path)
     return written
+
+
+def _still(values: Any) -> Any:
+    """A specification without the marks and parameters named `hover`, which no file shows."""
+    if isinstance(values, dict):
+        return {key: _still(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [
+            _still(value)
+            for value in values
+            if not (isinstance(value, dict) and value.get("name") == HOVER)
+        ]
+    return values

@@ -6,10 +6,15 @@ Charts are drawn in the light colours; a page's style sheet replaces each by its
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
+import numpy as np
 
 from openset_core.report.colours import DASHES, PALETTE, UNKNOWN
 
@@ -18,6 +23,9 @@ SINGLE_COLUMN = 230
 
 DOUBLE_COLUMN = 520
 """Width of a plot in pixels that fills a page of text."""
+
+SIGNIFICANT_DIGITS = 5
+"""Of the numbers in a chart."""
 
 TEXT, AXIS, GRID, BACKGROUND = "#1f2328", "#57606a", "#e6e8eb", "#fefefe"
 
@@ -62,13 +70,41 @@ CONFIG: dict[str, Any] = {
 
 
 def records(**columns: Any) -> alt.InlineData:
-    """Columns of equal length as a chart's data; NumPy values become plain ones."""
-    import numpy as np
+    """Columns of equal length as a chart's data, one field a column.
 
-    plain = [np.asarray(values).tolist() for values in columns.values()]
-    return alt.InlineData(
-        values=[dict(zip(columns, row, strict=True)) for row in zip(*plain, strict=True)]
-    )
+    They stand in the chart as CSV, half as long as JSON. Floats are rounded to
+    `SIGNIFICANT_DIGITS`; None and what is not finite become gaps.
+    """
+    plain = {name: np.asarray(values).tolist() for name, values in columns.items()}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(plain)
+    writer.writerows(zip(*(map(_cell, values) for values in plain.values()), strict=True))
+    parse = {name: _kind(values) for name, values in plain.items()}
+    return alt.InlineData(values=text.getvalue(), format=alt.CsvDataFormat(type="csv", parse=parse))
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.{SIGNIFICANT_DIGITS}g}" if math.isfinite(value) else ""
+    return value
+
+
+def _kind(values: Sequence[Any]) -> str:
+    first = next((value for value in values if value is not None), "")
+    if isinstance(first, bool):
+        return "boolean"
+    return "number" if isinstance(first, int | float) else "string"
+
+
+def names_at(names: Sequence[str]) -> str:
+    """What an axis writes at 0, 1, ... and at any place up to the next: a Vega expression.
+
+    Positions instead of names place classes of equal names beside each other.
+    """
+    return f"{json.dumps(list(names))}[floor(datum.value)]"
 
 
 def colours(names: Sequence[str], grey: Sequence[str] = ()) -> alt.Scale:
@@ -86,6 +122,46 @@ def dashes(names: Sequence[str]) -> alt.Scale:
     )
 
 
-def hide_by_legend(field: str) -> alt.Parameter:
-    """A selection by clicking in the legend; use it in `alt.condition` on opacity."""
-    return alt.selection_point(fields=[field], bind="legend")
+HOVER = "hover"
+"""Name of marks and parameters that only a pointer makes use of; files of a chart go without."""
+
+
+def shown_by_legend(field: str, names: Sequence[str]) -> alt.Parameter:
+    """All of `names`, until a click on one in the legend takes it out or brings it back.
+
+    Use it in `transform_filter`, and add it to one chart that draws the legend of `field`.
+    """
+    return alt.selection_point(
+        name=f"shown_{field}",
+        fields=[field],
+        bind="legend",
+        toggle="true",
+        value=[{field: name} for name in names],
+    )
+
+
+def with_hover(points: alt.Chart, tooltip: Sequence[alt.Tooltip], size: int = 70) -> alt.Chart:
+    """Points that appear one by one, next to the pointer, and tell their numbers; see `HOVER`."""
+    near = alt.selection_point(
+        name=HOVER, on="pointerover", clear="pointerout", nearest=True, empty=False
+    )
+    drawn: alt.Chart = (
+        points.mark_point(filled=True, size=size, opacity=1)
+        .encode(fillOpacity=alt.condition(near, alt.value(1), alt.value(0)), tooltip=list(tooltip))
+        .properties(name=HOVER)
+        .add_params(near)
+    )
+    return drawn
+
+
+def legend_below(names: Sequence[str], title: str | None = None, width: int = 320) -> alt.Legend:
+    """A legend under a chart, in as many columns as its names leave room for."""
+    longest = max(map(len, names), default=1)
+    return alt.Legend(
+        title=title,
+        orient="bottom",
+        columns=max(1, min(len(names), width // (34 + 6 * min(longest, 40)))),
+        symbolStrokeWidth=2,
+        symbolOpacity=1,
+        labelLimit=width,
+    )

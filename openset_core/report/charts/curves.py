@@ -1,0 +1,198 @@
+"""ROC and OSCR curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair as alt
+import numpy as np
+import numpy.typing as npt
+from attrs import frozen
+
+from openset_core.metrics.open_set import OpenSetCurve
+from openset_core.report.charts.output import Chart
+from openset_core.report.charts.theme import (
+    AXIS,
+    BACKGROUND,
+    colours,
+    dashes,
+    legend_below,
+    records,
+    shown_by_legend,
+    with_hover,
+)
+from openset_core.report.formatting import number, percent
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+TOLERANCE = 5e-4
+"""Distance of a drawn curve from the exact one, as a share of the side: a sixth of a pixel."""
+
+MOST_POINTS = 400
+"""Points of one curve; the tolerance grows where they do not suffice."""
+
+FPR, TPR, CCR = (
+    "False positive rate (unknown accepted)",
+    "True positive rate (known accepted)",
+    "Correct classification rate",
+)
+
+
+@frozen(kw_only=True, eq=False)
+class NamedCurve:
+    """A curve to draw.
+
+    Attributes:
+        name: for the legend.
+        curve: what is accepted at every threshold.
+        threshold: the rejection threshold, which is marked; None marks nothing.
+    """
+
+    name: str
+    curve: OpenSetCurve
+    threshold: float | None = None
+
+
+def roc_chart(curves: Sequence[NamedCurve], *, side: int = 320, against: str = "") -> Chart:
+    """ROC curves with the AUROC beside each name.
+
+    Args:
+        curves: of one test, in the order of the legend.
+        side: of the square plot, in pixels.
+        against: names the unknown samples in the description.
+    """
+    return _chart(curves, "AUROC", "ROC", TPR, side, against)
+
+
+def oscr_chart(curves: Sequence[NamedCurve], *, side: int = 320, against: str = "") -> Chart:
+    """OSCR curves with the area beside each name; arguments as those of `roc_chart`."""
+    return _chart(curves, "OSCR", "OSCR", CCR, side, against)
+
+
+def _chart(
+    curves: Sequence[NamedCurve], measure: str, title: str, axis: str, side: int, against: str
+) -> Chart:
+    roc = title == "ROC"
+    areas = [each.curve.auroc() if roc else each.curve.oscr() for each in curves]
+    names = [f"{each.name} {percent(area)}" for each, area in zip(curves, areas, strict=True)]
+    most = max(40, min(MOST_POINTS, 6000 // max(len(curves), 1)))
+    rows: dict[str, list[object]] = {
+        key: [] for key in ("scorer", "threshold", "fpr", "tpr", "ccr", "used")
+    }
+    for name, each in zip(names, curves, strict=True):
+        # The curve begins where nothing is accepted, at no threshold.
+        fpr, tpr, ccr = (
+            np.append(0.0, share) for share in (each.curve.fpr, each.curve.tpr, each.curve.ccr)
+        )
+        chosen = simplify_polyline(fpr, tpr if roc else ccr, most=most)
+        used = -1
+        if each.threshold is not None:
+            used = int(np.searchsorted(each.curve.thresholds, each.threshold, side="right"))
+            chosen = np.union1d(chosen, [used])
+        rows["scorer"] += [name] * len(chosen)
+        rows["threshold"] += [
+            number(float(each.curve.thresholds[at - 1]), 4) if at else "none" for at in chosen
+        ]
+        for key, share in (("fpr", fpr), ("tpr", tpr), ("ccr", ccr)):
+            rows[key] += share[chosen].tolist()
+        rows["used"] += (chosen == used).tolist()
+
+    shares, whole = alt.Axis(format=".0%"), alt.Scale(domain=[0, 1])
+    shown = shown_by_legend("scorer", names)
+    base = (
+        alt.Chart()
+        .transform_filter(shown)
+        .encode(
+            x=alt.X(
+                "fpr:Q", title=FPR, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")
+            ),
+            y=alt.Y("tpr:Q" if roc else "ccr:Q", title=axis, scale=whole, axis=shares),
+            color=alt.Color(
+                "scorer:N",
+                scale=colours(names),
+                legend=legend_below(names, f"{measure}, %", side),
+            ),
+        )
+    )
+    lines = base.mark_line().encode(
+        strokeDash=alt.StrokeDash("scorer:N", scale=dashes(names)), order=alt.value(None)
+    )
+    tooltip = [
+        alt.Tooltip("scorer:N", title=f"Scorer, {measure}"),
+        alt.Tooltip("threshold:N", title="Threshold"),
+        *(
+            alt.Tooltip(f"{key}:Q", title=key.upper(), format=".1%")
+            for key in ("fpr", "tpr", "ccr")
+        ),
+    ]
+    used_points = base.transform_filter("datum.used").mark_point(
+        fill=BACKGROUND, size=60, strokeWidth=2.2, opacity=1
+    )
+    layers = [lines.add_params(shown), used_points, with_hover(base, tooltip)]
+    if roc:
+        chance = alt.Chart(records(x=[0.0, 1.0], y=[0.0, 1.0]))
+        layers.insert(
+            0,
+            chance.mark_line(color=AXIS, strokeWidth=0.8, strokeDash=[2, 3]).encode(
+                x="x:Q", y="y:Q"
+            ),
+        )
+    area_text = ", ".join(f"{name} %" for name in names)
+    return alt.layer(*layers, data=records(**rows)).properties(
+        width=side,
+        height=side,
+        description=f"{title} curves{f' against {against}' if against else ''}; {measure}: "
+        f"{area_text}",
+    )
+
+
+def simplify_polyline(
+    x: Floats, y: Floats, *, most: int = MOST_POINTS, tolerance: float = TOLERANCE
+) -> Integers:
+    """Points of a polyline that are worth drawing, the first and the last among them.
+
+    The algorithm of Ramer, Douglas and Peucker: points of the curve itself stay, none is moved,
+    and no point left out is farther than the tolerance from the line drawn.
+
+    Args:
+        x: [n], in units of the drawing's side.
+        y: [n], likewise.
+        most: where more points would stay, the tolerance is doubled until fewer do.
+        tolerance: distance that does not matter.
+
+    Returns:
+        Ascending positions of the points to keep, int64 [at most `most`].
+    """
+    keep = np.zeros(len(x), dtype=bool)
+    keep[[0, -1]] = True
+    waiting = [(0, len(x) - 1)]
+    while waiting:
+        first, last = waiting.pop()
+        if last - first < 2:
+            continue
+        away = distances(x, y, first, last)
+        worst = int(away.argmax())
+        if away[worst] > tolerance:
+            middle = first + 1 + worst
+            keep[middle] = True
+            waiting += [(first, middle), (middle, last)]
+    chosen = np.flatnonzero(keep)
+    if len(chosen) > max(most, 2):
+        return simplify_polyline(x, y, most=most, tolerance=2 * tolerance)
+    return chosen
+
+
+def distances(x: Floats, y: Floats, first: int, last: int) -> Floats:
+    """Distances of the points between two points of a polyline from the straight line there.
+
+    Returns:
+        float64 [last - first - 1]
+    """
+    inner = slice(first + 1, last)
+    dx, dy = x[last] - x[first], y[last] - y[first]
+    from_x, from_y = x[inner] - x[first], y[inner] - y[first]
+    length = dx * dx + dy * dy
+    along = np.clip((from_x * dx + from_y * dy) / length, 0.0, 1.0) if length > 0 else 0.0
+    away: Floats = np.hypot(from_x - along * dx, from_y - along * dy)
+    return away
