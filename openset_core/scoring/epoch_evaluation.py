@@ -19,7 +19,7 @@ from openset_core.metrics.open_set import evaluate
 from openset_core.observers import EpochScores
 from openset_core.scorer import FeatureTable, UnknownScorer
 from openset_core.scoring.fitting import build_scorer, checked_scores
-from openset_core.training import checkpoint
+from openset_core.training.checkpoint import preserved_random_state
 
 Table = dict[str, npt.NDArray[Any]]
 BATCH_SIZE = 256
@@ -84,13 +84,10 @@ class EpochEvaluation:
 
     def __call__(self) -> dict[str, EpochScores]:
         """Metrics by scorer."""
-        random = checkpoint.random_state()
         self.model.eval()
-        try:
+        with preserved_random_state():
             tables = {name: self._table(loader) for name, loader in self.loaders.items()}
             return {item[0].name: self._scored(*item, tables) for item in self.scorers}
-        finally:
-            checkpoint.restore_random_state(random)
 
     @torch.inference_mode()
     def _table(self, loader: Loader) -> Table:

@@ -6,9 +6,11 @@ one never runs code from it.
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import random
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,22 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def preserved_random_state(seed: int | None = None) -> Iterator[None]:
+    """Restore every global random generator when the block ends, however it ends.
+
+    Args:
+        seed: of the generators inside the block; they go on as they are when None.
+    """
+    state = random_state()
+    try:
+        if seed is not None:
+            seed_everything(seed)
+        yield
+    finally:
+        restore_random_state(state)
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:

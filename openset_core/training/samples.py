@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from openset_core.components import OpenSetModel
 from openset_core.data.loading import PixelScale
-from openset_core.training import checkpoint
+from openset_core.training.checkpoint import preserved_random_state
 
 SAMPLES = 64
 """Images in a look; a square."""
@@ -38,17 +38,14 @@ def draw_samples(
         count: number of images.
     """
     assert model.generator is not None
-    random = checkpoint.random_state()
     training = [module for module in model.generator.modules() if module.training]
-    checkpoint.seed_everything(_SEED)
     model.generator.eval()
     try:
-        with autocast:
+        with preserved_random_state(_SEED), autocast:
             images = model.generator.sample(count)
     finally:
         for module in training:
             module.training = True
-        checkpoint.restore_random_state(random)
     return pixels_of(images, scale)
 
 
