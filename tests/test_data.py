@@ -77,7 +77,7 @@ def test_the_fingerprint_follows_pixels_labels_and_classes():
 def plugins_with(factory, **rest):
     spec = DatasetSpec(name="made", summary="s", factory=factory, **rest)
     found = Registry([])
-    found.parts = [Component(spec=spec, distribution="d", version="1")]
+    found.components = [Component(spec=spec, distribution="d", version="1")]
     return found
 
 

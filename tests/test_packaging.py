@@ -100,7 +100,14 @@ def test_wheel_holds_modules_data_and_nothing_else(wheel):
     expected = {
         Path(package, path.relative_to(ROOT / folder))
         for package, folder in FOLDERS.items()
-        for pattern in ("*.py", "*.toml", "*.tmpl", "report/assets/*", "py.typed")
+        for pattern in (
+            "*.py",
+            "*.toml",
+            "*.tmpl",
+            "report/assets/*",
+            "report/templates/*",
+            "py.typed",
+        )
         for path in (ROOT / folder).rglob(pattern)
     }
     assert Path("openset_protocols/digits.toml") in expected

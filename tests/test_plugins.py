@@ -90,7 +90,7 @@ def scorers(name, *specs, **rest):
 
 
 def names(found):
-    return sorted(part.name for part in found.parts)
+    return sorted(part.name for part in found.components)
 
 
 def refusal(error, call, *arguments):
@@ -150,7 +150,7 @@ def test_every_hook_is_documented_and_returns_what_it_says(hook):
 def test_parts_carry_distribution_and_version():
     found = Registry([losses("a", loss("one"), loss("two"), dist="a-dist", version="2.3")])
     assert found.broken == []
-    assert [(p.name, p.kind, p.distribution, p.version) for p in found.parts] == [
+    assert [(p.name, p.kind, p.distribution, p.version) for p in found.components] == [
         ("one", "loss", "a-dist", "2.3"),
         ("two", "loss", "a-dist", "2.3"),
     ]
@@ -189,7 +189,7 @@ def test_an_entry_point_without_a_distribution_is_used():
 
 def test_no_plugin_at_all():
     found = Registry([])
-    assert found.parts == []
+    assert found.components == []
     assert "installed: none" in refusal(PluginError, found.find, "softmax")
 
 
@@ -285,7 +285,7 @@ def test_a_broken_plugin_is_named_and_harms_nobody(case):
 
 def test_nothing_of_a_broken_plugin_is_offered():
     mixed = losses("bad", loss("first"), loss("second", api=99))
-    assert Registry([mixed]).parts == []
+    assert Registry([mixed]).components == []
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def small(_config, request):
 @pytest.fixture
 def plugins():
     found = Registry([])
-    found.parts = [
+    found.components = [
         Component(spec=spec, distribution="d", version="1")
         for spec in (
             DatasetSpec(name="files", summary="s", factory=files_of, config=Options),

@@ -190,7 +190,7 @@ def test_plugin_that_names_no_hook_api_is_one_for_the_first(monkeypatch):
     assert spec.api == 1
     monkeypatch.setattr(specs, "HOOK_API", 2)
     found = Registry()
-    assert found.parts == []
+    assert found.components == []
     reasons = {item.entry_point: item.reason for item in found.broken}
     assert reasons["softmax"] == (
         "softmax was written for hook API 1, this openset has 2; "
