@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,3 +74,9 @@ def sha256(path: Path) -> str:
     """Hash of a file's contents."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def natural_order(text: str) -> list[tuple[str, int]]:
+    """A sort key that orders numbers in names by value: `trial10` after `trial9`."""
+    pieces = re.findall(r"([^0-9]*)([0-9]*)", text)
+    return [(words, int(number or 0)) for words, number in pieces]

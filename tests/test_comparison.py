@@ -15,10 +15,9 @@ import tomli_w
 import openset_core
 from openset_core.errors import ConfigError, RunFolderError
 from openset_core.results.comparison import compare
-from openset_core.results.comparison.render import latex, markdown, text
 from openset_core.results.comparison.runs import find_runs
-from openset_core.results.comparison.tables import Column, Interval, Number, Table
 from openset_core.results.run_results import PublishedFigure, Results, ScorerResults
+from openset_core.results.tables import Column, Interval, Number, Table, latex, markdown, text
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def test_unfinished_and_damaged_runs_are_named_not_used(made, runs, tmp_path):
     damaged = made("softmax", trial=4)
     (damaged / "results.json").write_text("{")
     found = compare(runs)
-    assert len(found.placed) == 12
+    assert len(found.runs) == 12
     left_out = [note for note in found.notes if note.startswith("left out")]
     assert f"left out: {unfinished} is not finished" in left_out
     assert any(str(damaged) in note and "is damaged" in note for note in left_out)
@@ -378,10 +377,10 @@ def test_metrics_can_be_chosen_and_unknown_ones_are_refused(runs):
 TABLE = Table(
     title="cifar+10: 50 % & more",
     columns=(
-        Column(title="method", left=True),
-        Column(title="A_B"),
-        Column(title="interval"),
-        Column(title="p"),
+        Column("method", left=True),
+        Column("A_B"),
+        Column("interval"),
+        Column("p"),
     ),
     rows=(
         ("softmax,net", Number(value=0.9, deviation=0.0123), None, "1"),
@@ -504,9 +503,7 @@ def test_latex():
 
 def test_a_latex_table_longer_than_a_page_goes_on_in_the_next():
     rows = [(f"m{n}", Interval(low=0.5, high=0.6, rank=1)) for n in range(60)]
-    long = Table(
-        title="t", columns=(Column(title="method", left=True), Column(title="AUROC")), rows=rows
-    )
+    long = Table(title="t", columns=(Column("method", left=True), Column("AUROC")), rows=rows)
     written = latex([TABLE, long])
     assert written.startswith("% needs \\usepackage{booktabs} and \\usepackage{longtable}\n")
     assert written.count("\\begin{table}") == 1
@@ -588,7 +585,7 @@ def test_mistakes_on_the_command_line(openset, runs, arguments, said):
 def test_a_real_run(finished):
     found = openset_core.compare(finished)
     assert titles(found) == ["softmax,tiny msp"]
-    assert found.placed[0].run.record["protocol_digest"]
+    assert found.runs[0].run.record["protocol_digest"]
     lines = [line.split() for line in found.table().splitlines()]
     assert "published" in found.table()
     assert any(line[:2] == ["softmax,tiny", "msp"] for line in lines)

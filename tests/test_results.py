@@ -20,7 +20,7 @@ from openset_core.results.run_results import (
     ScorerResults,
     TrialsResults,
     evaluate_run,
-    render_table,
+    results_table,
 )
 from openset_core.scoring.fitting import ScoredRun
 
@@ -183,7 +183,7 @@ def test_published_metric_that_is_not_shown_adds_nothing():
 
 def test_missing_and_undefined_values_leave_their_cells_readable():
     rows = {"first": {"auroc": (math.nan, None)}, "second": {"accuracy": (0.125, 0.05)}}
-    table = render_table(rows, {}, ("accuracy", "auroc", "oscr"))
+    table = results_table(rows, {}, ("accuracy", "auroc", "oscr")).text()
     header, _rule, first, second = table.splitlines()
     assert header.split() == ["scorer", "Accuracy", "AUROC"]
     assert first.split() == ["first", "-"]
@@ -303,14 +303,14 @@ def test_a_figure_by_the_arpl_evaluation_stands_beneath_ours_by_it():
     rows = {"msp": {"accuracy": (0.8, None), "auroc": (0.5, None)}}
     arpl = {"msp": {"accuracy": (0.8, None), "auroc": (0.25, None)}}
     rules = {"arpl": arpl, "fixed": {}}
-    table = render_table(rows, figures, ("accuracy", "auroc"), rules).splitlines()
+    table = results_table(rows, figures, ("accuracy", "auroc"), rules).text().splitlines()
     assert [line.split() for line in table[2:5]] == [
         ["msp", "80.0", "50.0"],
         ["arpl", "evaluation", "25.0"],
         ["published", "90.0"],
     ]
     exact = {"msp": {"auroc": PublishedFigure(value=0.9, source="a table")}}
-    assert "arpl evaluation" not in render_table(rows, exact, ("auroc",), rules)
+    assert "arpl evaluation" not in results_table(rows, exact, ("auroc",), rules).text()
 
 
 # --- unknown sets one by one, fixed thresholds, groups, classes added later ---------------------
@@ -424,7 +424,7 @@ def test_notes_name_rows_only_where_a_metric_has_several_sources():
             }
             for name, source in sources.items()
         }
-        table = render_table(rows, published, ("auroc", "oscr"))
+        table = results_table(rows, published, ("auroc", "oscr")).text()
         return [line for line in table.splitlines() if line.startswith("published")]
 
     assert noted(msp="Table 1", energy="Table 1") == [

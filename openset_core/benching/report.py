@@ -17,7 +17,7 @@ from openset_core.files import sha256, write_text
 from openset_core.report.comparison_page.making import comparison_figures, comparison_page
 from openset_core.report.comparison_page.view import Failure, Origin
 from openset_core.report.page import inputs_in
-from openset_core.results.comparison.comparing import Comparison
+from openset_core.results.comparison.comparison import Comparison
 from openset_core.run_folder import RunFolder
 
 FORMAT = 1
@@ -66,6 +66,6 @@ def make_page(
 
 def _inputs(folder: BenchFolder, comparison: Comparison) -> str:
     """Hash of what the page is made from."""
-    pages = [RunFolder(place.run.folder).report.exists() for place in comparison.placed]
+    pages = [RunFolder(place.run.folder).report.exists() for place in comparison.runs]
     facts = [FORMAT, sha256(folder.table("json")), sha256(folder.file), pages]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

@@ -12,12 +12,12 @@ from openset_core.benching.status import FAILED, Board
 from openset_core.errors import ConfigError
 from openset_core.experiment.environment import library_versions
 from openset_core.files import write_text
-from openset_core.results.comparison import export as records
-from openset_core.results.comparison import render as formats
-from openset_core.results.comparison import tables
-from openset_core.results.comparison.comparing import Comparison, compare_runs, find_method
+from openset_core.results import tables
+from openset_core.results.comparison import export
+from openset_core.results.comparison.comparison import Comparison, compare_runs, find_method
 from openset_core.results.comparison.model import Method
 from openset_core.results.comparison.runs import RunCollection, read_run
+from openset_core.results.comparison.tables import comparison_tables
 
 
 @attrs.frozen(kw_only=True)
@@ -93,7 +93,7 @@ def _heading(plan: Plan, comparison: Comparison) -> str:
     versions = library_versions()
     devices = {
         f"{device['name']}, {device['precision']}"
-        for place in comparison.placed
+        for place in comparison.runs
         if (device := place.run.record.get("device"))
     }
     return (
@@ -115,18 +115,18 @@ def save(
     folder: BenchFolder, plan: Plan, comparison: Comparison, failed: Sequence[FailedRun]
 ) -> None:
     """Write the tables as Markdown, CSV, LaTeX and JSON."""
-    found = tables.comparison_tables(comparison)
+    shown = comparison_tables(comparison)
     notes = [*(f"failed: {run.title}: {run.reason}" for run in failed), *comparison.notes]
     asked = plan.file.asked()
-    write_text(folder.table("md"), _heading(plan, comparison) + formats.markdown(found, notes))
-    write_text(folder.table("tex"), formats.latex(found, notes))
-    write_text(folder.table("csv"), records.to_csv(records.summary_records(comparison)))
+    write_text(folder.table("md"), _heading(plan, comparison) + tables.markdown(shown, notes))
+    write_text(folder.table("tex"), tables.latex(shown, notes))
+    write_text(folder.table("csv"), export.to_csv(export.summary_records(comparison)))
     write_text(
         folder.table("csv", "differences"),
-        records.to_csv(records.difference_records(comparison)),
+        export.to_csv(export.difference_records(comparison)),
     )
-    write_text(folder.table("csv", "runs"), records.to_csv(records.run_records(comparison)))
+    write_text(folder.table("csv", "runs"), export.to_csv(export.run_records(comparison)))
     write_text(
         folder.table("json"),
-        records.to_json(comparison, bench=asked, failed=[attrs.asdict(run) for run in failed]),
+        export.to_json(comparison, bench=asked, failed=[attrs.asdict(run) for run in failed]),
     )

@@ -22,7 +22,7 @@ from openset_core.errors import ConfigError, did_you_mean
 from openset_core.experiment import config
 from openset_core.experiment.config import Overrides
 from openset_core.experiment.experiment import with_epochs
-from openset_core.results.comparison.comparing import Comparison
+from openset_core.results.comparison.comparison import Comparison
 
 RETRIES = 2
 

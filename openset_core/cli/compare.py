@@ -107,7 +107,9 @@ def compare(
     if chosen == "text":
         content = found.table(None if output else terminal_width())
     elif chosen == "html":
-        content = found.html(_origin(folders, metrics, reference, confidence, output))
+        from openset_core.report.comparison_page.making import comparison_page
+
+        content = comparison_page(found, _origin(folders, metrics, reference, confidence, output))
     else:
         content = getattr(found, chosen)()
     content = content.rstrip("\n")
@@ -117,7 +119,9 @@ def compare(
     else:
         click.echo(content)
     if figures:
-        files = found.figures(figures)
+        from openset_core.report.comparison_page.making import comparison_figures
+
+        files = comparison_figures(found, figures)
         click.echo(f"written to {figures}: {len(files)} files of figures", err=output is None)
 
 

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
 
-from openset_core.errors import ModelError, PluginError
+from openset_core.errors import ModelError, OpensetError, PluginError
 from openset_core.experiment import config
 from openset_core.experiment.environment import library_versions
 from openset_core.experiment.protocol import ImageOptions
@@ -113,17 +113,34 @@ def save_model(
         parameters=model.parameter_count(),
         experiment=experiment.digest,
         versions=library_versions(),
-        scorer=_deciding_scorer(experiment),
+        scorer=deciding_scorer(
+            experiment.default_scorer,
+            [component.name for component in experiment.selection.scorers],
+        ),
     )
     write_with_checksum(folder / TOML_NAME, config.unstructure(description))
     return description
 
 
-def _deciding_scorer(experiment: Experiment) -> str:
-    """The method's own score rule if it was chosen, else the first that was."""
-    names = [component.name for component in experiment.selection.scorers]
-    own = experiment.default_scorer
-    return own if own in names or not names else names[0]
+def deciding_scorer(own: str, available: Sequence[str]) -> str:
+    """The scorer that decides unless another is asked for: the method's own, else the first.
+
+    Args:
+        own: the method's own, or the one that a saved model names; may be empty.
+        available: the scorers that were chosen, fitted or have scores, in their order.
+
+    Returns:
+        One of those available; `own` where none is.
+    """
+    return own if own in available or not available else available[0]
+
+
+def own_scorer(folder: Path) -> str:
+    """The scorer that a saved model names; empty where the model is gone or damaged."""
+    try:
+        return read_description(folder).scorer
+    except OpensetError:
+        return ""
 
 
 def checksum(values: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from openset_core.features.store import FeatureStore
 from openset_core.files import write_text
 from openset_core.metrics import open_set as metrics
 from openset_core.metrics.incremental import IncrementalResults, add_classes_one_by_one
-from openset_core.results.text_table import aligned
+from openset_core.results.tables import EMPTY, Column, Number, Table, cell_text, text
 from openset_core.scoring.fitting import ScoredRun
 
 FORMAT = 1
@@ -338,13 +338,14 @@ class ResultsTable:
 
     def text(self) -> str:
         """As text, percentages in columns."""
-        header = ["scorer", *(metrics.METRICS[m].title for m in self.columns)]
-        lines = []
+        rows = []
         for line in self.lines:
             cells = [table_cell(*line.cells[m]) if m in line.cells else "" for m in self.columns]
             title = line.name if line.rule == "exact" else f"  {RULES.get(line.rule, line.rule)}"
-            lines.append([title, *cells])
-        return "\n".join([*aligned(header, lines), *self.sources])
+            rows.append((title, *cells))
+        titles = (Column(metrics.METRICS[m].title) for m in self.columns)
+        columns = (Column("scorer", left=True), *titles)
+        return "\n".join([text([Table(columns=columns, rows=rows)]), *self.sources])
 
 
 def results_table(
@@ -386,22 +387,11 @@ def results_table(
     return ResultsTable(columns=tuple(columns), lines=tuple(lines), sources=_notes(sources))
 
 
-def render_table(
-    rows: Summary,
-    published: Mapping[str, Mapping[str, PublishedFigure]],
-    shown: Sequence[str],
-    rules: Mapping[str, Summary] | None = None,
-) -> str:
-    """A text table of percentages; see `results_table`."""
-    return results_table(rows, published, shown, rules).text()
-
-
 def table_cell(value: float, deviation: float | None = None) -> str:
     """A fraction in percent, with its deviation where there is one."""
     if math.isnan(value):
-        return "-"
-    spread = f" ± {100 * deviation:.1f}" if deviation is not None else ""
-    return f"{100 * value:.1f}{spread}"
+        return EMPTY
+    return cell_text(Number(value=value, deviation=deviation))
 
 
 def _source(figure: PublishedFigure) -> str:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from openset_core.report.axes import percent
 from openset_core.report.markup import Content, element, note, scrolling
-from openset_core.results.comparison.tables import Cell, Interval, Table, rank_text
+from openset_core.results.tables import Cell, Interval, Number, Table, cell_text, rank_text
 
 BREAK = Markup("<wbr>")
 
@@ -81,8 +81,8 @@ def _names(rows: Sequence[Sequence[Cell]], number: int, left: int) -> list[Marku
 def _cell(cell: Cell) -> Markup:
     if cell is None:
         return element("td", "–", class_="number")
-    if isinstance(cell, str):
-        return element("td", cell, class_="number")
+    if not isinstance(cell, Number | Interval):
+        return element("td", cell_text(cell), class_="number")
     rank = element("small", f" ({rank_text(cell.rank)})") if cell.rank is not None else ""
     if isinstance(cell, Interval):
         low, high = (shown(value, cell.signed) for value in (cell.low, cell.high))

@@ -16,7 +16,7 @@ from openset_core.report.comparison_page.view import Figures, View
 from openset_core.report.markup import cards, figure, folded
 from openset_core.report.page import Section
 from openset_core.report.svg import dot_key, legend, ring_key
-from openset_core.results.comparison.model import Method, Setting
+from openset_core.results.comparison.model import EvaluationSetting, Method
 from openset_core.results.comparison.statistics import Difference
 from openset_core.results.comparison.tables import difference_tables, p_text, verdict
 
@@ -78,7 +78,9 @@ def _intro(view: View) -> str:
     )
 
 
-def _card(view: View, setting: Setting, metric: str, compared: dict[Method, Difference]) -> Markup:
+def _card(
+    view: View, setting: EvaluationSetting, metric: str, compared: dict[Method, Difference]
+) -> Markup:
     lines = _lines(view, metric, compared)
     said = [f"{line.title} {shown(line.value or 0.0, signed=True)} {line.beside}" for line in lines]
     label = (

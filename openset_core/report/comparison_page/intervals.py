@@ -16,7 +16,7 @@ from openset_core.report.comparison_page.view import Figures, View, many
 from openset_core.report.markup import Content, cards, element, figure, folded
 from openset_core.report.page import Section
 from openset_core.report.svg import dot_key, toggles
-from openset_core.results.comparison.model import Method, PublishedEntry, Setting
+from openset_core.results.comparison.model import EvaluationSetting, Method, PublishedEntry
 from openset_core.results.comparison.statistics import Estimate, by_unit
 from openset_core.results.comparison.tables import interval_tables
 from openset_core.results.run_results import RULES
@@ -89,7 +89,7 @@ def _intro(view: View, several: bool) -> str:
     return said + "Point at a mark, or walk along with the arrow keys, for its numbers."
 
 
-def _has_intervals(view: View, setting: Setting) -> bool:
+def _has_intervals(view: View, setting: EvaluationSetting) -> bool:
     c = view.comparison
     estimates = [
         c.estimate(setting, method, metric)
@@ -105,7 +105,7 @@ def scorer_colours(methods: Sequence[Method]) -> dict[str, str]:
     return {scorer: f"c{number % len(PALETTE)}" for number, scorer in enumerate(scorers)}
 
 
-def _lines(view: View, setting: Setting, metric: str) -> list[Line]:
+def _lines(view: View, setting: EvaluationSetting, metric: str) -> list[Line]:
     c = view.comparison
     colours = scorer_colours(c.methods)
     published = _published(view, setting, metric)
@@ -157,7 +157,9 @@ def estimate_text(found: Estimate, view: View, unit: str) -> str:
     )
 
 
-def _published(view: View, setting: Setting, metric: str) -> dict[Method, list[PublishedEntry]]:
+def _published(
+    view: View, setting: EvaluationSetting, metric: str
+) -> dict[Method, list[PublishedEntry]]:
     found: dict[Method, list[PublishedEntry]] = {}
     for entry in view.comparison.published:
         if (entry.setting, entry.metric) == (setting, metric):
@@ -183,7 +185,7 @@ def _beside(view: View, entry: PublishedEntry) -> list[Extra]:
     return made
 
 
-def _in_words(view: View, setting: Setting, metric: str) -> str:
+def _in_words(view: View, setting: EvaluationSetting, metric: str) -> str:
     c = view.comparison
     said = [
         f"{method.title} {percent(found.mean)}"

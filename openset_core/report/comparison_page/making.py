@@ -18,7 +18,7 @@ from openset_core.report.comparison_page.view import Origin, View
 from openset_core.report.page import Page, render_page
 
 if TYPE_CHECKING:
-    from openset_core.results.comparison.analysis import Evidence
+    from openset_core.results.comparison.comparison import Comparison
 
 TOPICS = (
     results_table.section,
@@ -32,7 +32,7 @@ TOPICS = (
 FIGURES = (intervals.figures, differences.figures, ranks.figures)
 
 
-def comparison_page(comparison: Evidence, origin: Origin | None = None) -> str:
+def comparison_page(comparison: Comparison, origin: Origin | None = None) -> str:
     """The page as HTML text, which loads nothing.
 
     Args:
@@ -54,7 +54,7 @@ def comparison_page(comparison: Evidence, origin: Origin | None = None) -> str:
     )
 
 
-def comparison_figures(comparison: Evidence, folder: Path) -> tuple[Path, ...]:
+def comparison_figures(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
     """Write the figures as PNG and SVG, and return their paths.
 
     Raises:

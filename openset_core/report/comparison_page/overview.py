@@ -18,7 +18,7 @@ from openset_core.report.markup import Content, Row, element, facts, folded, tab
 from openset_core.report.page import Section
 from openset_core.results.comparison.grouping import GroupedRun
 from openset_core.results.comparison.model import Method
-from openset_core.results.comparison.tables import rank_text
+from openset_core.results.tables import rank_text
 
 MOST_NOTES = 4
 """Notes at the head of the page; more stand further below."""
@@ -36,7 +36,7 @@ def title(view: View) -> str:
 
 def subtitle(view: View) -> str:
     """How much evidence there is."""
-    results = [place.run.results for place in view.comparison.placed]
+    results = [place.run.results for place in view.comparison.runs]
     parts = [
         many(len({result.trial for result in results}), "trial"),
         many(len({result.seed for result in results}), "seed"),
@@ -131,12 +131,12 @@ def section(view: View) -> Section:
     body = _methods(view)
     pairs: list[tuple[Content, Content]] = []
     pairs += [("Protocol", _protocol(view, name)) for name in c.protocols]
-    results = [place.run.results for place in c.placed]
+    results = [place.run.results for place in c.runs]
     pairs.append(("Trials", _numbers(result.trial for result in results)))
     pairs.append(("Seeds", _numbers(result.seed for result in results)))
     pairs.append(("Reference", c.reference.title))
     pairs.append(("Confidence", view.level()))
-    records = [place.run.record for place in c.placed]
+    records = [place.run.record for place in c.runs]
     pairs.append(("Computed on", _said(_device(record) for record in records)))
     pairs.append(("Versions", _said(_versions(record) for record in records)))
     if view.origin.command:
@@ -170,7 +170,7 @@ def _methods(view: View) -> Markup:
     """A table of methods: their parts, how often they were run, and what that took."""
     places: dict[str, list[GroupedRun]] = {}
     scorers: dict[str, dict[Method, None]] = {}
-    for place in view.comparison.placed:
+    for place in view.comparison.runs:
         for method in place.methods.values():
             runs = places.setdefault(method.name, [])
             if place not in runs:
@@ -211,7 +211,7 @@ def _time(places: Sequence[GroupedRun]) -> str:
 
 def _protocol(view: View, name: str) -> Content:
     settings = view.comparison.protocols[name]
-    run = next(place.run for place in view.comparison.placed if place.settings[0] in settings)
+    run = next(place.run for place in view.comparison.runs if place.settings[0] in settings)
     samples = run.results.samples
     unknown = sum(count for part, count in samples.items() if part.startswith("unknown/"))
     said: list[Content] = [element("b", name)]

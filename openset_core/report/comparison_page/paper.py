@@ -10,7 +10,7 @@ import numpy as np
 
 from openset_core.report.comparison_page.forest import Line, broken, value_axis
 from openset_core.report.comparison_page.view import View
-from openset_core.results.comparison.model import Setting
+from openset_core.results.comparison.model import EvaluationSetting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ HEIGHT_OF_LINE = 0.19
 """Inches."""
 
 
-def place_name(stem: str, view: View, setting: Setting) -> str:
+def place_name(stem: str, view: View, setting: EvaluationSetting) -> str:
     """A file's name without suffix: with the setting where there are several."""
     heading = view.heading(setting)
     return "-".join([stem, *re.findall(r"[\w.+]+", heading)])

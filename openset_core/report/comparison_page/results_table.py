@@ -11,11 +11,11 @@ from openset_core.report.comparison_page.view import View
 from openset_core.report.markup import element, folded, note
 from openset_core.report.page import Section
 from openset_core.results.comparison.tables import (
-    Table,
     metric_tables,
     overview_tables,
     published_tables,
 )
+from openset_core.results.tables import Table
 
 
 def section(view: View) -> Section:

@@ -11,7 +11,7 @@ from openset_core.report.comparison_page.view import View
 from openset_core.report.markup import Content, element, folded, note, scrolling
 from openset_core.report.page import Section
 from openset_core.results.comparison.grouping import GroupedRun
-from openset_core.results.comparison.model import Setting
+from openset_core.results.comparison.model import EvaluationSetting
 from openset_core.run_folder import RunFolder
 
 MOST_ROWS = 1500
@@ -30,7 +30,7 @@ def section(view: View) -> Section:
         body += element("h3", "Failed") + element("ul", items)
     left = MOST_ROWS
     for setting in c.settings:
-        places = [place for place in c.placed if setting in place.settings]
+        places = [place for place in c.runs if setting in place.settings]
         rows = sum(len(place.methods) for place in places)
         heading = view.heading(setting)
         title = f"Every run{f': {heading}' if heading else ''}"
@@ -40,7 +40,7 @@ def section(view: View) -> Section:
         left -= rows
         body += folded(title, _table(view, setting, places))
     intro = ""
-    if any(_page(view, place) for place in c.placed):
+    if any(_page(view, place) for place in c.runs):
         intro = "A run's name leads to its own page."
     elif view.origin.folder is not None:
         intro = "A run has a page of its own after openset report RUN; its name leads to it then."
@@ -51,7 +51,7 @@ def _page(view: View, place: GroupedRun) -> str | None:
     return view.origin.link(RunFolder(place.run.folder).report)
 
 
-def _table(view: View, setting: Setting, places: list[GroupedRun]) -> Markup:
+def _table(view: View, setting: EvaluationSetting, places: list[GroupedRun]) -> Markup:
     c = view.comparison
     metrics = c.metrics_in([setting])
     order = {method: number for number, method in enumerate(c.methods)}

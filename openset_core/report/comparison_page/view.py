@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 from attrs import frozen
 
-from openset_core.results.comparison.model import Method, Setting
+from openset_core.results.comparison.model import EvaluationSetting, Method
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from openset_core.results.comparison.analysis import Evidence
+    from openset_core.results.comparison.comparison import Comparison
 
 Figures: TypeAlias = "Iterator[tuple[str, Figure]]"
 """File names without suffix, and the figures; drawn one by one within `style.paper_style`."""
@@ -80,7 +80,7 @@ class View:
         origin: where it comes from.
     """
 
-    comparison: Evidence
+    comparison: Comparison
     origin: Origin = Origin()
 
     @property
@@ -89,11 +89,11 @@ class View:
         return len(self.comparison.protocols) > 1
 
     @property
-    def pictured(self) -> tuple[Setting, ...]:
+    def pictured(self) -> tuple[EvaluationSetting, ...]:
         """Settings that have figures for papers."""
         return self.comparison.settings[:MOST_PICTURED]
 
-    def heading(self, setting: Setting) -> str:
+    def heading(self, setting: EvaluationSetting) -> str:
         """What sets a setting apart on the page; empty where there is only one."""
         return setting.title if self.several_protocols else setting.condition
 
@@ -104,7 +104,7 @@ class View:
         stand_ins = {c.duplicate_of(other, metric) for other in others}
         return "" if len(others) > 1 and len(stand_ins) == 1 else method.scorer
 
-    def units(self, setting: Setting) -> str:
+    def units(self, setting: EvaluationSetting) -> str:
         """What deviations and tests are over."""
         return "trials" if setting.over_trials else "seeds"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -11,15 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from openset_core.results.run_results import RULES
+from openset_core.results.comparison.model import EvaluationSetting, Method
+from openset_core.results.run_results import RULES, PublishedFigure
+from openset_core.results.tables import csv_text
 
 if TYPE_CHECKING:
-    from openset_core.results.comparison.analysis import Evidence
+    from openset_core.results.comparison.comparison import Comparison
 
 Record = dict[str, Any]
 
 
-def summary_records(comparison: Evidence) -> list[Record]:
+def _place(setting: EvaluationSetting) -> Record:
+    return {
+        "protocol": setting.protocol,
+        "group": setting.group,
+        "unknown": setting.unknown or "",
+    }
+
+
+def summary_records(comparison: Comparison) -> list[Record]:
     """A record for each setting, method, evaluation rule and shown metric that has a value.
 
     Published figures stand in the record of the rule that they were made by; those of methods
@@ -31,62 +39,54 @@ def summary_records(comparison: Evidence) -> list[Record]:
     }
     records: list[Record] = []
     for setting in comparison.settings:
-        where = {
-            "protocol": setting.protocol,
-            "group": setting.group,
-            "unknown": setting.unknown or "",
-        }
         for metric in comparison.shown[setting]:
             ranks = comparison.ranks(setting, metric)
             for method in comparison.methods_in(setting):
                 for rule in RULES:
-                    found = comparison.estimate(setting, method, metric, rule)
+                    estimate = comparison.estimate(setting, method, metric, rule)
                     figure = figures.pop((setting, method, rule, metric), None)
-                    if found is None:
+                    if estimate is None:
                         continue
-                    records.append(
-                        {
-                            **where,
-                            "method": method.name,
-                            "scorer": method.scorer,
-                            "metric": metric,
-                            "rule": rule,
-                            **attrs.asdict(found),
-                            "unit": "trial" if setting.over_trials else "seed",
-                            "rank": ranks.get(method) if rule == "exact" else None,
-                            **_published(figure),
-                        }
-                    )
-            for (place, method, rule, name), figure in figures.items():
-                if (place, name) == (setting, metric):
-                    records.append(
-                        {
-                            **where,
-                            "method": method.name,
-                            "scorer": method.scorer,
-                            "metric": metric,
-                            "rule": rule,
-                            **_published(figure),
-                        }
-                    )
+                    ours = {
+                        **attrs.asdict(estimate),
+                        "unit": setting.units.removesuffix("s"),
+                        "rank": ranks.get(method) if rule == "exact" else None,
+                    }
+                    records.append(_summary(setting, method, metric, rule, ours, figure))
+            records += [
+                _summary(setting, method, metric, rule, {}, figure)
+                for (where, method, rule, name), figure in figures.items()
+                if (where, name) == (setting, metric)
+            ]
     return records
 
 
-def _published(figure: Any) -> Record:
+def _summary(
+    setting: EvaluationSetting,
+    method: Method,
+    metric: str,
+    rule: str,
+    ours: Record,
+    figure: PublishedFigure | None,
+) -> Record:
     return {
+        **_place(setting),
+        "method": method.name,
+        "scorer": method.scorer,
+        "metric": metric,
+        "rule": rule,
+        **ours,
         "published": figure.value if figure else None,
         "published_deviation": figure.deviation if figure else None,
         "source": figure.source if figure else None,
     }
 
 
-def difference_records(comparison: Evidence) -> list[Record]:
+def difference_records(comparison: Comparison) -> list[Record]:
     """A record for each setting, metric and method that was compared with the reference."""
     return [
         {
-            "protocol": setting.protocol,
-            "group": setting.group,
-            "unknown": setting.unknown or "",
+            **_place(setting),
             "metric": metric,
             "method": method.name,
             "scorer": method.scorer,
@@ -102,32 +102,30 @@ def difference_records(comparison: Evidence) -> list[Record]:
     ]
 
 
-def run_records(comparison: Evidence) -> list[Record]:
+def run_records(comparison: Comparison) -> list[Record]:
     """A record for each run, setting, scorer and evaluation rule: one column a metric."""
     return [
         {
-            "folder": str(place.run.folder),
-            "protocol": setting.protocol,
-            "group": setting.group,
-            "unknown": setting.unknown or "",
+            "folder": str(each.run.folder),
+            **_place(setting),
             "method": method.name,
             "scorer": method.scorer,
-            "trial": place.run.results.trial,
-            "seed": place.run.results.seed,
-            "epochs": place.run.results.epochs,
-            "seconds": sum(place.run.record.get("seconds", {}).values()),
+            "trial": each.run.results.trial,
+            "seed": each.run.results.seed,
+            "epochs": each.run.results.epochs,
+            "seconds": each.run.seconds,
             "rule": rule,
             **values,
         }
-        for place in comparison.placed
-        for setting in place.settings
-        for scorer, method in place.methods.items()
+        for each in comparison.runs
+        for setting in each.settings
+        for scorer, method in each.methods.items()
         for rule in RULES
-        if (values := place.run.results.scorers[scorer].by_rule(rule, setting.unknown))
+        if (values := each.run.results.scorers[scorer].by_rule(rule, setting.unknown))
     ]
 
 
-def ranking_records(comparison: Evidence) -> list[Record]:
+def ranking_records(comparison: Comparison) -> list[Record]:
     """A record for each metric and ranked method: average rank over trials, and the tests."""
     records = []
     for metric in comparison.metrics:
@@ -154,7 +152,7 @@ def ranking_records(comparison: Evidence) -> list[Record]:
     return records
 
 
-def to_json(comparison: Evidence, **more: Any) -> str:
+def to_json(comparison: Comparison, **more: Any) -> str:
     """All records as JSON; a metric that is not defined is null.
 
     Args:
@@ -171,22 +169,18 @@ def to_json(comparison: Evidence, **more: Any) -> str:
         "runs": run_records(comparison),
         "notes": list(comparison.notes),
     }
-    return json.dumps(_defined(values), indent=1, allow_nan=False) + "\n"
+    return json.dumps(_without_nan(values), indent=1, allow_nan=False) + "\n"
 
 
-def _defined(value: Any) -> Any:
+def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _defined(item) for key, item in value.items()}
+        return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_defined(item) for item in value]
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def to_csv(records: Sequence[Record]) -> str:
     """Records as comma-separated values with a header; empty where a value is missing."""
     columns = list(dict.fromkeys(name for record in records for name in record))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(records)
-    return stream.getvalue()
+    return csv_text(columns, ([record.get(name, "") for name in columns] for record in records))

@@ -1,8 +1,7 @@
-"""Runs sorted into settings and methods: which values may be averaged, and what they are called."""
+"""Runs grouped into evaluation settings and methods: which values may be averaged, and names."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,79 +11,99 @@ from typing import Any
 import attrs
 
 from openset_core.errors import OpensetError
+from openset_core.experiment.experiment import TRAINING_SECTION
 from openset_core.experiment.protocol import load_protocol
-from openset_core.results.comparison.model import Key, Method, PublishedEntry, Samples, Setting
-from openset_core.results.comparison.runs import FinishedRun
+from openset_core.results.comparison.model import (
+    EvaluationSetting,
+    Key,
+    Method,
+    PublishedEntry,
+    Samples,
+)
+from openset_core.results.comparison.runs import (
+    FinishedRun,
+    differing,
+    option_key,
+    option_text,
+    options,
+    protocol_name,
+)
 from openset_core.results.run_results import RULES, PublishedFigure
 
-TRAINING = "training"
 SHOWN_CHANGES = 3
 """How many differing options a method's name carries before it is numbered instead."""
 
 
 @attrs.frozen(kw_only=True)
 class GroupedRun:
-    """A run's place: one column or several, and a row for each scorer.
+    """A run with the settings that it counts in and its method by scorer.
 
     Attributes:
         run: the run.
-        settings: one for each unknown set, where the protocol has a row for each.
+        settings: one, or one for each unknown set where the protocol has a row for each.
         methods: by scorer.
     """
 
     run: FinishedRun
-    settings: tuple[Setting, ...]
+    settings: tuple[EvaluationSetting, ...]
     methods: Mapping[str, Method]
 
 
 @attrs.frozen(kw_only=True)
-class SortedRuns:
-    """Runs in their places.
+class GroupedRuns:
+    """Several runs, grouped.
 
     Attributes:
-        placed: each run that is used.
-        repeated: runs of a method, trial and seed that another one stands for already, with it.
+        runs: each run that is used.
+        repeated: runs left out because another has their method, trial and seed, with that one.
         samples: values by (trial, seed).
     """
 
-    placed: tuple[GroupedRun, ...]
+    runs: tuple[GroupedRun, ...]
     repeated: tuple[tuple[FinishedRun, FinishedRun], ...]
     samples: dict[Key, Samples]
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        """Every method, in the order in which their names were met, all scorers of one together."""
-        found = dict.fromkeys(method for place in self.placed for method in place.methods.values())
-        names = list(dict.fromkeys(method.name for method in found))
-        return tuple(sorted(found, key=lambda method: names.index(method.name)))
+        """Every method, by first appearance of its name, all scorers of one together."""
+        methods = dict.fromkeys(method for each in self.runs for method in each.methods.values())
+        names = list(dict.fromkeys(method.name for method in methods))
+        return tuple(sorted(methods, key=lambda method: names.index(method.name)))
 
     @property
-    def shown(self) -> dict[Setting, tuple[str, ...]]:
-        """Metrics of the protocol's table, by setting, in the order in which they were met."""
-        return {
-            setting: place.run.results.shown for place in self.placed for setting in place.settings
-        }
+    def shown(self) -> dict[EvaluationSetting, tuple[str, ...]]:
+        """Metrics of the protocol's table, by setting, in order of appearance."""
+        return {setting: each.run.results.shown for each in self.runs for setting in each.settings}
 
 
-def sort_runs(runs: Sequence[FinishedRun]) -> SortedRuns:
-    """Put every run in its place.
+def group(runs: Sequence[FinishedRun]) -> GroupedRuns:
+    """Group runs by setting and method.
 
-    Within a protocol, runs of one method differ in trial and seed alone: the same parts, options
-    and training recipe. What differs otherwise is another method, and its name says in what.
+    Within a protocol, runs of one method differ in trial and seed alone: components, options and
+    training recipe are the same. Anything else makes another method, whose name says the
+    difference.
     """
     protocols = _protocol_names(runs)
     trials = defaultdict(set)
     for run in runs:
         trials[protocols[run.folder], run.results.group].add(run.results.trial)
     methods = _methods(runs, protocols)
-    placed, repeated = [], []
+    grouped, repeated = [], {}
     samples: dict[Key, Samples] = {}
     first: dict[tuple[Any, ...], FinishedRun] = {}
     for run in runs:
         results = run.results
         protocol = protocols[run.folder]
+        own = dict(methods[run.folder])
+        for scorer, method in methods[run.folder].items():
+            earlier = first.setdefault((protocol, method, results.trial, results.seed), run)
+            if earlier is not run:
+                repeated[run.folder, earlier.folder] = (run, earlier)
+                del own[scorer]
+        if not own:
+            continue
         settings = tuple(
-            Setting(
+            EvaluationSetting(
                 protocol=protocol,
                 group=results.group,
                 unknown=unknown,
@@ -92,49 +111,51 @@ def sort_runs(runs: Sequence[FinishedRun]) -> SortedRuns:
             )
             for unknown in results.rows
         )
-        rows = dict(methods[run.folder])
-        for scorer, method in methods[run.folder].items():
-            before = first.setdefault((protocol, method, results.trial, results.seed), run)
-            if before is not run:
-                repeated.append((run, before))
-                del rows[scorer]
-        if not rows:
-            continue
-        placed.append(GroupedRun(run=run, settings=settings, methods=rows))
-        for setting, scorer, rule, metric, value in _values(placed[-1]):
-            key = (setting, rows[scorer], rule, metric)
+        grouped.append(GroupedRun(run=run, settings=settings, methods=own))
+        for setting, scorer, rule, metric, value in _values(grouped[-1]):
+            key = (setting, own[scorer], rule, metric)
             samples.setdefault(key, {})[results.trial, results.seed] = value
-    unique = tuple({(run.folder, other.folder): (run, other) for run, other in repeated}.values())
-    return SortedRuns(placed=tuple(placed), repeated=unique, samples=samples)
+    return GroupedRuns(runs=tuple(grouped), repeated=tuple(repeated.values()), samples=samples)
 
 
-def published_figures(found: SortedRuns) -> list[PublishedEntry]:
+def _values(grouped: GroupedRun) -> Iterator[tuple[EvaluationSetting, str, str, str, float]]:
+    for setting in grouped.settings:
+        for scorer in grouped.methods:
+            for rule in RULES:
+                values = grouped.run.results.scorers[scorer].by_rule(rule, setting.unknown)
+                for metric, value in values.items():
+                    if not math.isnan(value):  # not defined for these samples
+                        yield setting, scorer, rule, metric, value
+
+
+def published_figures(grouped: GroupedRuns) -> list[PublishedEntry]:
     """Published figures of every setting: beside ours, then of methods that were not run.
 
-    The latter are in the protocol's file, and are left out where it is no longer found.
+    The latter are in the protocol's file, and are left out where that file is gone.
     """
     entries: dict[tuple[Any, ...], PublishedEntry] = {}
-    for place in found.placed:
-        for setting in place.settings:
-            for scorer, method in place.methods.items():
-                figures = place.run.results.scorers[scorer].published_against(setting.unknown)
+    files: dict[EvaluationSetting, FinishedRun] = {}
+    for each in grouped.runs:
+        for setting in each.settings:
+            files[setting] = each.run
+            for scorer, method in each.methods.items():
+                figures = each.run.results.scorers[scorer].published_against(setting.unknown)
                 for metric, figure in figures.items():
                     entry = PublishedEntry(
                         setting=setting, method=method, run=True, metric=metric, figure=figure
                     )
                     entries.setdefault((setting, method, metric), entry)
-    beside = {(e.setting, e.method.parts, e.metric, e.figure) for e in entries.values()}
-    files = {setting: place.run for place in found.placed for setting in place.settings}
+    beside = {(e.setting, e.method.components, e.metric, e.figure) for e in entries.values()}
     others = [
         entry
         for setting, run in files.items()
         for entry in _in_protocol(setting, run)
-        if (setting, entry.method.parts, entry.metric, entry.figure) not in beside
+        if (setting, entry.method.components, entry.metric, entry.figure) not in beside
     ]
     return [*entries.values(), *others]
 
 
-def _in_protocol(setting: Setting, run: FinishedRun) -> Iterator[PublishedEntry]:
+def _in_protocol(setting: EvaluationSetting, run: FinishedRun) -> Iterator[PublishedEntry]:
     try:
         content = load_protocol(str(run.recorded.get("protocol", ""))).content
     except OpensetError:
@@ -143,7 +164,9 @@ def _in_protocol(setting: Setting, run: FinishedRun) -> Iterator[PublishedEntry]
         if figure.unknown == setting.unknown and figure.group in (None, setting.group):
             yield PublishedEntry(
                 setting=setting,
-                method=Method(name=figure.method, scorer=figure.scorer or "", parts=figure.method),
+                method=Method(
+                    name=figure.method, scorer=figure.scorer or "", components=figure.method
+                ),
                 run=False,
                 metric=figure.metric,
                 figure=PublishedFigure(
@@ -155,136 +178,89 @@ def _in_protocol(setting: Setting, run: FinishedRun) -> Iterator[PublishedEntry]
             )
 
 
-def _values(place: GroupedRun) -> Iterator[tuple[Setting, str, str, str, float]]:
-    for setting in place.settings:
-        for scorer in place.methods:
-            for rule in RULES:
-                found = place.run.results.scorers[scorer].by_rule(rule, setting.unknown)
-                for metric, value in found.items():
-                    if not math.isnan(value):  # not defined for these samples
-                        yield setting, scorer, rule, metric, value
-
-
 # --- names ----------------------------------------------------------------------------------------
 
 
 def _protocol_names(runs: Sequence[FinishedRun]) -> dict[Path, str]:
-    """The protocol of each run, by folder; a name with several contents is told apart.
+    """The protocol of each run, by folder; contents that share a name are told apart by digest.
 
-    Runs that recorded no digest count as of the first content that goes by their name.
+    Runs that recorded no digest count as of the first content of that name.
     """
     contents: dict[str, dict[str, None]] = defaultdict(dict)
     for run in runs:
-        digest = run.record.get("protocol_digest")
-        if digest:
-            contents[_stem(run)][digest] = None
+        if digest := run.record.get("protocol_digest"):
+            contents[protocol_name(run)][digest] = None
     names = {}
     for run in runs:
-        name = _stem(run)
+        name = protocol_name(run)
         digests = list(contents[name])
         own = run.record.get("protocol_digest") or next(iter(digests), "")
         names[run.folder] = f"{name} ({own[:6]})" if len(digests) > 1 else name
     return names
 
 
-def _stem(run: FinishedRun) -> str:
-    name = run.results.protocol
-    return Path(name).stem if name.endswith(".toml") else name
-
-
 def _methods(
     runs: Sequence[FinishedRun], protocols: Mapping[Path, str]
 ) -> dict[Path, dict[str, Method]]:
-    """The rows of each run by scorer.
+    """The method of each run by scorer, by folder.
 
     Variants of a method, and of a scorer, are told apart within a protocol: between protocols
     options differ by the protocols' own recipes.
     """
-    bases = {run.folder: run.name or _parts_name(run) for run in runs}
     trained = _Variants()
-    scoring = _Variants()
+    scored = _Variants()
+    variants: dict[Path, tuple[tuple[str, ...], dict[str, Any]]] = {}
     for run in runs:
-        protocol, base = protocols[run.folder], bases[run.folder]
-        trained.add((protocol, base), {"parts": _parts_name(run), **_method_options(run)})
+        components = _components_name(run)
+        own = {"components": components}
+        for name, value in options(run).items():
+            own[name.removeprefix(f"{TRAINING_SECTION}.")] = value
+        key: tuple[str, ...] = (protocols[run.folder], run.name or components)
+        variants[run.folder] = (key, own)
+        trained.add(key, own)
         for scorer in run.results.scorers:
-            scoring.add((protocol, base, scorer), _flat(run.recorded, scorer))
-    rows: dict[Path, dict[str, Method]] = {}
+            scored.add((*key, scorer), _scorer_options(run, scorer))
+    methods: dict[Path, dict[str, Method]] = {}
     for run in runs:
-        protocol, base = protocols[run.folder], bases[run.folder]
-        own = {"parts": _parts_name(run), **_method_options(run)}
-        name = base + trained.suffix((protocol, base), own)
-        rows[run.folder] = {
+        key, own = variants[run.folder]
+        name = key[-1] + trained.suffix(key, own)
+        methods[run.folder] = {
             scorer: Method(
                 name=name,
-                scorer=scorer
-                + scoring.suffix((protocol, base, scorer), _flat(run.recorded, scorer)),
-                parts=run.results.method,
+                scorer=scorer + scored.suffix((*key, scorer), _scorer_options(run, scorer)),
+                components=run.results.method,
             )
             for scorer in run.results.scorers
         }
-    return rows
+    return methods
 
 
-def _parts_name(run: FinishedRun) -> str:
-    parts = f"{run.results.method.replace('+', ',')},{run.results.backbone}"
+def _components_name(run: FinishedRun) -> str:
+    name = f"{run.results.method.replace('+', ',')},{run.results.backbone}"
     recipe = run.results.recipe
     if recipe:
-        parts += f" (recipe {Path(recipe).stem if recipe.endswith('.toml') else recipe})"
-    return parts
+        name += f" (recipe {Path(recipe).stem if recipe.endswith('.toml') else recipe})"
+    return name
 
 
-def method_sections(run: FinishedRun) -> list[str]:
-    """Option tables in experiment.toml that belong to the trained method."""
-    parts = f"+{run.results.method}+{run.results.backbone}+"
-    return [
-        key
-        for key, value in run.recorded.items()
-        if isinstance(value, dict) and (key == TRAINING or f"+{key}+" in parts)
-    ]
-
-
-def _method_options(run: FinishedRun) -> dict[str, Any]:
-    return {
-        name: value
-        for section in method_sections(run)
-        for name, value in _flat(run.recorded, section).items()
-    }
-
-
-def _flat(recorded: Mapping[str, Any], section: str) -> dict[str, Any]:
-    """Options of one table as `section.name`; those of training by their name alone."""
-    prefix = "" if section == TRAINING else f"{section}."
-    values = recorded.get(section, {})
-    return {prefix + name: value for name, value in values.items()}
+def _scorer_options(run: FinishedRun, scorer: str) -> dict[str, Any]:
+    return {f"{scorer}.{name}": value for name, value in run.recorded.get(scorer, {}).items()}
 
 
 @attrs.define
 class _Variants:
-    """Options that go by one name, and what to add to it so that they do not."""
+    """Option sets by name, and what to add to a name that has several."""
 
-    _found: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = attrs.field(factory=dict)
+    _by_name: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = attrs.field(factory=dict)
 
-    def add(self, name: tuple[str, ...], options: Mapping[str, Any]) -> None:
-        """Note options under a name."""
-        self._found.setdefault(name, {}).setdefault(_key(options), options)
+    def add(self, name: tuple[str, ...], values: Mapping[str, Any]) -> None:
+        self._by_name.setdefault(name, {}).setdefault(option_key(values), values)
 
-    def suffix(self, name: tuple[str, ...], options: Mapping[str, Any]) -> str:
-        """Options that differ from others of the name, a number where they are many."""
-        variants = self._found[name]
-        if len(variants) == 1:
-            return ""
-        names = dict.fromkeys(key for found in variants.values() for key in found)
-        differing = [
-            key for key in names if len({_key(found.get(key)) for found in variants.values()}) > 1
-        ]
-        if len(differing) > SHOWN_CHANGES:
-            return f" #{list(variants).index(_key(options)) + 1}"
-        return f" ({', '.join(f'{key}={_text(options.get(key))}' for key in differing)})"
-
-
-def _key(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
-def _text(value: Any) -> str:
-    return "none" if value is None else json.dumps(value).strip('"')
+    def suffix(self, name: tuple[str, ...], values: Mapping[str, Any]) -> str:
+        """Options that differ from others of the name, or a number where they are many."""
+        variants = self._by_name[name]
+        keys = differing(list(variants.values()))
+        if len(keys) > SHOWN_CHANGES:
+            return f" #{list(variants).index(option_key(values)) + 1}"
+        told = ", ".join(f"{key}={option_text(values.get(key))}" for key in keys)
+        return f" ({told})" if told else ""

@@ -1,4 +1,4 @@
-"""What a comparison speaks of: settings, methods, and figures from papers."""
+"""What a comparison is about: evaluation settings, methods, and figures from papers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from openset_core.results.run_results import PublishedFigure
 
 
 @attrs.frozen(kw_only=True)
-class Setting:
+class EvaluationSetting:
     """What methods are compared in: one column of a table of methods by protocols.
 
     Attributes:
@@ -28,27 +28,32 @@ class Setting:
     def condition(self) -> str:
         """What sets it apart within its protocol; empty where nothing does."""
         against = f"against {self.unknown}" if self.unknown is not None else ""
-        return ", ".join(part for part in (self.group, against) if part)
+        return ", ".join(words for words in (self.group, against) if words)
+
+    @property
+    def units(self) -> str:
+        """What deviations and tests are over, `trials` or `seeds`."""
+        return "trials" if self.over_trials else "seeds"
 
     @property
     def title(self) -> str:
         """Protocol and condition."""
-        return ", ".join(part for part in (self.protocol, self.condition) if part)
+        return ", ".join(words for words in (self.protocol, self.condition) if words)
 
 
 @attrs.frozen(kw_only=True)
 class Method:
-    """One row of a table: parts with their options, and a scorer.
+    """One row of a table: components with their options, and a scorer.
 
     Attributes:
-        name: as shown; parts as after `--plugins`, or what a bench calls it.
+        name: as shown; components as after `--plugins`, or what a bench calls it.
         scorer: name of the scorer.
-        parts: loss and generator, as published figures name them.
+        components: loss and generator, as published figures name them.
     """
 
     name: str
     scorer: str
-    parts: str = attrs.field(eq=False, default="")
+    components: str = attrs.field(eq=False, default="")
 
     @property
     def title(self) -> str:
@@ -69,7 +74,7 @@ class PublishedEntry:
         figure: value, source and evaluation rule.
     """
 
-    setting: Setting
+    setting: EvaluationSetting
     method: Method
     run: bool
     metric: str
@@ -81,7 +86,7 @@ class PublishedEntry:
         return self.figure.compat or "exact"
 
 
-Key = tuple[Setting, Method, str, str]
-"""Setting, method, evaluation rule, metric."""
+Key = tuple[EvaluationSetting, Method, str, str]
+"""EvaluationSetting, method, evaluation rule, metric."""
 Samples = dict[tuple[int, int], float]
 """Values by (trial, seed)."""

@@ -1,16 +1,24 @@
-"""Finished runs, found in run folders, benches, and folders that hold them."""
+"""Finished runs: found below folders, and told apart by their components and options.
+
+`find_runs` reads them; `by_experiment` puts trials and seeds of one experiment together;
+`options`, `differing` and `distinguishing` say what a run is and what sets it apart from others;
+`matches` says whether it is what an experiment asks for.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import attrs
 
 from openset_core.errors import OpensetError, RunFolderError
 from openset_core.experiment import config
+from openset_core.experiment.experiment import TRAINING_SECTION, Experiment
+from openset_core.files import natural_order
 from openset_core.results.run_results import Results
 from openset_core.run_folder import RunFolder
 
@@ -18,15 +26,30 @@ BENCH_FILE = "bench.toml"
 EXPERIMENT_FILE = RunFolder(Path()).experiment.name
 
 
+class RecordedRun(Protocol):
+    """Anything that knows a run's results and its experiment.toml."""
+
+    @property
+    def results(self) -> Results:
+        """Contents of results.json."""
+
+    @property
+    def recorded(self) -> Mapping[str, Any]:
+        """Contents of experiment.toml."""
+
+
+Run = TypeVar("Run", bound=RecordedRun)
+
+
 @attrs.frozen(kw_only=True)
 class FinishedRun:
-    """What a comparison needs of a run; all of it is read from its folder.
+    """A run as its folder records it.
 
     Attributes:
         folder: the run folder.
-        results: what came out.
-        recorded: the resolved experiment and its record, as experiment.toml says.
-        name: what a bench calls the method; empty where nobody named it.
+        results: contents of results.json.
+        recorded: contents of experiment.toml: the resolved experiment and its record.
+        name: what a bench calls the method; empty outside a bench.
     """
 
     folder: Path
@@ -36,14 +59,19 @@ class FinishedRun:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What was written down about the run beside its options."""
-        found: dict[str, Any] = self.recorded.get("record", {})
-        return found
+        """What was recorded about the run beside its options."""
+        record: dict[str, Any] = self.recorded.get("record", {})
+        return record
+
+    @property
+    def seconds(self) -> float:
+        """What all stages took together; 0 where that was not recorded."""
+        return float(sum(self.record.get("seconds", {}).values()))
 
 
 @attrs.frozen
 class LeftOut:
-    """A run folder that cannot be compared, and why."""
+    """A run folder that cannot be used, and why, in one sentence."""
 
     folder: Path
     reason: str
@@ -51,15 +79,13 @@ class LeftOut:
 
 @attrs.frozen
 class RunCollection:
-    """What was found.
-
-    Attributes:
-        runs: finished runs, each once, in the order of the paths they were found by.
-        left_out: run folders without usable results.
-    """
+    """Finished runs, each once, in the order of the paths that led to them; and the others."""
 
     runs: tuple[FinishedRun, ...]
     left_out: tuple[LeftOut, ...] = ()
+
+
+# --- finding --------------------------------------------------------------------------------------
 
 
 def find_runs(paths: Sequence[Path]) -> RunCollection:
@@ -75,8 +101,8 @@ def find_runs(paths: Sequence[Path]) -> RunCollection:
     folders: dict[Path, Path] = {}  # by resolved path, so that each counts once
     for path in paths:
         if not path.is_dir():
-            what = "is a file" if path.exists() else "does not exist"
-            raise RunFolderError(f"{path} {what}; name folders of runs or benches")
+            problem = "is a file" if path.exists() else "does not exist"
+            raise RunFolderError(f"{path} {problem}; name folders of runs or benches")
         for folder in _run_folders(path, names):
             folders.setdefault(folder.resolve(), folder)
     runs, left_out = [], []
@@ -98,17 +124,17 @@ def read_run(folder: Path, name: str = "") -> FinishedRun:
     Raises:
         RunFolderError: not finished, or damaged.
     """
-    opened = RunFolder(folder)
-    recorded = opened.read()
-    if not opened.results.exists():
+    paths = RunFolder(folder)
+    recorded = paths.read()
+    if not paths.results.exists():
         raise RunFolderError(f"{folder} is not finished")
     return FinishedRun(
-        folder=folder, results=Results.load(opened.results), recorded=recorded, name=name
+        folder=folder, results=Results.load(paths.results), recorded=recorded, name=name
     )
 
 
 def _run_folders(top: Path, names: dict[Path, str]) -> Iterator[Path]:
-    """Run folders below a path; a bench's in its own order, by method, others by name.
+    """Run folders below a path: a bench's by method in the bench's order, others by name.
 
     Args:
         top: where to begin.
@@ -116,19 +142,139 @@ def _run_folders(top: Path, names: dict[Path, str]) -> Iterator[Path]:
     """
     for where, inner, files in os.walk(top):
         folder = Path(where)
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        inner[:] = sorted((name for name in inner if name[0] != "."), key=natural_order)
         if BENCH_FILE in files:
-            for run, name in _names_in_bench(folder).items():
-                names[run.resolve()] = name
-                if (run / EXPERIMENT_FILE).exists():
-                    yield run
+            bench = config.read_toml(folder / BENCH_FILE, "bench", RunFolderError)
+            record = bench.get("record", {})
+            runs = record.get("runs", {}) if isinstance(record, dict) else {}
+            for run, name in runs.items():
+                names[(folder / run).resolve()] = str(name)
+                if (folder / run / EXPERIMENT_FILE).exists():
+                    yield folder / run
         if EXPERIMENT_FILE in files:
-            inner.clear()  # what lies inside belongs to the run
+            inner.clear()  # folders inside belong to the run
             yield folder
 
 
-def _names_in_bench(folder: Path) -> dict[Path, str]:
-    """What a bench calls the method of each of its runs, by folder."""
-    record = config.read_toml(folder / BENCH_FILE, "bench", RunFolderError).get("record", {})
-    runs = record.get("runs", {}) if isinstance(record, dict) else {}
-    return {folder / run: str(name) for run, name in runs.items()}
+# --- what a run is --------------------------------------------------------------------------------
+
+
+def method_components(run: RecordedRun) -> tuple[str, ...]:
+    """Names of a run's loss and, where it has one, of its generator; names may hold a plus."""
+    method = run.results.method
+    for loss in run.recorded:
+        generator = method.removeprefix(f"{loss}+")
+        if generator != method and generator in run.recorded:
+            return loss, generator
+    return (method,)
+
+
+def options(run: RecordedRun) -> dict[str, Any]:
+    """Options of a run's loss, generator, backbone and training, as `section.option`.
+
+    Scorers are left out, since one run may have several.
+    """
+    sections = (*method_components(run), run.results.backbone, TRAINING_SECTION)
+    return {
+        f"{section}.{name}": value
+        for section in sections
+        for name, value in run.recorded.get(section, {}).items()
+    }
+
+
+def option_of(run: RecordedRun, name: str) -> tuple[str, str, Any]:
+    """One option by `section.option`: section, option and value, None where there is none.
+
+    The sections `loss`, `generator` and `backbone` stand for the run's own components.
+    """
+    section, _, option = name.rpartition(".")
+    components = method_components(run)
+    roles = {
+        "loss": components[0],
+        "generator": components[-1],
+        "backbone": run.results.backbone,
+    }
+    section = roles.get(section, section)
+    return section, option, run.recorded.get(section, {}).get(option)
+
+
+def option_text(value: Any) -> str:
+    """A value as it is written after `--set`."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(option_text, value))}]"
+    return "none" if value is None else json.dumps(value, ensure_ascii=False).strip('"')
+
+
+def protocol_name(run: RecordedRun) -> str:
+    """Name of a run's protocol; of a file of one's own its stem."""
+    name = run.results.protocol
+    return Path(name).stem if name.endswith(".toml") else name
+
+
+def matches(run: RecordedRun, experiment: Experiment) -> bool:
+    """Whether a run has an experiment's loss, generator and their options.
+
+    Protocol, backbone and training may differ. Options that only one of both knows do not count:
+    the run may be of another version.
+    """
+    if experiment.method != run.results.method:
+        return False
+    selection = experiment.selection
+    for component in filter(None, (selection.loss, selection.generator)):
+        asked = config.unstructure(experiment.options[component.name])
+        recorded = run.recorded.get(component.name, {})
+        if any(asked[name] != recorded[name] for name in asked.keys() & recorded.keys()):
+            return False
+    return True
+
+
+# --- several runs ---------------------------------------------------------------------------------
+
+
+def by_experiment(runs: Iterable[Run]) -> list[list[Run]]:
+    """Runs that differ in nothing but trial and seed together, in order of trial and seed.
+
+    Alike are runs of one method, backbone and protocol with the same options.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        facts = [run.results.method, run.results.backbone, protocol_name(run), options(run)]
+        groups.setdefault(option_key(facts), []).append(run)
+    return [
+        sorted(members, key=lambda run: (run.results.trial, run.results.seed))
+        for members in groups.values()
+    ]
+
+
+def option_key(value: Any) -> str:
+    """A value of any type as a key: equal for equal values, whatever the order of tables."""
+    return json.dumps(value, sort_keys=True)
+
+
+def differing(several: Sequence[Mapping[str, Any]], ignore: Iterable[str] = ()) -> dict[str, int]:
+    """Keys whose values differ between several mappings, with how many values each has.
+
+    A key that some lack differs from all values.
+
+    Args:
+        several: such as the `options` of several runs.
+        ignore: keys that do not count.
+    """
+    keys = dict.fromkeys(key for each in several for key in each if key not in set(ignore))
+    counts = {key: len({option_key(each.get(key)) for each in several}) for key in keys}
+    return {key: count for key, count in counts.items() if count > 1}
+
+
+def distinguishing(
+    several: Sequence[Mapping[str, Any]], ignore: Iterable[str] = (), most: int = 3
+) -> list[str]:
+    """The key that alone tells several mappings apart if there is one, else the first differing.
+
+    Args:
+        several: such as the `options` of several runs.
+        ignore: keys that do not count.
+        most: how many keys at most.
+    """
+    counts = differing(several, ignore)
+    alone = [key for key, count in counts.items() if count == len(several)]
+    return alone[:1] or list(counts)[:most]

@@ -2,157 +2,135 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from openset_core.results.comparison.grouping import TRAINING, GroupedRun, SortedRuns
+from openset_core.experiment.experiment import TRAINING_SECTION
+from openset_core.results.comparison.grouping import GroupedRun, GroupedRuns
 from openset_core.results.comparison.model import Method
-from openset_core.results.comparison.runs import FinishedRun, LeftOut
+from openset_core.results.comparison.runs import LeftOut, differing, option_key
 
 NAMED = 3
-"""How many folders or trials a note names before it only counts the rest."""
+"""How many folders or trials a warning names before it only counts the rest."""
 
 
-def notes(found: SortedRuns, left_out: Sequence[LeftOut]) -> list[str]:
+def warnings(grouped: GroupedRuns, left_out: Sequence[LeftOut]) -> list[str]:
     """One sentence for everything that makes values less comparable than they look.
 
     Args:
-        found: the runs in their places.
+        grouped: the runs by setting and method.
         left_out: run folders that could not be read.
     """
     by_protocol: dict[str, list[GroupedRun]] = defaultdict(list)
-    for place in found.placed:
-        by_protocol[place.settings[0].protocol].append(place)
+    for each in grouped.runs:
+        by_protocol[each.settings[0].protocol].append(each)
     return [
         *(f"left out: {item.reason}" for item in left_out),
         *(
-            f"left out: {run.folder} repeats {before.folder}, with the same method, trial and seed"
-            for run, before in found.repeated
+            f"left out: {run.folder} repeats {earlier.folder}, with the same method, trial and seed"
+            for run, earlier in grouped.repeated
         ),
-        *_contents(by_protocol),
+        *_protocol_contents(by_protocol),
         *(
-            note
-            for protocol, places in by_protocol.items()
-            for note in (
-                *_data(protocol, places),
-                *_missing(protocol, places),
-                *_recipes(protocol, places),
-                *_thresholds(protocol, places),
+            warning
+            for protocol, runs in by_protocol.items()
+            for warning in (
+                *_data(protocol, runs),
+                *_missing(protocol, runs),
+                *_training(protocol, runs),
+                *_thresholds(protocol, runs),
             )
         ),
-        *_surroundings(found.placed),
+        *_environments(grouped.runs),
     ]
 
 
-def _contents(by_protocol: dict[str, list[GroupedRun]]) -> Iterator[str]:
-    names: dict[str, list[str]] = defaultdict(list)
-    for protocol in by_protocol:
-        names[protocol.partition(" (")[0]].append(protocol)
-    for name, versions in names.items():
-        if len(versions) > 1:
+def _protocol_contents(protocols: Sequence[str] | dict[str, Any]) -> Iterator[str]:
+    versions: dict[str, list[str]] = defaultdict(list)
+    for protocol in protocols:
+        versions[protocol.partition(" (")[0]].append(protocol)
+    for name, several in versions.items():
+        if len(several) > 1:
             yield (
                 f"protocol {name} says different things about data in different runs, which are "
-                f"not compared with each other: {', '.join(versions)}"
+                f"not compared with each other: {', '.join(several)}"
             )
 
 
-def _data(protocol: str, places: Sequence[GroupedRun]) -> Iterator[str]:
-    first: dict[int, FinishedRun] = {}
-    for place in places:
-        run = place.run
-        before = first.setdefault(run.results.trial, run)
-        parts = [
-            part
-            for part, facts in run.record.get("data", {}).items()
-            if before.record.get("data", {}).get(part, facts) != facts
+def _data(protocol: str, runs: Sequence[GroupedRun]) -> Iterator[str]:
+    first = {each.run.results.trial: each.run for each in reversed(runs)}
+    for each in runs:
+        run = each.run
+        trial = run.results.trial
+        expected = first[trial].record.get("data", {})
+        splits = [
+            split
+            for split, facts in run.record.get("data", {}).items()
+            if expected.get(split, facts) != facts
         ]
-        if parts:
+        if splits:
             yield (
-                f"{run.folder} and {before.folder} are trial {run.results.trial} of {protocol} on "
-                f"different data ({', '.join(parts)}); they cannot be compared"
+                f"{run.folder} and {first[trial].folder} are trial {trial} of {protocol} on "
+                f"different data ({', '.join(splits)}); they cannot be compared"
             )
 
 
-def _missing(protocol: str, places: Sequence[GroupedRun]) -> Iterator[str]:
-    have: dict[Method, set[tuple[int, int]]] = defaultdict(set)
-    for place in places:
-        for method in place.methods.values():
-            have[method].add((place.run.results.trial, place.run.results.seed))
-    everything = set().union(*have.values())
-    for method, there in have.items():
+def _missing(protocol: str, runs: Sequence[GroupedRun]) -> Iterator[str]:
+    finished: dict[Method, set[tuple[int, int]]] = defaultdict(set)
+    for each in runs:
+        for method in each.methods.values():
+            finished[method].add((each.run.results.trial, each.run.results.seed))
+    expected: dict[int, set[int]] = defaultdict(set)
+    for trial, seed in set().union(*finished.values()):
+        expected[trial].add(seed)
+    for method, own in finished.items():
         lacking: list[str] = []
-        for trial in sorted({trial for trial, _seed in everything}):
-            seeds = sorted(seed for number, seed in everything if number == trial)
-            gone = [seed for seed in seeds if (trial, seed) not in there]
-            if len(gone) == len(seeds):
-                lacking.append(f"trial {trial}")
-            else:
-                lacking += [f"trial {trial} seed {seed}" for seed in gone]
+        for trial, seeds in sorted(expected.items()):
+            missing = [seed for seed in sorted(seeds) if (trial, seed) not in own]
+            whole = len(missing) == len(seeds)
+            lacking += [f"trial {trial}"] if whole else [f"trial {trial} seed {s}" for s in missing]
         if lacking:
+            more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
             yield (
-                f"{method.title} lacks {_some(lacking)} of {protocol}; its mean is over the others"
+                f"{method.title} lacks {', '.join(lacking[:NAMED])}{more} of {protocol}; its mean "
+                "is over the others"
             )
 
 
-def _recipes(protocol: str, places: Sequence[GroupedRun]) -> Iterator[str]:
+def _training(protocol: str, runs: Sequence[GroupedRun]) -> Iterator[str]:
     """Training options that differ between methods; their own recipes may well ask for that."""
-    recipes = [place.run.recorded.get(TRAINING, {}) for place in places]
-    options: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for name in dict.fromkeys(name for recipe in recipes for name in recipe):
-        for place, recipe in zip(places, recipes, strict=True):
-            for method in place.methods.values():
-                names = options[name][json.dumps(recipe.get(name))]
-                if method.name not in names:
-                    names.append(method.name)
-    differing = [name for name, values in options.items() if len(values) > 1]
-    if "epochs" in differing:
-        told = "; ".join(
-            f"{value} for {', '.join(names)}" for value, names in options["epochs"].items()
-        )
-        yield f"epochs on {protocol} differ: {told}"
-    others = [name for name in differing if name != "epochs"]
+    recipes = [each.run.recorded.get(TRAINING_SECTION, {}) for each in runs]
+    names = list(differing(recipes))
+    if "epochs" in names:
+        methods: dict[str, dict[str, None]] = defaultdict(dict)
+        for each, recipe in zip(runs, recipes, strict=True):
+            own = methods[option_key(recipe.get("epochs"))]
+            own.update(dict.fromkeys(method.name for method in each.methods.values()))
+        epochs = "; ".join(f"{value} for {', '.join(own)}" for value, own in methods.items())
+        yield f"epochs on {protocol} differ: {epochs}"
+    others = [name for name in names if name != "epochs"]
     if others:
         yield f"training options on {protocol} differ between methods: {', '.join(others)}"
 
 
-def _thresholds(protocol: str, places: Sequence[GroupedRun]) -> Iterator[str]:
-    chosen = {
-        json.dumps(place.run.recorded.get("threshold", {}), sort_keys=True) for place in places
-    }
-    if len(chosen) > 1:
+def _thresholds(protocol: str, runs: Sequence[GroupedRun]) -> Iterator[str]:
+    if len({option_key(each.run.recorded.get("threshold", {})) for each in runs}) > 1:
         yield (
             f"rejection thresholds on {protocol} are set by different rules; metrics at a "
             "threshold do not compare"
         )
 
 
-def _surroundings(places: Sequence[GroupedRun]) -> Iterator[str]:
-    """Versions and number formats; they seldom matter, but somebody will ask."""
-
-    def values(*keys: str) -> list[str]:
-        found: list[str] = []
-        for place in places:
-            value: Any = place.run.record
-            for key in keys:
-                value = value.get(key, {}) if isinstance(value, dict) else {}
-            if value and str(value) not in found:
-                found.append(str(value))
-        return found
-
-    for what, keys in (
-        ("versions of openset", ("versions", "openset")),
-        ("versions of torch", ("versions", "torch")),
-        ("number formats", ("device", "precision")),
-        ("devices", ("device", "name")),
+def _environments(runs: Sequence[GroupedRun]) -> Iterator[str]:
+    """Versions and number formats, which seldom matter."""
+    for what, section, key in (
+        ("versions of openset", "versions", "openset"),
+        ("versions of torch", "versions", "torch"),
+        ("number formats", "device", "precision"),
+        ("devices", "device", "name"),
     ):
-        found = values(*keys)
-        if len(found) > 1:
-            yield f"runs were made with different {what}: {', '.join(found)}"
-
-
-def _some(items: Sequence[str]) -> str:
-    more = len(items) - NAMED
-    named = ", ".join(items[:NAMED])
-    return f"{named} and {more} more" if more > 0 else named
+        values = [each.run.record.get(section, {}).get(key) for each in runs]
+        different = dict.fromkeys(str(value) for value in values if value)
+        if len(different) > 1:
+            yield f"runs were made with different {what}: {', '.join(different)}"
