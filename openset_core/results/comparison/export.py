@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
+from openset_core.results.comparison.analysis import Analysis
 from openset_core.results.comparison.model import EvaluationSetting, Method
 from openset_core.results.run_results import RULES, PublishedFigure
 from openset_core.results.tables import csv_text
-
-if TYPE_CHECKING:
-    from openset_core.results.comparison.comparison import Comparison
 
 Record = dict[str, Any]
 
@@ -27,7 +25,7 @@ def _place(setting: EvaluationSetting) -> Record:
     }
 
 
-def summary_records(comparison: Comparison) -> list[Record]:
+def summary_records(comparison: Analysis) -> list[Record]:
     """A record for each setting, method, evaluation rule and shown metric that has a value.
 
     Published figures stand in the record of the rule that they were made by; those of methods
@@ -82,7 +80,7 @@ def _summary(
     }
 
 
-def difference_records(comparison: Comparison) -> list[Record]:
+def difference_records(comparison: Analysis) -> list[Record]:
     """A record for each setting, metric and method that was compared with the reference."""
     return [
         {
@@ -102,7 +100,7 @@ def difference_records(comparison: Comparison) -> list[Record]:
     ]
 
 
-def run_records(comparison: Comparison) -> list[Record]:
+def run_records(comparison: Analysis) -> list[Record]:
     """A record for each run, setting, scorer and evaluation rule: one column a metric."""
     return [
         {
@@ -125,7 +123,7 @@ def run_records(comparison: Comparison) -> list[Record]:
     ]
 
 
-def ranking_records(comparison: Comparison) -> list[Record]:
+def ranking_records(comparison: Analysis) -> list[Record]:
     """A record for each metric and ranked method: average rank over trials, and the tests."""
     records = []
     for metric in comparison.metrics:
@@ -152,7 +150,7 @@ def ranking_records(comparison: Comparison) -> list[Record]:
     return records
 
 
-def to_json(comparison: Comparison, **more: Any) -> str:
+def to_json(comparison: Analysis, **more: Any) -> str:
     """All records as JSON; a metric that is not defined is null.
 
     Args:

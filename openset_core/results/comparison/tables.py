@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from openset_core.metrics.open_set import METRICS
+from openset_core.results.comparison.analysis import Analysis
 from openset_core.results.comparison.model import EvaluationSetting, Method, PublishedEntry
 from openset_core.results.comparison.statistics import Difference, Estimate, Ranking
 from openset_core.results.run_results import RULES
 from openset_core.results.tables import Cell, Column, Interval, Number, Table, rank_text
 
-if TYPE_CHECKING:
-    from openset_core.results.comparison.comparison import Comparison
-
 FEW_BLOCKS = 10
 """Up to so many blocks the distribution behind Friedman's test is a rough approximation."""
 
 
-def comparison_tables(comparison: Comparison) -> list[Table]:
+def comparison_tables(comparison: Analysis) -> list[Table]:
     """Everything, from the whole to its details: values, differences, ranks."""
     return [
         *metric_tables(comparison),
@@ -75,7 +73,7 @@ def _titles(metrics: Iterable[str]) -> list[str]:
 # --- methods by metrics ---------------------------------------------------------------------------
 
 
-def metric_tables(comparison: Comparison, *, marks: bool = True) -> list[Table]:
+def metric_tables(comparison: Analysis, *, marks: bool = True) -> list[Table]:
     """For each protocol a row a method, a column a metric: mean and deviation.
 
     Args:
@@ -89,7 +87,7 @@ def metric_tables(comparison: Comparison, *, marks: bool = True) -> list[Table]:
 
 
 def _metric_table(
-    c: Comparison, protocol: str, settings: Sequence[EvaluationSetting], marks: bool
+    c: Analysis, protocol: str, settings: Sequence[EvaluationSetting], marks: bool
 ) -> Table:
     metrics = c.metrics_in(settings)
     rows: list[tuple[EvaluationSetting, Method, list[Cell]]] = []
@@ -109,7 +107,7 @@ def _metric_table(
 
 
 def _metric_column(
-    c: Comparison, setting: EvaluationSetting, metric: str, marks: bool
+    c: Analysis, setting: EvaluationSetting, metric: str, marks: bool
 ) -> dict[Method, Number | None]:
     best, close = c.best(setting, metric), c.not_significantly_worse(setting, metric)
     compared = c.differences(setting, metric) if marks else {}
@@ -126,7 +124,7 @@ def _metric_column(
     return cells
 
 
-def spread_note(comparison: Comparison, setting: EvaluationSetting) -> str:
+def spread_note(comparison: Analysis, setting: EvaluationSetting) -> str:
     """How deviations in a setting are formed, in one sentence."""
     trials, seeds = set(), set()
     for (other, _method, rule, _metric), samples in comparison.samples.items():
@@ -141,7 +139,7 @@ def spread_note(comparison: Comparison, setting: EvaluationSetting) -> str:
     return "one run a method, hence no deviation"
 
 
-def interval_tables(comparison: Comparison) -> list[Table]:
+def interval_tables(comparison: Analysis) -> list[Table]:
     """For each protocol a row a method, a column a metric: interval and rank.
 
     Nothing for a protocol with a single run a method, which has no intervals.
@@ -157,7 +155,7 @@ def interval_tables(comparison: Comparison) -> list[Table]:
     ]
 
 
-def _interval_table(c: Comparison, protocol: str, settings: Sequence[EvaluationSetting]) -> Table:
+def _interval_table(c: Analysis, protocol: str, settings: Sequence[EvaluationSetting]) -> Table:
     metrics = c.metrics_in(settings)
     rows: list[tuple[EvaluationSetting, Method, list[Cell]]] = []
     counts: list[int] = []
@@ -191,7 +189,7 @@ def _interval_table(c: Comparison, protocol: str, settings: Sequence[EvaluationS
 # --- figures from papers --------------------------------------------------------------------------
 
 
-def published_tables(comparison: Comparison, protocols: Sequence[str] | None = None) -> list[Table]:
+def published_tables(comparison: Analysis, protocols: Sequence[str] | None = None) -> list[Table]:
     """For each protocol and evaluation rule: ours by that rule beside what papers say.
 
     Args:
@@ -217,7 +215,7 @@ def published_tables(comparison: Comparison, protocols: Sequence[str] | None = N
 
 
 def _published_table(
-    c: Comparison, title: str, rule: str, entries: Sequence[PublishedEntry]
+    c: Analysis, title: str, rule: str, entries: Sequence[PublishedEntry]
 ) -> Table:
     settings = c.protocols[entries[0].setting.protocol]
     sources: dict[str, dict[str, None]] = {
@@ -250,7 +248,7 @@ def _published_table(
 # --- differences ----------------------------------------------------------------------------------
 
 
-def difference_tables(comparison: Comparison) -> list[Table]:
+def difference_tables(comparison: Analysis) -> list[Table]:
     """For each protocol: every method minus the reference, with interval and p-value."""
     c = comparison
     tables = []
@@ -292,7 +290,7 @@ def difference_tables(comparison: Comparison) -> list[Table]:
     return tables
 
 
-def _difference_notes(c: Comparison, pairs: Sequence[int], units: str) -> list[str]:
+def _difference_notes(c: Analysis, pairs: Sequence[int], units: str) -> list[str]:
     if max(pairs) == 1:
         other = "seeds" if units == "trials" else "trials"
         return [f"one pair each: nothing can be said about chance; run more {units} or {other}"]
@@ -317,7 +315,7 @@ def verdict(difference: Difference, metric: str, confidence: float) -> str:
 # --- methods by protocols -------------------------------------------------------------------------
 
 
-def overview_tables(comparison: Comparison) -> list[Table]:
+def overview_tables(comparison: Analysis) -> list[Table]:
     """For each metric a row a method, a column a protocol; nothing for a single protocol."""
     tables = []
     for metric in comparison.metrics:
@@ -327,7 +325,7 @@ def overview_tables(comparison: Comparison) -> list[Table]:
     return tables
 
 
-def _overview_table(c: Comparison, metric: str, settings: Sequence[EvaluationSetting]) -> Table:
+def _overview_table(c: Analysis, metric: str, settings: Sequence[EvaluationSetting]) -> Table:
     ranks = {setting: c.ranks(setting, metric) for setting in settings}
     best = {setting: c.best(setting, metric) for setting in settings}
     average = c.average_ranks(metric)
@@ -359,7 +357,7 @@ def _overview_table(c: Comparison, metric: str, settings: Sequence[EvaluationSet
     )
 
 
-def ranking_tables(comparison: Comparison) -> list[Table]:
+def ranking_tables(comparison: Analysis) -> list[Table]:
     """Average ranks over all trials, a column a metric, with letters for what is not told apart.
 
     One table where all metrics rank the same methods over as many trials, as they mostly do.
@@ -377,7 +375,7 @@ def ranking_tables(comparison: Comparison) -> list[Table]:
 
 
 def _ranking_table(
-    c: Comparison, methods: Sequence[Method], over: str, rankings: Mapping[str, Ranking]
+    c: Analysis, methods: Sequence[Method], over: str, rankings: Mapping[str, Ranking]
 ) -> Table:
     first = next(iter(rankings.values()))
     notes = [
@@ -458,10 +456,10 @@ def p_text(p: float | None) -> str | None:
     return None if p is None else _p_phrase(p).removeprefix("= ")
 
 
-def confidence_text(comparison: Comparison) -> str:
+def confidence_text(comparison: Analysis) -> str:
     """The level of intervals: `95 %`."""
     return f"{100 * comparison.confidence:g} %"
 
 
-def _level(comparison: Comparison) -> str:
+def _level(comparison: Analysis) -> str:
     return f"{1 - comparison.confidence:.4g}"
