@@ -1,8 +1,8 @@
 """Methods compared over protocols, trials and seeds, from run folders alone.
 
 `runs` finds finished runs and says what each is, `grouping` puts them into settings and methods,
-`warnings` says where they are not alike, `statistics` holds the numbers, `analysis` draws conclusions, `comparison` joins these,
-`tables` and `export` say what is shown.
+`statistics` holds the numbers, `analysis` draws conclusions, `warnings` says where runs are not alike,
+`tables` and `export` say what is shown, `comparison` joins these.
 """
 
 from __future__ import annotations
