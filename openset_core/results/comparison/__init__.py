@@ -1,7 +1,7 @@
 """Methods compared over protocols, trials and seeds, from run folders alone.
 
 `runs` finds finished runs and says what each is, `grouping` puts them into settings and methods,
-`statistics` holds the numbers, `analysis` draws conclusions, `warnings` says where runs are not alike,
+`statistics` holds the numbers, `analysis` draws conclusions, `warnings` says where runs differ,
 `tables` and `export` say what is shown, `comparison` joins these.
 """
 
