@@ -111,7 +111,7 @@ def _chart(
             color=alt.Color(
                 "scorer:N",
                 scale=colours(names),
-                legend=legend_below(names, f"{measure}, %", side),
+                legend=legend_below(names, f"{measure}, %", side, lines=True),
             ),
         )
     )

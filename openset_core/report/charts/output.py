@@ -36,7 +36,7 @@ def save_chart(chart: Chart, stem: Path, formats: Sequence[str] = FORMATS) -> li
     """
     import vl_convert
 
-    drawing = vl_convert.vegalite_to_svg(json.dumps(_still(specification(chart))))
+    drawing = vl_convert.vegalite_to_svg(json.dumps(_on_paper(specification(chart))))
     written = []
     for suffix in formats:
         path = stem.with_name(f"{stem.name}.{suffix}")
@@ -50,6 +50,11 @@ def save_chart(chart: Chart, stem: Path, formats: Sequence[str] = FORMATS) -> li
             temporary.write_bytes(content)
         written.append(path)
     return written
+
+
+def _on_paper(values: dict[str, Any]) -> Any:
+    """White behind everything, nothing for a pointer."""
+    return _still(values) | {"config": CONFIG | {"background": "white"}}
 
 
 def _still(values: Any) -> Any:

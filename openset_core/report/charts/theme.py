@@ -154,9 +154,12 @@ def with_hover(points: alt.Chart, tooltip: Sequence[alt.Tooltip], size: int = 70
     return drawn
 
 
-def legend_below(names: Sequence[str], title: str | None = None, width: int = 320) -> alt.Legend:
+def legend_below(
+    names: Sequence[str], title: str | None = None, width: int = 320, lines: bool = False
+) -> alt.Legend:
     """A legend under a chart, in as many columns as its names leave room for."""
     longest = max(map(len, names), default=1)
+    symbols: dict[str, Any] = {"symbolType": "stroke", "symbolSize": 400} if lines else {}
     return alt.Legend(
         title=title,
         orient="bottom",
@@ -164,4 +167,5 @@ def legend_below(names: Sequence[str], title: str | None = None, width: int = 32
         symbolStrokeWidth=2,
         symbolOpacity=1,
         labelLimit=width,
+        **symbols,
     )
