@@ -1,13 +1,16 @@
-"""`openset plugins`: what is installed, and what each part offers."""
+"""`openset plugins`: what is installed, and what each component offers."""
 
 from __future__ import annotations
 
 import textwrap
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from openset_core.registry import Component
 
 KINDS = (
     ("loss", "representation losses"),
@@ -25,37 +28,35 @@ KINDS = (
 @click.group(invoke_without_command=True)
 @click.pass_context
 def plugins(context: click.Context) -> None:
-    """List every installed part; `show` tells more, `check` tests one, `new` begins one."""
+    """List every installed component; `show` tells more, `check` tests one, `new` begins one."""
     if context.invoked_subcommand is not None:
         return
     from openset_core.registry import registry
 
-    found = registry()
-    width = max((len(part.name) for part in found.components), default=0)
+    installed = registry()
+    width = max((len(component.name) for component in installed.components), default=0)
     for kind, title in KINDS:
-        parts = found.of_kind(kind)
-        if not parts:
-            continue
-        click.echo(f"{title}:")
-        for part in parts:
-            summary = _summary(part)
-            origin = f"{part.distribution} {part.version}"
-            click.echo(f"  {part.name:<{width}}  {summary}  [{origin}]")
-    if found.broken:
+        components = installed.of_kind(kind)
+        if components:
+            click.echo(f"{title}:")
+        for component in components:
+            origin = f"{component.distribution} {component.version}"
+            click.echo(f"  {component.name:<{width}}  {_summary(component)}  [{origin}]")
+    if installed.broken:
         click.echo("failed to load:")
-        for broken in found.broken:
+        for broken in installed.broken:
             click.echo(f"  {broken}")
 
 
-def _summary(part: Any) -> str:
-    """A part's one line; of a TOML file that alone, as checking it all would slow the list down."""
+def _summary(component: Component) -> str:
+    """The summary line; of a TOML file only that is read, since a whole check would be slow."""
     from openset_core.errors import ProtocolError
     from openset_core.experiment import config
 
-    if hasattr(part.spec, "summary"):
-        return str(part.spec.summary)
+    if hasattr(component.spec, "summary"):
+        return str(component.spec.summary)
     try:
-        values = config.read_toml(part.spec.path, part.kind, ProtocolError)
+        values = config.read_toml(component.spec.path, component.kind, ProtocolError)
     except ProtocolError as error:
         return f"(broken: {error})"
     return str(values.get("summary", ""))
@@ -64,15 +65,15 @@ def _summary(part: Any) -> str:
 @plugins.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """Print a part's options, reference, needs and origin."""
+    """Print a component's options, reference, needs and origin."""
     from openset_core.experiment import config
     from openset_core.registry import PART_KINDS, registry
 
-    part = registry().find(name, (*PART_KINDS, "dataset", "figure"))
-    spec = part.spec
-    figure = part.kind == "figure"
-    click.echo(f"{part.kind} {part.name}: {spec.summary}")
-    click.echo(f"from {part.distribution} {part.version}, hook API {spec.api}")
+    component = registry().find(name, (*PART_KINDS, "dataset", "figure"))
+    spec = component.spec
+    figure = component.kind == "figure"
+    click.echo(f"{component.kind} {component.name}: {spec.summary}")
+    click.echo(f"from {component.distribution} {component.version}, hook API {spec.api}")
     for label, value in (
         ("reference", spec.reference),
         ("departs", getattr(spec, "departs", "")),
@@ -88,8 +89,8 @@ def show(name: str) -> None:
     if not options:
         click.echo("no options")
         return
-    how = f"with openset figure {part.name} --set " if figure else f"with --set {part.name}."
-    click.echo(f"\noptions, set {how}OPTION=VALUE:")
+    command = f"openset figure {component.name} --set " if figure else f"--set {component.name}."
+    click.echo(f"\noptions, set with {command}OPTION=VALUE:")
     for option in options:
         kind = " | ".join(map(str, option.choices)) if option.choices else option.type
         value = getattr(spec.shape, option.name) if figure else option.default
@@ -110,7 +111,7 @@ def show(name: str) -> None:
     help="Check with this option instead of its default; may be repeated.",
 )
 def check(name: str, assignments: tuple[str, ...]) -> int:
-    """Test whether a part keeps the contracts that other parts rely on.
+    """Test whether a component keeps the contracts that other components rely on.
 
     Every contract is a check of its own. Exit status: 0 when all hold, 1 when one is broken, 2
     for a mistake on this command line.
@@ -127,9 +128,9 @@ def check(name: str, assignments: tuple[str, ...]) -> int:
             raise ConfigError(f"--config {assignment!r} is not of the form option=value")
         options[key.strip()] = config.parse_value(text.strip())
     checks = testing.checks(name, options)
-    part = checks[0].subject.part
+    component = checks[0].component.component
     begun = time.perf_counter()
-    title = f"{part.kind} {part.name} of {part.distribution} {part.version}"
+    title = f"{checks[0].component.title} of {component.distribution} {component.version}"
     click.echo(f"{title}: {len(checks)} checks")
     report = run_checks(title, checks, raises=False, tell=click.echo)
     click.echo(f"{report.counts} in {time.perf_counter() - begun:.1f} s")
@@ -153,7 +154,7 @@ def _kinds(
     required=True,
     callback=_kinds,
     metavar="[backbone|loss|scorer|generator]",
-    help="What the plugin offers; several parts by commas, or by repeating it.",
+    help="What the plugin offers; several components by commas, or by repeating it.",
 )
 @click.option(
     "--into",
@@ -173,13 +174,13 @@ def new(name: str, kinds: tuple[str, ...], into: Path, author: str | None) -> No
     click.echo(f"{made.folder}:")
     for path in made.files:
         click.echo(f"  {path}")
-    first = made.parts[0]
+    first = made.components[0]
     click.echo(
         "\nnext:\n"
         f'  python -m pip install -e "{made.folder}[test]"\n'
         f"  python -m pytest {made.folder}\n"
         f"  openset plugins check {first.kind}:{first.name}\n"
-        f"  openset run --plugins {','.join(part.name for part in made.parts)}"
+        f"  openset run --plugins {','.join(c.name for c in made.components)}"
     )
 
 

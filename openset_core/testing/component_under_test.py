@@ -16,12 +16,13 @@ UNINSTALLED = "not-installed"
 
 
 @attrs.frozen
-class Subject:
-    """A component under test.
+class ComponentUnderTest:
+    """A component with the options that it is checked with.
 
     Attributes:
         component: the component.
-        options: its options.
+        options: an object of its config class; None where the defaults are refused, or where
+            there are no options.
     """
 
     component: Component
@@ -33,26 +34,29 @@ class Subject:
         return self.component.spec
 
     @property
+    def kind(self) -> str:
+        """The component's kind."""
+        return self.component.kind
+
+    @property
     def title(self) -> str:
         """Kind and name."""
         return f"{self.component.kind} {self.component.name}"
 
-    def make(self, expected: type, *context: Any, options: Any = None) -> Any:
-        """Call the factory.
+    def make(self, expected: type, *context: Any) -> Any:
+        """Call the factory with the options and a context.
 
-        Args:
-            expected: the base class of what it must build.
-            *context: what the factory is told after the options.
-            options: other options than the subject's.
+        Raises:
+            ContractViolation: it builds anything but an `expected`.
         """
-        made = self.component.load()(self.options if options is None else options, *context)
+        made = self.component.load()(self.options, *context)
         if not isinstance(made, expected):
             fail(f"the factory built a {type(made).__name__}, not a {expected.__name__}")
         return made
 
 
-def subject_of(component: Any, config: Any = None, kinds: tuple[str, ...] = ()) -> Subject:
-    """Resolve what the author named.
+def resolve(component: Any, config: Any, kinds: tuple[str, ...]) -> ComponentUnderTest:
+    """The component that the author named.
 
     Args:
         component: name as in `--plugins`, a spec, or a `Component`.
@@ -64,28 +68,24 @@ def subject_of(component: Any, config: Any = None, kinds: tuple[str, ...] = ()) 
         ConfigError: an unknown option or a value out of range.
     """
     if isinstance(component, str):
-        found = registry().find(component, kinds)
-    elif isinstance(component, Component):
-        found = component
-    else:
-        found = Component(spec=component, distribution=UNINSTALLED, version="0")
-    if found.kind not in kinds:
+        component = registry().find(component, kinds)
+    elif not isinstance(component, Component):
+        component = Component(spec=component, distribution=UNINSTALLED, version="0")
+    if component.kind not in kinds:
         raise PluginError(
-            f"{found.name} is a {found.kind}, not a {' or '.join(kinds)}; use check_plugin"
+            f"{component.name} is a {component.kind}, not a {' or '.join(kinds)}; use check_plugin"
         )
-    return Subject(found, _options(found, config))
+    return ComponentUnderTest(component, _options(component, config))
 
 
 def _options(component: Component, config: Any) -> Any:
     expected = getattr(component.spec, "config", None)
     if expected is None:  # a protocol or a recipe has no options
         return None
-    shape = getattr(
-        component.spec, "shape", None
-    )  # of a figure: its options, other than the defaults
+    defaults = getattr(component.spec, "shape", None)  # a figure's own, in place of the class's
     if config is None:
         try:
-            return shape or expected()
+            return defaults or expected()
         except Exception:
             return None  # the checks say what is wrong with the defaults
     if isinstance(config, expected):
@@ -94,18 +94,17 @@ def _options(component: Component, config: Any) -> Any:
         raise PluginError(
             f"config of {component.name} must be a mapping or a {expected.__name__}, not {config!r}"
         )
-    values = {**(options_module.unstructure(shape) if shape else {}), **config}
+    values = {**(options_module.unstructure(defaults) if defaults else {}), **config}
     return options_module.structure(values, expected, component.name)
 
 
-def refusal(error: BaseException) -> str:
-    """The sentence of a refusal.
+def refusal(error: BaseException) -> None:
+    """Accept an `OpensetError` of one sentence; everything else is raised as the crash it is.
 
-    Only an `OpensetError` of one line is one; everything else goes on as the crash it is.
+    Raises:
+        ContractViolation: the message is empty or has several lines.
     """
     if not isinstance(error, OpensetError):
         raise error
-    text = str(error)
-    if not text or "\n" in text:
-        fail(f"it refused with {text!r}, which is not one sentence")
-    return text
+    if not str(error) or "\n" in str(error):
+        fail(f"it refused with {str(error)!r}, which is not one sentence")

@@ -1,4 +1,4 @@
-"""Checks of data sets, protocols, recipes and observers."""
+"""Checks of data sets, protocols, recipes, figures and observers."""
 
 from __future__ import annotations
 
@@ -9,96 +9,137 @@ import numpy as np
 
 from openset_core import observers
 from openset_core.data.images import DataRequest, ImageSet, data_root
-from openset_core.errors import DataError
+from openset_core.errors import DataError, FigureError
 from openset_core.experiment import config
 from openset_core.experiment.selection import FRAMEWORK_PROVIDES
 from openset_core.observers import Observer
 from openset_core.results.run_results import Results, ScorerResults
-from openset_core.testing.component_under_test import Subject
+from openset_core.testing.component_under_test import ComponentUnderTest, refusal
 from openset_core.testing.report import Checks, fail, not_applicable
 
-DATASET_CHECKS, PROTOCOL_CHECKS, RECIPE_CHECKS = Checks(), Checks(), Checks()
-OBSERVER_CHECKS = Checks()
+CHECKS = Checks()
 
 
 # --- data sets ----------------------------------------------------------------------------
 
 
-@DATASET_CHECKS
-def missing_data_is_named(subject: Subject) -> None:
+@CHECKS.only("dataset")
+def missing_data_is_named(component: ComponentUnderTest) -> None:
     """From an empty data root, and without being allowed to download, the factory either has the
     images at hand or raises a DataError of one sentence."""
-    for part in subject.spec.parts:
+    for split in component.spec.parts:
         with tempfile.TemporaryDirectory() as empty:
-            request = DataRequest(part=part, root=Path(empty), download=False)
             try:
-                subject.make(ImageSet, request)
+                component.make(ImageSet, DataRequest(part=split, root=Path(empty), download=False))
             except DataError as error:
-                if not str(error) or "\n" in str(error):
-                    fail(f"part {part}: {error!r} is not one sentence")
+                refusal(error)
 
 
-@DATASET_CHECKS
-def parts_hold_images(subject: Subject) -> None:
-    """Every part in `parts` gives an ImageSet with images, labels that index its class names, and
+@CHECKS.only("dataset")
+def splits_hold_images(component: ComponentUnderTest) -> None:
+    """Every split in `parts` gives an ImageSet with images, labels that index its class names, and
     the class names that the spec announces."""
-    for part in subject.spec.parts:
+    for split in component.spec.parts:
         try:
-            found = subject.make(ImageSet, DataRequest(part=part, root=data_root()))
+            images = component.make(ImageSet, DataRequest(part=split, root=data_root()))
         except DataError as error:
             not_applicable(str(error))
-        if not len(found):
-            fail(f"part {part} is empty")
-        low, high = int(found.labels.min()), int(found.labels.max())
-        if low < 0 or high >= len(found.classes):
-            fail(f"labels of part {part} reach from {low} to {high}, classes are {found.classes}")
-        if subject.spec.classes and tuple(found.classes) != tuple(subject.spec.classes):
-            fail(f"part {part} has classes {found.classes}, the spec {subject.spec.classes}")
-        again = subject.make(ImageSet, DataRequest(part=part, root=data_root()))
-        if not np.array_equal(found.images, again.images):
-            fail(f"part {part} read twice gives different images")
+        if not len(images):
+            fail(f"split {split} is empty")
+        low, high = int(images.labels.min()), int(images.labels.max())
+        if low < 0 or high >= len(images.classes):
+            fail(f"labels of split {split} reach from {low} to {high}, classes: {images.classes}")
+        if component.spec.classes and tuple(images.classes) != tuple(component.spec.classes):
+            fail(f"split {split} has classes {images.classes}, the spec {component.spec.classes}")
+        again = component.make(ImageSet, DataRequest(part=split, root=data_root()))
+        if not np.array_equal(images.images, again.images):
+            fail(f"split {split} read twice gives different images")
 
 
 # --- protocols ------------------------------------------------------------------------------
 
 
-@PROTOCOL_CHECKS
-def protocol_is_valid(subject: Subject) -> None:
+@CHECKS.only("protocol")
+def protocol_is_valid(component: ComponentUnderTest) -> None:
     """The TOML file is there and is a valid protocol."""
     from openset_core.experiment.protocol import load_protocol
 
-    load_protocol(str(subject.spec.path))
+    load_protocol(str(component.spec.path))
 
 
-@PROTOCOL_CHECKS
-def protocol_names_what_exists(subject: Subject) -> None:
-    """The data sets and default parts that the protocol names are installed, and its trials
+@CHECKS.only("protocol")
+def protocol_names_what_exists(component: ComponentUnderTest) -> None:
+    """The data sets and default components that the protocol names are installed, and its trials
     resolve into experiments."""
     from openset_core.experiment.experiment import resolve
 
-    resolve(protocol=str(subject.spec.path))
+    resolve(protocol=str(component.spec.path))
 
 
 # --- recipes --------------------------------------------------------------------------------
 
 
-@RECIPE_CHECKS
-def recipe_is_valid(subject: Subject) -> None:
+@CHECKS.only("recipe")
+def recipe_is_valid(component: ComponentUnderTest) -> None:
     """The TOML file is there and is a valid recipe."""
     from openset_core.experiment.recipe import load_recipe
 
-    load_recipe(str(subject.spec.path))
+    load_recipe(str(component.spec.path))
 
 
-@RECIPE_CHECKS
-def recipe_suits_the_protocols(subject: Subject) -> None:
-    """Laid over any installed protocol it gives an experiment with that protocol's parts, and the
-    score rules that it names exist."""
+@CHECKS.only("recipe")
+def recipe_suits_the_protocols(component: ComponentUnderTest) -> None:
+    """Laid over any installed protocol it gives an experiment with that protocol's components, and
+    the scorers that it names exist."""
     from openset_core.experiment.experiment import resolve
     from openset_core.registry import registry
 
-    for part in registry().of_kind("protocol"):
-        resolve(protocol=part.name, recipe=str(subject.spec.path))
+    for protocol in registry().of_kind("protocol"):
+        resolve(protocol=protocol.name, recipe=str(component.spec.path))
+
+
+# --- figures ----------------------------------------------------------------------------------
+
+
+@CHECKS.only("figure")
+def runs_can_be_made(component: ComponentUnderTest) -> None:
+    """Every run that the figure asks for is an experiment: components, protocol, options and trials
+    exist."""
+    from openset_core.report.figures.runs import wanted_by
+
+    for wanted in wanted_by(component.spec):
+        for trial in wanted.trials():
+            wanted.experiment(trial)
+
+
+@CHECKS.only("figure")
+def runs_are_told_apart(component: ComponentUnderTest) -> None:
+    """No two of the runs are the same experiment."""
+    from openset_core.report.figures.runs import wanted_by
+
+    seen: dict[str, str] = {}
+    for wanted in wanted_by(component.spec):
+        digest = wanted.experiment().digest
+        if digest in seen:
+            fail(f"{wanted.command} and {seen[digest]} are one experiment")
+        seen[digest] = wanted.command
+
+
+@CHECKS.only("figure")
+def missing_runs_are_refused(component: ComponentUnderTest) -> None:
+    """Without any run the figure is refused, with the command of each that it asks for."""
+    from openset_core.report.figures.picture import draw
+    from openset_core.report.figures.runs import FigureRuns, wanted_by
+
+    missing = tuple(wanted_by(component.spec))
+    try:
+        draw(component.spec, component.options, FigureRuns(groups=(), missing=missing))
+    except FigureError as error:
+        for wanted in missing:
+            if wanted.command not in str(error):
+                fail(f"the refusal does not name {wanted.command}")
+        return
+    fail("it was drawn without a run; least must be 1 or more")
 
 
 # --- observers --------------------------------------------------------------------------------
@@ -181,8 +222,8 @@ def events_of_a_run(folder: Path) -> list[observers.RunEvent]:
     ]
 
 
-@OBSERVER_CHECKS
-def observer_takes_every_event(subject: Subject) -> None:
+@CHECKS.only("observer")
+def observer_takes_every_event(component: ComponentUnderTest) -> None:
     """The observer takes every event, events it does not know, and close, without an error; twice
     over for the same folder, as when a run goes on."""
 
@@ -191,23 +232,23 @@ def observer_takes_every_event(subject: Subject) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(2):
-            observer = subject.make(Observer, Path(folder))
+            observer = component.make(Observer, Path(folder))
             for event in [*events_of_a_run(Path(folder)), Unheard()]:
                 if not isinstance(event, COSTLY) or type(event) in observer.wants:
                     observer.receive(event)
             observer.close()
 
 
-@OBSERVER_CHECKS
-def observer_can_be_closed_at_once(subject: Subject) -> None:
+@CHECKS.only("observer")
+def observer_can_be_closed_at_once(component: ComponentUnderTest) -> None:
     """An observer that saw nothing can be closed, as when a run fails early."""
     with tempfile.TemporaryDirectory() as folder:
-        subject.make(Observer, Path(folder)).close()
+        component.make(Observer, Path(folder)).close()
 
 
-@OBSERVER_CHECKS
-def observer_needs_no_partner(subject: Subject) -> None:
+@CHECKS.only("observer")
+def observer_needs_no_other_component(component: ComponentUnderTest) -> None:
     """needs is empty: an observer watches any run."""
-    asked = set(subject.spec.needs) - FRAMEWORK_PROVIDES
-    if asked:
-        fail(f"it needs {', '.join(sorted(asked))}")
+    needs = set(component.spec.needs) - FRAMEWORK_PROVIDES
+    if needs:
+        fail(f"it needs {', '.join(sorted(needs))}")

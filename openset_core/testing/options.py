@@ -1,4 +1,4 @@
-"""Checks of what every part announces: its spec and its options."""
+"""Checks of what every component announces: its spec and its options."""
 
 from __future__ import annotations
 
@@ -22,38 +22,39 @@ from openset_core.errors import OpensetError
 from openset_core.experiment import config
 from openset_core.registry import registry
 from openset_core.specs import HOOK_API
-from openset_core.testing.component_under_test import Subject
+from openset_core.testing.component_under_test import ComponentUnderTest
 from openset_core.testing.report import Checks, fail, not_applicable
 
-SPEC_CHECKS = Checks()
+BUILT = ("backbone", "loss", "scorer", "generator", "observer", "dataset")
+CHECKS = Checks(*BUILT, "figure")
 
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "h5py", "timm", "torchvision", "PIL")
 
 
-@SPEC_CHECKS
-def spec_is_described(subject: Subject) -> None:
+@CHECKS
+def spec_is_described(component: ComponentUnderTest) -> None:
     """The spec has a summary of one line."""
-    summary = subject.spec.summary
+    summary = component.spec.summary
     if not summary.strip() or "\n" in summary:
         fail(f"summary is {summary!r}")
 
 
-@SPEC_CHECKS
-def spec_names_the_hook_api(subject: Subject) -> None:
+@CHECKS
+def spec_names_the_hook_api(component: ComponentUnderTest) -> None:
     """The spec was written for the hook API of this openset."""
-    if subject.spec.api != HOOK_API:
-        fail(f"api={subject.spec.api}, this openset has {HOOK_API}")
+    if component.spec.api != HOOK_API:
+        fail(f"api={component.spec.api}, this openset has {HOOK_API}")
 
 
-@SPEC_CHECKS
-def factory_is_lazy(subject: Subject) -> None:
+@CHECKS
+def factory_is_lazy(component: ComponentUnderTest) -> None:
     """The factory is named by a string, and importing the spec and its options loads no heavy
     library, so that listing plugins stays fast."""
-    if ":" in subject.component.name:
+    if ":" in component.component.name:
         not_applicable("a member of a family is resolved only when it is asked for")
-    if not isinstance(subject.spec.factory, str):
-        fail(f"factory is {subject.spec.factory!r}; write 'package.module:attribute'")
-    module = subject.spec.config.__module__
+    if not isinstance(component.spec.factory, str):
+        fail(f"factory is {component.spec.factory!r}; write 'package.module:attribute'")
+    module = component.spec.config.__module__
     if module.partition(".")[0] in ("openset_core", "__main__", "builtins"):
         return
     spec = sys.modules.get(module)
@@ -76,68 +77,68 @@ def _heavy_libraries(module: str, path: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(done.stdout.split()) if done.returncode == 0 else ()
 
 
-@SPEC_CHECKS
-def factory_loads(subject: Subject) -> None:
+@CHECKS
+def factory_loads(component: ComponentUnderTest) -> None:
     """The factory can be imported and called with the arguments of its kind."""
-    factory = subject.component.load()
-    wanted = {"scorer": 1}.get(subject.component.kind, 2)
+    factory = component.component.load()
+    arguments = 1 if component.kind == "scorer" else 2
     try:
-        inspect.signature(factory).bind(*range(wanted))
+        inspect.signature(factory).bind(*range(arguments))
     except TypeError as error:
-        fail(f"{subject.spec.factory} cannot be called with {wanted} arguments: {error}")
+        fail(f"{component.spec.factory} cannot be called with {arguments} arguments: {error}")
 
 
-@SPEC_CHECKS
-def needs_can_be_met(subject: Subject) -> None:
-    """Every word in `needs` is provided by the framework or by some installed part."""
+@CHECKS.only(*BUILT)
+def needs_can_be_met(component: ComponentUnderTest) -> None:
+    """Every word in `needs` is provided by the framework or by some installed component."""
     from openset_core.experiment.selection import FRAMEWORK_PROVIDES
 
     provided = set(FRAMEWORK_PROVIDES) | {"feature vector", "feature maps", "batchnorm"}
-    for part in registry().components:
-        provided.update(getattr(part.spec, "provides", ()))
-    for word in subject.spec.needs:
+    for installed in registry().components:
+        provided.update(getattr(installed.spec, "provides", ()))
+    for word in component.spec.needs:
         if word not in provided:
             fail(f"it needs {word!r}; words in use are {', '.join(sorted(provided))}")
 
 
-@SPEC_CHECKS
-def defaults_are_installed(subject: Subject) -> None:
+@CHECKS.only(*BUILT)
+def defaults_are_installed(component: ComponentUnderTest) -> None:
     """Default scorers, default backbone and recipe name things that exist."""
     from openset_core.experiment.training_options import TrainingOptions
 
-    for name in getattr(subject.spec, "default_scorers", ()):
+    for name in getattr(component.spec, "default_scorers", ()):
         registry().find(name, ("scorer",))
-    if getattr(subject.spec, "default_backbone", None):
-        registry().find(subject.spec.default_backbone, ("backbone",))
-    recipe = getattr(subject.spec, "recipe", {})
-    config.structure(dict(recipe), TrainingOptions, f"recipe of {subject.component.name}")
+    if getattr(component.spec, "default_backbone", None):
+        registry().find(component.spec.default_backbone, ("backbone",))
+    recipe = getattr(component.spec, "recipe", {})
+    config.structure(dict(recipe), TrainingOptions, f"recipe of {component.component.name}")
 
 
 # --- options ------------------------------------------------------------------------------
 
 
-@SPEC_CHECKS
-def options_have_defaults(subject: Subject) -> None:
+@CHECKS
+def options_have_defaults(component: ComponentUnderTest) -> None:
     """The config is an attrs class in which every option has a default that its own validator
     accepts."""
-    cls = subject.spec.config
+    cls = component.spec.config
     if not attrs.has(cls):
         fail(f"config is {cls!r}")
     required = [field.name for field in attrs.fields(cls) if field.default is attrs.NOTHING]
     if required:
         fail(f"no default for {', '.join(required)}")
     try:
-        config.structure({}, cls, subject.component.name)
-        config.structure(config.unstructure(cls()), cls, subject.component.name)
+        config.structure({}, cls, component.component.name)
+        config.structure(config.unstructure(cls()), cls, component.component.name)
     except (OpensetError, ValueError, TypeError) as error:
         fail(f"the defaults are refused: {error}")
 
 
-@SPEC_CHECKS
-def options_are_frozen(subject: Subject) -> None:
+@CHECKS
+def options_are_frozen(component: ComponentUnderTest) -> None:
     """Options cannot be changed once made, so that what a run records is what it used."""
-    names = [field.name for field in attrs.fields(subject.spec.config)]
-    made = subject.spec.config()
+    names = [field.name for field in attrs.fields(component.spec.config)]
+    made = component.spec.config()
     try:
         hash(made)
     except TypeError as error:
@@ -150,47 +151,47 @@ def options_are_frozen(subject: Subject) -> None:
         fail(f"{names[0]} can be assigned to; use attrs.frozen")
 
 
-@SPEC_CHECKS
-def options_have_help(subject: Subject) -> None:
+@CHECKS
+def options_have_help(component: ComponentUnderTest) -> None:
     """Every option says what it does, with unit or range, in `option(default, help)`."""
-    silent = [info.name for info in config.describe(subject.spec.config) if not info.help.strip()]
+    silent = [info.name for info in config.describe(component.spec.config) if not info.help.strip()]
     if silent:
         fail(f"no help text for {', '.join(silent)}")
 
 
-@SPEC_CHECKS
-def options_survive_toml(subject: Subject) -> None:
+@CHECKS
+def options_survive_toml(component: ComponentUnderTest) -> None:
     """Options written to TOML and read back are equal."""
-    for options in (subject.spec.config(), subject.options):
+    for options in (component.spec.config(), component.options):
         text = tomli_w.dumps(config.unstructure(options))
-        back = config.structure(tomllib.loads(text), type(options), subject.component.name)
+        back = config.structure(tomllib.loads(text), type(options), component.component.name)
         if back != options:
             fail(f"{options} came back as {back}")
 
 
-@SPEC_CHECKS
-def options_survive_pickling(subject: Subject) -> None:
+@CHECKS
+def options_survive_pickling(component: ComponentUnderTest) -> None:
     """Options pickled and unpickled are equal, so that other processes can be given them."""
-    for options in (subject.spec.config(), subject.options):
+    for options in (component.spec.config(), component.options):
         back = pickle.loads(pickle.dumps(options))
         if back != options:
             fail(f"{options} came back as {back}")
 
 
-@SPEC_CHECKS
-def options_hold_what_they_allow(subject: Subject) -> None:
+@CHECKS.only(*BUILT)
+def options_hold_what_they_allow(component: ComponentUnderTest) -> None:
     """Every value that an option's choices and inclusive bounds allow can be built with, or is
     refused in one sentence."""
-    values = list(variations(subject))
+    values = list(variations(component))
     if not values:
         not_applicable("no option has choices or inclusive bounds")
     for name, value in values:
         try:
-            options = attrs.evolve(subject.options, **{name: value})
+            options = attrs.evolve(component.options, **{name: value})
         except (ValueError, TypeError):
             continue  # excluded together with another option
         try:
-            build_for_options(subject, options)
+            build_for_options(component, options)
         except OpensetError:
             continue
         except Exception as error:
@@ -199,15 +200,15 @@ def options_hold_what_they_allow(subject: Subject) -> None:
             )
 
 
-def variations(subject: Subject) -> Iterator[tuple[str, Any]]:
+def variations(component: ComponentUnderTest) -> Iterator[tuple[str, Any]]:
     """(option, value) of every choice, truth value and inclusive numeric bound."""
-    for field in attrs.fields(attrs.resolve_types(subject.spec.config)):
+    for field in attrs.fields(attrs.resolve_types(component.spec.config)):
         values: list[Any] = list(field.metadata.get("choices", ()))
         if field.type is bool:
             values += [False, True]
         if field.type in (int, float, int | None, float | None):
             values += [_as(field.type, bound) for bound in _bounds(field.validator)]
-        current = getattr(subject.options, field.name)
+        current = getattr(component.options, field.name)
         yield from ((field.name, value) for value in values if value != current)
 
 
@@ -228,25 +229,24 @@ def _bounds(validator: Any) -> Iterator[float]:
         yield bound
 
 
-def build_for_options(subject: Subject, options: Any) -> None:
-    """Build the part with options; nothing is fetched to start from."""
+def build_for_options(component: ComponentUnderTest, options: Any) -> None:
+    """Build the component with options; no initial weights are fetched."""
     from openset_core.data.images import DataRequest
-    from openset_core.testing import stubs as partners
+    from openset_core.testing import stubs
 
-    factory = subject.component.load()
-    kind = subject.component.kind
+    factory, kind = component.component.load(), component.kind
     if kind == "scorer":
         factory(options)
         return
     with tempfile.TemporaryDirectory() as folder:
         if kind == "backbone":
-            context: Any = partners.backbone_context(initial_weights=False)
+            context: Any = stubs.backbone_context(initial_weights=False)
         elif kind == "loss":
-            context = partners.loss_context()
+            context = stubs.loss_context(stubs.StubBackbone(maps=True, batchnorm=True))
         elif kind == "generator":
-            context = partners.generator_context()
+            context = stubs.generator_context()
         elif kind == "dataset":
-            context = DataRequest(part=subject.spec.parts[0], root=Path(folder))
+            context = DataRequest(part=component.spec.parts[0], root=Path(folder))
         else:
             context = Path(folder)
         factory(options, context)

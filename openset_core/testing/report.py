@@ -1,12 +1,11 @@
-"""What a check is, how it fails, and what a list of checks comes to."""
+"""What a check is, how it fails, and how the checks of a component went."""
 
 from __future__ import annotations
 
 import inspect
 import traceback
 import unittest
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,87 +17,104 @@ PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 
 
 class ConformanceError(OpensetError):
-    """A part does not keep one of its contracts.
+    """A component does not keep one of its contracts.
 
     Attributes:
         check: name of the check.
-        contract: what the part has to keep.
+        contract: what the component has to keep.
         seen: what it did instead.
-        part: kind and name of the part.
+        component: kind and name of the component.
     """
 
-    def __init__(self, check: str, contract: str, seen: str, part: str) -> None:
-        super().__init__(check, contract, seen, part)
-        self.check, self.contract, self.seen, self.part = check, contract, seen, part
+    def __init__(self, check: str, contract: str, seen: str, component: str) -> None:
+        super().__init__(check, contract, seen, component)
+        self.check, self.contract, self.seen, self.component = check, contract, seen, component
 
     def __str__(self) -> str:
-        return f"{self.part} fails check {self.check}: {self.contract} Seen: {self.seen}"
+        return f"{self.component} fails check {self.check}: {self.contract} Seen: {self.seen}"
 
 
-class Seen(Exception):
-    """Raised inside a check: what the part did instead of keeping the contract."""
+class ContractViolation(Exception):
+    """Raised inside a check: what the component did instead of keeping the contract."""
 
 
 def fail(seen: str) -> NoReturn:
     """End a check: the contract is broken.
 
-    Args:
-        seen: what the part did.
+    Raises:
+        ContractViolation: always, with what the component did.
     """
-    raise Seen(seen)
+    raise ContractViolation(seen)
 
 
 def not_applicable(reason: str) -> NoReturn:
-    """End a check that has nothing to look at.
+    """End a check that does not apply to this component.
 
-    Args:
-        reason: why, for the list.
+    Raises:
+        unittest.SkipTest: always, with the reason.
     """
     raise unittest.SkipTest(reason)
 
 
 @attrs.frozen
 class Check:
-    """One contract and how it is looked at.
+    """One contract and the function that checks it.
 
     Attributes:
-        name: unique among the checks of a kind, for example `logits-shape`.
+        name: unique among the checks of a kind, for example `logits-have-the-right-form`.
         contract: one or two sentences.
-        run: called with what is checked; raises `Seen`.
+        run: called with the component under test; raises `ContractViolation`.
+        kinds: of the components that it is for.
     """
 
     name: str
     contract: str
     run: Callable[[Any], None]
+    kinds: tuple[str, ...]
 
 
 class Checks:
-    """A list of checks that grows by decoration: name and docstring say check and contract."""
+    """Checks of a module, registered by decoration: a function's name and docstring become the
+    check's name and contract.
 
-    def __init__(self) -> None:
+    Args:
+        *kinds: of components that the checks are for, unless `only` names others.
+    """
+
+    def __init__(self, *kinds: str) -> None:
+        self._kinds = kinds
         self._checks: list[Check] = []
 
     def __call__(self, function: Callable[[Any], None]) -> Callable[[Any], None]:
-        contract = " ".join((inspect.getdoc(function) or "").split())
-        name = function.__name__.replace("_", "-")
-        self._checks.append(Check(name, contract, function))
-        return function
+        return self.only(*self._kinds)(function)
 
-    def __iter__(self) -> Iterator[Check]:
-        return iter(self._checks)
+    def only(self, *kinds: str) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
+        """Register a check for some kinds of components."""
+
+        def register(function: Callable[[Any], None]) -> Callable[[Any], None]:
+            contract = " ".join((inspect.getdoc(function) or "").split())
+            name = function.__name__.replace("_", "-")
+            self._checks.append(Check(name, contract, function, kinds))
+            return function
+
+        return register
+
+    def of(self, kind: str) -> list[Check]:
+        """The checks for a kind of component, in order."""
+        return [check for check in self._checks if kind in check.kinds]
 
 
 @attrs.frozen
 class BoundCheck:
-    """A check of one part; calling it runs the check. `str()` of it is the check's name.
+    """A check of one component; calling it runs the check. `str()` of it is the check's name.
 
     Attributes:
         check: what is checked.
-        subject: the part, with its options.
+        component: the component under test.
     """
 
     check: Check
-    subject: Any = attrs.field(repr=False)
+    component: Any = attrs.field(repr=False)
 
     def __str__(self) -> str:
         return self.check.name
@@ -109,50 +125,32 @@ class BoundCheck:
         return self.check.name
 
     def __call__(self) -> None:
-        """Run the check.
+        """Run the check, always from the same random numbers; those of the caller are restored.
 
         Raises:
-            ConformanceError: the part breaks the contract.
+            ConformanceError: the component breaks the contract.
             unittest.SkipTest: the check does not apply; pytest shows it as skipped.
         """
+        from openset_core.training.checkpoint import preserved_random_state
+
         cause: BaseException
         try:
-            with settled():
-                self.check.run(self.subject)
+            with preserved_random_state(seed=0):
+                self.check.run(self.component)
             return
         except unittest.SkipTest:
             raise
-        except Seen as error:
+        except ContractViolation as error:
             seen, cause = str(error), error
         except Exception as error:
             seen, cause = _crash(error), error
         raise ConformanceError(
-            self.check.name, self.check.contract, seen, self.subject.title
+            self.check.name, self.check.contract, seen, self.component.title
         ) from cause
 
 
-@contextmanager
-def settled() -> Iterator[None]:
-    """The same random numbers for every check; those of the caller are put back."""
-    import random
-
-    import numpy as np
-    import torch
-
-    kept, kept_numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        np.random.seed(0)
-        random.seed(0)
-        try:
-            yield
-        finally:
-            random.setstate(kept)
-            np.random.set_state(kept_numpy)
-
-
 def _crash(error: BaseException) -> str:
-    """An exception nobody foresaw, with the last line of the plugin that it came from."""
+    """An unexpected exception, with the last line of the plugin's own code that it came from."""
     here = Path(__file__).parent
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if Path(frame.filename).parent != here]
@@ -171,7 +169,7 @@ class CheckResult:
 
     Attributes:
         name: the check.
-        contract: what it looks at.
+        contract: what it checks.
         outcome: `"passed"`, `"failed"` or `"skipped"`.
         reason: what was seen, or why the check does not apply.
         error: the exception of a failed check.
@@ -194,14 +192,14 @@ class CheckResult:
 
 @attrs.frozen
 class Report:
-    """How all checks of a part went.
+    """How all checks of a component went.
 
     Attributes:
-        part: kind and name of the part.
+        component: kind and name of the component.
         results: one a check, in order.
     """
 
-    part: str
+    component: str
     results: tuple[CheckResult, ...]
 
     def of(self, outcome: str) -> list[CheckResult]:
@@ -220,11 +218,11 @@ class Report:
 
     @property
     def counts(self) -> str:
-        """How many checks went how."""
+        """How many checks passed, failed and were skipped."""
         return ", ".join(f"{len(self.of(kind))} {kind}" for kind in (PASSED, FAILED, SKIPPED))
 
     def __str__(self) -> str:
-        lines = [f"{self.part}: {len(self.results)} checks", *map(str, self.results)]
+        lines = [f"{self.component}: {len(self.results)} checks", *map(str, self.results)]
         return "\n".join([*lines, self.counts])
 
 
@@ -237,7 +235,7 @@ def run_checks(
     """Run checks in order.
 
     Args:
-        title: kind and name of the part.
+        title: kind and name of the component.
         checks: what to run.
         raises: stop at the first failure and raise it.
         tell: called with each result.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -13,16 +11,16 @@ import numpy.typing as npt
 
 from openset_core.errors import OpensetError
 from openset_core.scorer import Array, FeatureTable, UnknownScorer
-from openset_core.testing.component_under_test import Subject
+from openset_core.testing.component_under_test import ComponentUnderTest
 from openset_core.testing.report import Checks, fail, not_applicable
 
-SCORER_CHECKS = Checks()
+CHECKS = Checks("scorer")
 
 ARRAYS = ("embedding", "logits", "label", "index")
 CLASSES = 4
 WIDTH = 12
-ENOUGH = 0.75
-"""AUROC of unknown against training samples that a scorer must reach where they lie far apart."""
+EASY_AUROC = 0.75
+"""What a scorer must reach on unknown samples that lie far from the training samples."""
 
 
 # --- features to score ----------------------------------------------------------------------
@@ -58,13 +56,8 @@ class Source:
 
     table: Mapping[str, Array]
     reads: tuple[str, ...]
-    classes: int = CLASSES
+    num_classes: int = CLASSES
     size: int = 1000
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        return self.classes
 
     @property
     def rows(self) -> int:
@@ -80,24 +73,26 @@ class Source:
             yield {n: self.table[n][start : start + self.size].copy() for n in arrays}
 
 
-def build(subject: Subject) -> UnknownScorer:
+def build(component: ComponentUnderTest) -> UnknownScorer:
     """An unfitted scorer; skips where it reads arrays that the kit does not have."""
-    scorer: UnknownScorer = subject.make(UnknownScorer)
+    scorer: UnknownScorer = component.make(UnknownScorer)
     extra = [name for name in scorer.reads if name not in ARRAYS]
     if extra:
         not_applicable(f"it reads {', '.join(extra)}, which only some losses provide")
     return scorer
 
 
-def fitted(subject: Subject, table: Mapping[str, Array] | None = None, **how: Any) -> UnknownScorer:
+def fitted(
+    component: ComponentUnderTest, table: Mapping[str, Array] | None = None, **how: Any
+) -> UnknownScorer:
     """A scorer fitted on training features."""
-    scorer = build(subject)
+    scorer = build(component)
     scorer.fit(Source(features() if table is None else table, tuple(scorer.reads), **how))
     return scorer
 
 
 class _Table(dict[str, Array]):
-    """A table that blames whoever asks for what was not declared."""
+    """A table that fails the check when an array is asked for that was not declared."""
 
     def __missing__(self, name: str) -> Array:
         fail(f"score asks for {name!r}, which is not in reads={tuple(self)!r}")
@@ -108,36 +103,36 @@ def scores_of(
 ) -> npt.NDArray[np.float64]:
     """Scores of a table, which must be float64 [n] and finite."""
     handed = _Table({name: table[name].copy() for name in scorer.reads})
-    found = scorer.score(handed)
+    scores = scorer.score(handed)
     rows = len(table["label"])
-    if not isinstance(found, np.ndarray):
-        fail(f"score returned a {type(found).__name__}, not a NumPy array")
-    if found.shape != (rows,) or found.dtype != np.float64:
-        fail(f"{what} of {rows} samples are {found.dtype} {list(found.shape)}")
-    if not np.isfinite(found).all():
+    if not isinstance(scores, np.ndarray):
+        fail(f"score returned a {type(scores).__name__}, not a NumPy array")
+    if scores.shape != (rows,) or scores.dtype != np.float64:
+        fail(f"{what} of {rows} samples are {scores.dtype} {list(scores.shape)}")
+    if not np.isfinite(scores).all():
         fail(f"{what} hold NaN or infinite values")
     for name, values in handed.items():
         if not np.array_equal(values, table[name]):
             fail(f"score changed the array {name!r} in place")
-    return found
+    return scores
 
 
 # --- checks ---------------------------------------------------------------------------------
 
 
-@SCORER_CHECKS
-def scorer_builds(subject: Subject) -> None:
+@CHECKS
+def scorer_builds(component: ComponentUnderTest) -> None:
     """The factory builds an UnknownScorer whose `reads` is a tuple of array names."""
-    scorer = subject.make(UnknownScorer)
+    scorer = component.make(UnknownScorer)
     if not isinstance(scorer.reads, tuple) or not scorer.reads:
         fail(f"reads is {scorer.reads!r}")
 
 
-@SCORER_CHECKS
-def needs_and_reads_agree(subject: Subject) -> None:
+@CHECKS
+def needs_and_reads_agree(component: ComponentUnderTest) -> None:
     """needs names what the scorer reads of `logits` and `embedding`, and nothing of them that it
     does not read."""
-    reads, needs = set(subject.make(UnknownScorer).reads), set(subject.spec.needs)
+    reads, needs = set(component.make(UnknownScorer).reads), set(component.spec.needs)
     for word in ("logits", "embedding"):
         if word in needs and word not in reads:
             fail(f"needs says {word!r}, reads={tuple(sorted(reads))!r} does not")
@@ -145,40 +140,40 @@ def needs_and_reads_agree(subject: Subject) -> None:
             fail(f"reads says {word!r}, needs={tuple(sorted(needs))!r} does not")
 
 
-@SCORER_CHECKS
-def reads_is_true(subject: Subject) -> None:
+@CHECKS
+def reads_is_true(component: ComponentUnderTest) -> None:
     """fit and score use no array that `reads` does not name."""
-    scores_of(fitted(subject), features(20))
+    scores_of(fitted(component), features(20))
 
 
-@SCORER_CHECKS
-def scores_have_the_right_form(subject: Subject) -> None:
+@CHECKS
+def scores_have_the_right_form(component: ComponentUnderTest) -> None:
     """Scores are float64 [n] and finite, one sample included."""
-    scorer = fitted(subject)
+    scorer = fitted(component)
     for rows in (1, 20):
         scores_of(scorer, features(rows))
         scores_of(scorer, features(rows, unknown=True))
 
 
-@SCORER_CHECKS
-def unknown_scores_higher(subject: Subject) -> None:
+@CHECKS
+def unknown_scores_higher(component: ComponentUnderTest) -> None:
     """Higher means more unknown: samples between and far from all classes, with low and equal
     logits, score higher than training samples."""
-    scorer = fitted(subject)
+    scorer = fitted(component)
     known = scores_of(scorer, features(100, seed=1))
     unknown = scores_of(scorer, features(100, unknown=True, seed=1))
     higher = (unknown[:, None] > known).mean() + 0.5 * (unknown[:, None] == known).mean()
-    if higher < ENOUGH:
-        advice = "; the sign is turned" if higher < 1 - ENOUGH else ""
-        fail(f"AUROC {higher:.2f} where {ENOUGH} is easy{advice}")
+    if higher < EASY_AUROC:
+        advice = "; the sign is turned" if higher < 1 - EASY_AUROC else ""
+        fail(f"AUROC {higher:.2f} where {EASY_AUROC} is easy{advice}")
 
 
-@SCORER_CHECKS
-def chunks_give_what_the_whole_gives(subject: Subject) -> None:
+@CHECKS
+def chunks_give_what_the_whole_gives(component: ComponentUnderTest) -> None:
     """Fitting on chunks and scoring chunks gives what the whole table gives."""
     table = features(60, seed=2)
-    whole = scores_of(fitted(subject), table)
-    scorer = fitted(subject, size=17)
+    whole = scores_of(fitted(component), table)
+    scorer = fitted(component, size=17)
     _compare(whole, scores_of(scorer, table), "fitted on the whole and in chunks of 17")
     pieces = [
         scores_of(scorer, {name: values[start : start + 7] for name, values in table.items()})
@@ -194,39 +189,45 @@ def _compare(first: Array, second: Array, what: str, share: float = 1e-5) -> Non
         fail(f"{what}, scores differ by {worst:.3g}, where they reach {spread:.3g}")
 
 
-@SCORER_CHECKS
-def rows_are_independent(subject: Subject) -> None:
+@CHECKS
+def rows_are_independent(component: ComponentUnderTest) -> None:
     """A sample's score depends neither on its neighbours nor on its place in the table."""
-    scorer = fitted(subject)
+    scorer = fitted(component)
     table = features(40, seed=3)
     turned = {name: values[::-1] for name, values in table.items()}
     _compare(scores_of(scorer, table), scores_of(scorer, turned)[::-1], "in another order")
 
 
-@SCORER_CHECKS
-def fitting_is_deterministic(subject: Subject) -> None:
+@CHECKS
+def fitting_is_deterministic(component: ComponentUnderTest) -> None:
     """Two fits on the same features give the same scores, whatever NumPy's global random state,
     which is left alone."""
     table = features(40, seed=4)
     np.random.seed(1)
     before = np.random.get_state()[1].tolist()  # type: ignore[index,union-attr]
-    first = scores_of(fitted(subject), table)
+    first = scores_of(fitted(component), table)
     if np.random.get_state()[1].tolist() != before:  # type: ignore[index,union-attr]
         fail("it draws from NumPy's global random state; use np.random.default_rng(seed)")
     np.random.seed(2)
-    _compare(first, scores_of(fitted(subject), table), "fitted twice", 0.0)
+    _compare(first, scores_of(fitted(component), table), "fitted twice", 0.0)
 
 
-@SCORER_CHECKS
-def state_restores_what_was_fitted(subject: Subject) -> None:
+@CHECKS
+def state_restores_what_was_fitted(component: ComponentUnderTest) -> None:
     """state() is a dict of NumPy arrays that safetensors can hold; a new scorer that restores it
     gives the same scores."""
-    scorer = fitted(subject)
+    scorer = fitted(component)
     state = scorer.state()
     if not isinstance(state, dict) or not all(isinstance(v, np.ndarray) for v in state.values()):
         fail(f"state() returned { ({name: type(v).__name__ for name, v in dict(state).items()})!r}")
-    fresh = build(subject)
-    fresh.restore(_through_safetensors(state))
+    fresh = build(component)
+    from safetensors.numpy import load, save
+
+    try:
+        written = save({name: np.ascontiguousarray(array) for name, array in state.items()})
+    except Exception as error:
+        fail(f"safetensors cannot hold the state: {error}")
+    fresh.restore(load(written))
     for unknown in (False, True):
         table = features(40, unknown=unknown, seed=5)
         try:
@@ -236,23 +237,10 @@ def state_restores_what_was_fitted(subject: Subject) -> None:
         _compare(scores_of(scorer, table), after, "fitted and restored", 0.0)
 
 
-def _through_safetensors(state: Mapping[str, Array]) -> dict[str, Array]:
-    from safetensors.numpy import load_file, save_file
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "state.safetensors"
-        try:
-            save_file({name: np.ascontiguousarray(array) for name, array in state.items()}, path)
-        except Exception as error:
-            fail(f"safetensors cannot hold the state: {error}")
-        loaded: dict[str, Array] = load_file(path)
-    return loaded
-
-
-@SCORER_CHECKS
-def extreme_features_give_finite_scores(subject: Subject) -> None:
+@CHECKS
+def extreme_features_give_finite_scores(component: ComponentUnderTest) -> None:
     """Scores are finite for huge and for equal logits, for huge and for zero embeddings."""
-    scorer = fitted(subject)
+    scorer = fitted(component)
     table = features(12)
     for factor in (0.0, 1.0, 1e4):
         for shift in (-1e4, 0.0, 1e4):
@@ -262,8 +250,8 @@ def extreme_features_give_finite_scores(subject: Subject) -> None:
             scores_of(scorer, extreme, f"scores of features times {factor:g} plus {shift:g}")
 
 
-@SCORER_CHECKS
-def odd_training_features_work_or_are_refused(subject: Subject) -> None:
+@CHECKS
+def odd_training_features_work_or_are_refused(component: ComponentUnderTest) -> None:
     """Training features that are all equal, one sample a class, or a class without samples either
     give finite scores or are refused with a ValueError or OpensetError of one sentence."""
     plain = features(80)
@@ -277,7 +265,7 @@ def odd_training_features_work_or_are_refused(subject: Subject) -> None:
     }
     for what, table in cases.items():
         try:
-            scorer = fitted(subject, table)
+            scorer = fitted(component, table)
         except (ValueError, OpensetError) as error:
             if not str(error) or "\n" in str(error):
                 fail(f"fitted on {what} it raises {error!r}, which is not one sentence")
@@ -287,57 +275,60 @@ def odd_training_features_work_or_are_refused(subject: Subject) -> None:
         scores_of(scorer, features(12), f"scores after fitting on {what}")
 
 
-@SCORER_CHECKS
-def any_number_of_classes_works(subject: Subject) -> None:
+@CHECKS
+def any_number_of_classes_works(component: ComponentUnderTest) -> None:
     """Two classes work as well as ten."""
     for classes in (2, 10):
         table = features(120, classes=classes)
-        scorer = fitted(subject, table, classes=classes)
+        scorer = fitted(component, table, num_classes=classes)
         scores_of(scorer, features(20, classes=classes), f"scores with {classes} classes")
 
 
-@SCORER_CHECKS
-def probabilities_are_probabilities(subject: Subject) -> None:
+@CHECKS
+def probabilities_are_probabilities(component: ComponentUnderTest) -> None:
     """probabilities() is None, or float64 [n, K+1] with rows in [0, 1] that sum to 1."""
-    scorer = fitted(subject)
+    scorer = fitted(component)
     table = features(20)
-    found = scorer.probabilities({name: table[name] for name in scorer.reads})
-    if found is None:
+    values = scorer.probabilities({name: table[name] for name in scorer.reads})
+    if values is None:
         return
-    if found.shape != (20, CLASSES + 1) or found.dtype != np.float64:
-        fail(f"they are {found.dtype} {list(found.shape)} for {CLASSES} classes")
-    if found.min() < 0 or found.max() > 1 or not np.allclose(found.sum(axis=1), 1.0):
-        fail(f"they lie in [{found.min():.3g}, {found.max():.3g}], sums {found.sum(axis=1)[:3]}")
+    if values.shape != (20, CLASSES + 1) or values.dtype != np.float64:
+        fail(f"they are {values.dtype} {list(values.shape)} for {CLASSES} classes")
+    sums = values.sum(axis=1)
+    if values.min() < 0 or values.max() > 1 or not np.allclose(sums, 1.0):
+        fail(f"they lie in [{values.min():.3g}, {values.max():.3g}], sums {sums[:3]}")
 
 
-@SCORER_CHECKS
-def torch_module_gives_the_same_scores(subject: Subject) -> None:
+@CHECKS
+def torch_module_gives_the_same_scores(component: ComponentUnderTest) -> None:
     """torch_module() is None, or a torch module that gives the scores of `score` for float32
     arrays of any number of rows, as float64 [n]; what was fitted lies in its buffers, so that it
     can be moved to another device."""
     import torch
     from torch import nn
 
-    from openset_core.testing import training_steps as steps
+    from openset_core.testing.tensors import accelerator, expect_tensor, tensor_text
 
-    scorer = fitted(subject)
+    scorer = fitted(component)
     module = scorer.torch_module()
     if module is None:
         not_applicable("it has no torch module, so that models with it cannot be exported")
     if not isinstance(module, nn.Module):
         fail(f"torch_module() returned a {type(module).__name__}")
     module.eval()
-    for rows, unknown in ((1, False), (20, False), (20, True)):
-        table = features(rows, unknown=unknown, seed=6)
-        inputs = {name: torch.from_numpy(table[name]) for name in ("embedding", "logits")}
-        with torch.no_grad():
-            found = module(inputs)
-        if not isinstance(found, torch.Tensor) or found.dtype != torch.float64:
-            fail(f"it returned {steps.tensor_text(found)} for {rows} rows")
-        steps.expect_tensor(found, f"its scores of {rows} rows", (rows,))
-        _compare(scores_of(scorer, table), found.numpy(), "by score and by the torch module")
-
-    def forward(embedding: torch.Tensor, logits: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"the scores": module({"embedding": embedding, "logits": logits})}
-
-    steps.on_another_device(module, forward, inputs["embedding"], inputs["logits"])
+    for device in filter(None, (torch.device("cpu"), accelerator())):
+        module.to(device)
+        for rows, unknown in ((1, False), (20, False), (20, True)):
+            table = features(rows, unknown=unknown, seed=6)
+            with torch.no_grad():
+                scores = module(
+                    {n: torch.from_numpy(table[n]).to(device) for n in ("embedding", "logits")}
+                )
+            if not isinstance(scores, torch.Tensor) or scores.dtype != torch.float64:
+                fail(f"it returned {tensor_text(scores)} for {rows} rows")
+            expect_tensor(scores, f"its scores of {rows} rows", (rows,))
+            if scores.device.type != device.type:
+                fail(f"its scores lie on {scores.device}, not on {device}")
+            _compare(
+                scores_of(scorer, table), scores.cpu().numpy(), "by score and by the torch module"
+            )

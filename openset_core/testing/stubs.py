@@ -1,4 +1,4 @@
-"""Small partners for the part under test: a backbone, losses, and images that can be learnt."""
+"""Small stand-ins for what surrounds the component under test, and images that can be learnt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from openset_core.components import (
     Backbone,
     BackboneContext,
-    Batch,
     FeatureMap,
     Features,
     GeneratorContext,
@@ -26,75 +25,77 @@ CLASSES = 4
 MEAN = (0.5, 0.45, 0.4)
 STD = (0.25, 0.2, 0.3)
 REDUCTIONS = (2, 4, 8, 16)
+WIDTH = 8
 
 
-class PartnerBackbone(Backbone):
+class StubBackbone(Backbone):
     """Four strided convolutions, a few thousand parameters.
 
     Args:
-        channels: channels of the images.
-        maps: whether the four feature maps are handed out.
+        maps: whether the four feature maps m2, m4, m8 and m16 are handed out.
         batchnorm: whether each convolution is followed by BatchNorm.
-        width: channels of each map.
     """
 
-    def __init__(
-        self, channels: int = CHANNELS, *, maps: bool, batchnorm: bool, width: int = 8
-    ) -> None:
+    def __init__(self, *, maps: bool, batchnorm: bool) -> None:
         super().__init__()
-        self.vector_dim = 2 * width
-        self.feature_info = (
-            tuple(FeatureMap(name=f"m{r}", channels=width, reduction=r) for r in REDUCTIONS)
-            if maps
-            else ()
+        self.vector_dim = 2 * WIDTH
+        self.feature_info = tuple(
+            FeatureMap(name=f"m{r}", channels=WIDTH, reduction=r) for r in REDUCTIONS if maps
         )
-        inputs = (channels, *(width,) * (len(REDUCTIONS) - 1))
         self.stages = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(count, width, 3, stride=2, padding=1),
-                nn.BatchNorm2d(width) if batchnorm else nn.Identity(),
+                nn.Conv2d(inputs, WIDTH, 3, stride=2, padding=1),
+                nn.BatchNorm2d(WIDTH) if batchnorm else nn.Identity(),
                 nn.LeakyReLU(0.1),
             )
-            for count in inputs
+            for inputs in (CHANNELS, WIDTH, WIDTH, WIDTH)
         )
-        self.last = nn.Linear(width, 2 * width)
-        self.calls = 0
+        self.last = nn.Linear(WIDTH, 2 * WIDTH)
 
     def forward(self, images: Tensor) -> Features:
-        """Vector [B, 2 width] and the maps m2, m4, m8, m16."""
-        self.calls += 1
+        """Vector [B, 16] and the maps."""
         hidden, outputs = images, []
         for stage in self.stages:
             hidden = stage(hidden)
             outputs.append(hidden)
-        vector = self.last(hidden.mean(dim=(2, 3)))
         named = zip(self.feature_info, outputs, strict=False)
+        vector = self.last(hidden.mean(dim=(2, 3)))
         return Features(vector, {info.name: output for info, output in named})
 
 
-class PartnerLoss(RepresentationLoss):
-    """A linear classifier in one phase."""
+class StubLoss(RepresentationLoss):
+    """A linear classifier in one phase.
 
-    def __init__(self, vector_dim: int = 16, num_classes: int = CLASSES) -> None:
+    Args:
+        vector_dim: of the backbone.
+        on_maps: whether a second term depends on the feature maps.
+    """
+
+    def __init__(self, vector_dim: int = 2 * WIDTH, *, on_maps: bool = False) -> None:
         super().__init__()
-        self.classifier = nn.Linear(vector_dim, num_classes)
+        self.on_maps = on_maps
+        self.classifier = nn.Linear(vector_dim, CLASSES)
 
     def logits(self, features: Features) -> Tensor:
         """Class scores [B, K]."""
         return self.classifier(features.vector)  # type: ignore[no-any-return]
 
     def loss(self, features: Features, labels: Tensor) -> dict[str, Tensor]:
-        """Cross entropy."""
-        return {"fit": F.cross_entropy(self.logits(features), labels)}
+        """Cross entropy, and the mean square of the maps."""
+        terms = {"fit": F.cross_entropy(self.logits(features), labels)}
+        if self.on_maps and features.maps:
+            squares = [value.float().square().mean() for value in features.maps.values()]
+            terms["maps"] = torch.stack(squares).sum()
+        return terms
 
 
-class PartnerLossOfTwoPhases(PartnerLoss):
+class StubLossOfTwoPhases(StubLoss):
     """A phase of its own before the classifier's."""
 
     training_only = ("extra",)
 
-    def __init__(self, vector_dim: int = 16, num_classes: int = CLASSES) -> None:
-        super().__init__(vector_dim, num_classes)
+    def __init__(self, vector_dim: int = 2 * WIDTH) -> None:
+        super().__init__(vector_dim)
         self.extra = nn.Linear(vector_dim, 1)
 
     def phases(self, backbone: Backbone) -> list[Phase]:
@@ -126,12 +127,10 @@ def backbone_context(
     )
 
 
-def generator_context(
-    channels: int = CHANNELS, size: int = SIZE, num_classes: int = CLASSES
-) -> GeneratorContext:
+def generator_context(channels: int = CHANNELS, size: int = SIZE) -> GeneratorContext:
     """What a generator's factory is told."""
     return GeneratorContext(
-        num_classes=num_classes,
+        num_classes=CLASSES,
         channels=channels,
         image_size=size,
         pixel_mean=MEAN[:channels],
@@ -139,38 +138,16 @@ def generator_context(
     )
 
 
-def loss_context(
-    backbone: Backbone | None = None,
-    *,
-    num_classes: int = CLASSES,
-    maps: bool = True,
-    batchnorm: bool = True,
-) -> LossContext:
-    """What a loss's factory is told of a backbone, by default of a `PartnerBackbone`."""
-    network = backbone or PartnerBackbone(maps=maps, batchnorm=batchnorm)
+def loss_context(backbone: Backbone, num_classes: int = CLASSES) -> LossContext:
+    """What a loss's factory is told of a backbone."""
     return LossContext(
         num_classes=num_classes,
-        vector_dim=network.vector_dim,
-        maps=tuple(network.feature_info),
+        vector_dim=backbone.vector_dim,
+        maps=tuple(backbone.feature_info),
         image_size=SIZE,
         channels=CHANNELS,
-        backbone="partner",
+        backbone="stub",
     )
-
-
-def batch_of(
-    backbone: Backbone,
-    *,
-    count: int = 12,
-    num_classes: int = CLASSES,
-    channels: int = CHANNELS,
-    size: int = SIZE,
-    epoch: int = 0,
-    epochs: int = 2,
-) -> Batch:
-    """Preprocessed images that can be told apart by their class, and noise on them."""
-    images, labels = learnable_images(count, num_classes, channels, size)
-    return Batch(images, labels, backbone=backbone, epoch=epoch, epochs=epochs)
 
 
 def learnable_images(
@@ -185,18 +162,15 @@ def learnable_images(
         area = (slice(top * half, (top + 1) * half), slice(left * half, (left + 1) * half))
         images[row, channel, *area] += 0.6
         images[row, :, *area] += 0.1 + 0.1 * (label // 4)
-    return preprocessed(images), labels
-
-
-def preprocessed(pixels: Tensor) -> Tensor:
-    """Images in [0, 1] brought to the input space of the contexts above."""
-    return (pixels - _column(MEAN, pixels)) / _column(STD, pixels)
+    return (images - column(MEAN, channels)) / column(STD, channels), labels
 
 
 def pixels_of(images: Tensor) -> Tensor:
     """Images of the input space brought back to [0, 1]."""
-    return images * _column(STD, images) + _column(MEAN, images)
+    channels = images.shape[1]
+    return images * column(STD, channels) + column(MEAN, channels)
 
 
-def _column(values: Sequence[float], images: Tensor) -> Tensor:
-    return images.new_tensor(values[: images.shape[1]]).view(1, -1, 1, 1)
+def column(values: Sequence[float], channels: int) -> Tensor:
+    """The values of the first channels, to broadcast over images."""
+    return torch.tensor(values[:channels]).view(1, -1, 1, 1)
