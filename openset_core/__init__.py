@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from openset_core.inference.trained_model import load
     from openset_core.observers import Observer, RunEvent
     from openset_core.results.comparison import compare
-    from openset_core.scorer import FeatureSource, FeatureTable, UnknownScorer
+    from openset_core.scorer import FeatureSource, FeatureTable, FormulaScorer, UnknownScorer
 
 __version__ = "0.1.0"
 
@@ -68,6 +68,7 @@ _LAZY = {
     "FeatureSource": "scorer",
     "FeatureTable": "scorer",
     "Features": "components",
+    "FormulaScorer": "scorer",
     "GeneratorContext": "components",
     "ImageSet": "data.images",
     "Landmarks": "components",
@@ -104,6 +105,7 @@ __all__ = [
     "Features",
     "FigureConfig",
     "FigureSpec",
+    "FormulaScorer",
     "GeneratorContext",
     "ImageSet",
     "Landmarks",

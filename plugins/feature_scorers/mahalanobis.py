@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.distance import cdist
 
-from openset_core import FeatureSource, FeatureTable, UnknownScorer
+from openset_core import FeatureSource
 from openset_plugins.feature_scorers import MahalanobisOptions
 from openset_plugins.feature_scorers.statistics import (
+    EmbeddingScorer,
     Floats,
     Labels,
-    arrays_of,
-    block_rows,
     by_class,
     class_means,
-    embeddings,
     labelled_blocks,
+    squared_distances,
 )
-
-if TYPE_CHECKING:
-    from torch import nn
 
 # Least variance in any direction, as a share of the largest. Embeddings come in float32; below a
 # hundred-thousandth of the largest deviation there is little but their rounding.
@@ -32,7 +27,7 @@ _LEAST_VARIANCE = 1e-10
 _LEAST_SAMPLES = 3
 
 
-class Mahalanobis(UnknownScorer):
+class Mahalanobis(EmbeddingScorer):
     """min_c (z - mu_c)' Sigma^-1 (z - mu_c), Eq. 2 with the sign turned.
 
     mu_c and Sigma (Eq. 1, divided by the number of samples) are those of all training samples.
@@ -47,15 +42,19 @@ class Mahalanobis(UnknownScorer):
     the identity. With covariance=class, a class of fewer than three samples or of equal ones has
     the shared Sigma.
 
+    The state holds `means` [C, E] and `counts` [C] of the classes that have samples, `whitening`
+    [1 or C, E, E] and `shrinkage` [1 or C]; all float64, `counts` int64.
+
     Args:
         config: options.
     """
 
-    reads = ("embedding", "label")
+    name = "mahalanobis"
+    axes = {"means": 2, "counts": 1, "whitening": 3, "shrinkage": 1}  # noqa: RUF012
 
     def __init__(self, config: MahalanobisOptions) -> None:
+        super().__init__()
         self.config = config
-        self._state: dict[str, npt.NDArray[Any]] = {}
 
     def fit(self, source: FeatureSource) -> None:
         """Class means in a first pass over the training samples, covariances in a second."""
@@ -67,30 +66,21 @@ class Mahalanobis(UnknownScorer):
         if spread.counts.sum() != counts.sum():
             raise ValueError("the source gave other training samples when asked a second time")
         present = np.flatnonzero(counts)
-        factors, amounts = self._factors(spread, present if own else np.zeros(1, dtype=np.intp))
+        shared = self._factor(*spread.of(slice(None)))
+        factors = [shared]
+        if own:
+            factors = []
+            for group in present:
+                scatter, fourth, count = spread.of([group])
+                enough = count >= _LEAST_SAMPLES and scatter.any()
+                factors.append(self._factor(scatter, fourth, count) if enough else shared)
+        whitening, shrinkage = zip(*factors, strict=True)
         self._state = {
             "means": means[present],
             "counts": counts[present],
-            "whitening": factors,
-            "shrinkage": amounts,
+            "whitening": np.stack(whitening),
+            "shrinkage": np.array(shrinkage, dtype=np.float64),
         }
-
-    def _factors(self, spread: _Spread, groups: npt.NDArray[np.intp]) -> tuple[Floats, Floats]:
-        """Whitening factors [G, E, E] and shrinkages [G] of some groups of samples."""
-        own = self.config.covariance == "class"
-        factors, amounts = [], []
-        common: tuple[Floats, float] | None = None
-        for group in groups:
-            scatter, fourth, count = spread.of(int(group))
-            if own and (count < _LEAST_SAMPLES or not scatter.any()):
-                if common is None:
-                    common = self._factor(*spread.pooled())
-                factor, amount = common
-            else:
-                factor, amount = self._factor(scatter, fourth, count)
-            factors.append(factor)
-            amounts.append(amount)
-        return np.stack(factors), np.array(amounts, dtype=np.float64)
 
     def _factor(self, scatter: Floats, fourth: float, count: int) -> tuple[Floats, float]:
         """W with W W' = Sigma^-1, [E, E], and how much was added to Sigma.
@@ -110,50 +100,29 @@ class Mahalanobis(UnknownScorer):
             return np.eye(len(covariance)), amount
         return directions / np.sqrt(np.maximum(variances, _LEAST_VARIANCE * largest)), amount
 
-    def score(self, table: FeatureTable) -> Floats:
-        """Squared Mahalanobis distance to the nearest class mean, float64 [n]."""
-        if not self._state:
-            raise RuntimeError("mahalanobis scores only after fit or restore")
+    def learned(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Means and whitening factors; a shared factor is applied to the means already."""
         means, whitening = self._state["means"], self._state["whitening"]
-        rows = embeddings(table, means.shape[1])
-        measure = self._nearest_own if self.config.covariance == "class" else self._nearest_shared
-        scores = np.empty(len(rows))
-        size = block_rows(max(means.shape))
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            scores[start : start + size] = measure(part, means, whitening)
-        return scores
-
-    @staticmethod
-    def _nearest_shared(rows: Floats, means: Floats, whitening: Floats) -> Floats:
-        # About the middle of the means, so that a common offset takes no digits; then distances
-        # from differences, since |a|^2 - 2 a.b + |b|^2 would cancel.
+        if self.config.covariance == "class":
+            return {"means": means, "whitening": whitening}
+        # About the middle of the means, so that a common offset takes no digits.
         middle = means.mean(axis=0)
-        whitened = (means - middle) @ whitening[0]
-        nearest: Floats = cdist((rows - middle) @ whitening[0], whitened, "sqeuclidean").min(axis=1)
-        return nearest
+        factor = whitening[0]
+        return {"middle": middle, "whitened": (means - middle) @ factor, "whitening": factor}
 
-    @staticmethod
-    def _nearest_own(rows: Floats, means: Floats, whitening: Floats) -> Floats:
-        nearest = np.full(len(rows), np.inf)
-        for mean, factor in zip(means, whitening, strict=True):
-            np.minimum(nearest, np.square((rows - mean) @ factor).sum(axis=1), out=nearest)
-        return nearest
+    def row_elements(self, width: int) -> int:
+        """A row less each mean, or as whitened."""
+        classes = len(self._state["means"])
+        return classes * width if self.config.covariance == "class" else max(classes, width)
 
-    def torch_module(self) -> nn.Module:
-        """The same by torch, for export."""
-        from openset_plugins.feature_scorers.torch_forms import MahalanobisModule
-
-        return MahalanobisModule(self._state["means"], self._state["whitening"])
-
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        """`means` [C, E] and `counts` [C] of the classes that have samples; `whitening`
-        [1 or C, E, E] and `shrinkage` [1 or C]. All float64, `counts` int64."""
-        return dict(self._state)
-
-    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Take back what `state` returned."""
-        self._state = arrays_of(state, "mahalanobis", means=2, counts=1, whitening=3, shrinkage=1)
+    def formula(self, xp: Any, table: Mapping[str, Any], learned: Mapping[str, Any]) -> Any:
+        """Squared Mahalanobis distance to the nearest class mean."""
+        rows, whitening = table["embedding"], learned["whitening"]
+        if self.config.covariance == "class":
+            deviations = xp.matmul(rows[None] - learned["means"][:, None], whitening)  # [C, n, E]
+            return xp.amin(xp.sum(xp.square(deviations), axis=2), axis=0)
+        whitened = xp.matmul(rows - learned["middle"], whitening)
+        return xp.amin(squared_distances(xp, whitened, learned["whitened"]), axis=1)
 
 
 class _Spread:
@@ -176,13 +145,13 @@ class _Spread:
             self.fourth[group] += np.square(np.square(own).sum(axis=1)).sum()
             self.counts[group] += len(own)
 
-    def of(self, group: int) -> tuple[Floats, float, int]:
-        """Scatter [E, E], fourth powers and number of samples of one group."""
-        return self.scatter[group], float(self.fourth[group]), int(self.counts[group])
-
-    def pooled(self) -> tuple[Floats, float, int]:
-        """The same for all samples."""
-        return self.scatter.sum(axis=0), float(self.fourth.sum()), int(self.counts.sum())
+    def of(self, groups: Any) -> tuple[Floats, float, int]:
+        """Scatter [E, E], fourth powers and number of samples of some groups together."""
+        return (
+            self.scatter[groups].sum(axis=0),
+            float(self.fourth[groups].sum()),
+            int(self.counts[groups].sum()),
+        )
 
 
 def ledoit_wolf(covariance: Floats, fourth: float, count: int) -> float:

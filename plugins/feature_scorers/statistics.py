@@ -1,4 +1,4 @@
-"""What the scorers over embeddings share: checked rows, blocks of fixed size, class means."""
+"""What the scorers over embeddings share: checked rows, blocks, distances, class means."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial.distance import cdist
 
-from openset_core import FeatureSource, FeatureTable
+from openset_core import FeatureSource, FeatureTable, FormulaScorer
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -39,6 +40,58 @@ def embeddings(table: FeatureTable, width: int | None = None) -> Floats:
     if not np.isfinite(rows).all():
         raise ValueError("embedding holds NaN or infinite values; the network has diverged")
     return rows
+
+
+class EmbeddingScorer(FormulaScorer):
+    """Base: a formula over checked embeddings, with arrays that were learned.
+
+    Attributes:
+        name: the scorer's name, for messages.
+        axes: the number of axes of each array of the state.
+    """
+
+    reads: tuple[str, ...] = ("embedding", "label")
+    name: str
+    axes: Mapping[str, int]
+
+    def __init__(self) -> None:
+        self._state: dict[str, npt.NDArray[Any]] = {}
+
+    def inputs(self, table: FeatureTable) -> dict[str, Floats]:
+        """The embeddings; refuses others than those it was fitted on."""
+        if not self._state:
+            raise RuntimeError(f"{self.name} scores only after fit or restore")
+        width = self._state[next(iter(self.axes))].shape[1]
+        return {"embedding": embeddings(table, width)}
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """What `fit` learned."""
+        return dict(self._state)
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take back what `state` returned.
+
+        Raises:
+            ValueError: an array is missing or has another number of axes.
+        """
+        for name, axes in self.axes.items():
+            if name not in state or np.ndim(state[name]) != axes:
+                raise ValueError(f"the state of scorer {self.name} lacks {name!r} with {axes} axes")
+        self._state = {name: np.asarray(state[name]) for name in self.axes}
+
+
+def squared_distances(xp: Any, rows: Any, points: Any) -> Any:
+    """Squared Euclidean distances [n, C], from differences: |a|^2 - 2 a.b + |b|^2 would cancel."""
+    if xp is np:
+        return cdist(rows, points, "sqeuclidean")  # without an array [n, C, E]
+    return xp.sum(xp.square(rows[:, None, :] - points), axis=2)
+
+
+def directions(xp: Any, rows: Any) -> tuple[Any, Any]:
+    """Rows [..., E] divided by their lengths, and the lengths [..., 1]; zero rows stay as they
+    are."""
+    lengths = xp.sqrt(xp.sum(xp.square(rows), axis=-1, keepdims=True))
+    return rows / xp.where(lengths > 0, lengths, 1.0), lengths
 
 
 def labelled_blocks(source: FeatureSource) -> Iterator[tuple[Floats, Labels]]:
@@ -106,22 +159,3 @@ def class_means(source: FeatureSource) -> tuple[Floats, Labels]:
             sums[label] += (own - origins[label]).sum(axis=0)
             counts[label] += len(own)
     return origins + sums / np.maximum(counts, 1)[:, None], counts
-
-
-def arrays_of(
-    state: Mapping[str, npt.NDArray[Any]], scorer: str, **dimensions: int
-) -> dict[str, npt.NDArray[Any]]:
-    """The named arrays of a state.
-
-    Args:
-        state: what `restore` was given.
-        scorer: name of the scorer, for the message.
-        **dimensions: number of axes of each array.
-
-    Raises:
-        ValueError: an array is missing or has another number of axes.
-    """
-    for name, axes in dimensions.items():
-        if name not in state or np.ndim(state[name]) != axes:
-            raise ValueError(f"the state of scorer {scorer} lacks {name!r} with {axes} axes")
-    return {name: np.asarray(state[name]) for name in dimensions}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from attrs import frozen
-from attrs.validators import ge, gt
+from attrs.validators import ge, gt, lt
 
 from openset_core import UnknownScorerSpec, hookimpl, option
 
@@ -12,7 +14,21 @@ from openset_core import UnknownScorerSpec, hookimpl, option
 class OpenMaxOptions:
     """Options of the scorer `openmax`; defaults are those of the authors' release, OSDN.
 
-    Two are not: `shift` is that of libmr from PyPI, and `negative`, see there.
+    Two are not. `shift` is 1, what libmr from PyPI uses; OSDN's bundled copy of libmr uses 10000.
+    `negative` is `shift`: the published rule (`keep`) moves the share a_k w_k of logit v_k to the
+    unknown class, so a negative logit that is "lowered" rises and takes from the unknown class:
+    the further the sample, the less unknown.
+
+    * `shift`: a row whose top-alpha logits have a negative mean is raised, all K alike, until that
+      mean is 0; softmax over the known classes does not notice. Then as `clip`. Distances so count
+      also for heads whose logits are all negative, such as negative distances to prototypes (but
+      need alpha >= 2 for that: a single logit is its own mean, and nothing of it is left to move).
+    * `clip`: negative logits are left as they are, and nothing of them is moved. Where all are
+      negative distances have no say: the unknown class's logit is 0 whatever they are.
+    * `keep`: as published.
+
+    With `shift` and `clip` revision never raises a logit, and a greater distance never makes a
+    sample less unknown. All three agree wherever the top-alpha logits are 0 or more.
     """
 
     tail_size: int = option(
@@ -34,7 +50,7 @@ class OpenMaxOptions:
         1.0,
         "added to the distances before the Weibull fit: 1 as libmr from PyPI, 10000 as the libmr "
         "inside OSDN; results differ",
-        validator=gt(0.0),
+        validator=[gt(0.0), lt(math.inf)],
     )
     negative: str = option(
         "shift",

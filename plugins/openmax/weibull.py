@@ -131,31 +131,28 @@ def fit_tails(largest: NDArray[Any], shift: float, valid_count: NDArray[Any]) ->
     return WeibullFit(shape=shape, log_scale=log_scale, offset=offset, n=n, shift=shift)
 
 
-def cdf(fit: WeibullFit, distance: NDArray[Any], classes: NDArray[np.intp] | None = None) -> Floats:
+def cdf(xp: Any, distance: Any, shape: Any, log_scale: Any, offset: Any, shift: float) -> Any:
     """Probability that a distance is extreme for its class: the fitted Weibull's CDF.
 
     Args:
-        fit: Fit of `K` classes.
-        distance: Distances, `[..., K]`, or any shape if `classes` is given.
-        classes: The class each distance belongs to, broadcastable to `distance`; by default the
-            last axis runs over all classes.
+        xp: `numpy` or `torch`.
+        distance: Distances.
+        shape: Of `WeibullFit`, for the class of each distance; broadcastable to it.
+        log_scale: The same.
+        offset: The same.
+        shift: Of `WeibullFit`.
 
     Returns:
         Probabilities in [0, 1], of `distance`'s shape. 0 where `distance <= offset - shift`; NaN
         only where `distance` is NaN.
     """
-    index: Any = ... if classes is None else classes
-    shape, log_scale, offset = fit.shape[index], fit.log_scale[index], fit.offset[index]
-    excess = (np.asarray(distance, dtype=np.float64) - offset) / fit.shift
     # Below -1 the Weibull's argument would be negative; the upper bound keeps inf - inf away.
-    excess = np.clip(excess, -1.0, np.finfo(np.float64).max)
+    excess = xp.clip((distance - offset) / shift, -1.0, np.finfo(np.float64).max)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        log_ratio = np.log1p(excess) - log_scale
-        log_hazard = shape * log_ratio
-        step = np.isinf(shape)
-        if step.any():
-            log_hazard = np.where(step & (log_ratio <= 0), -np.inf, log_hazard)
-        return np.asarray(-np.expm1(-np.exp(log_hazard)), dtype=np.float64)
+        log_ratio = xp.log1p(excess) - log_scale
+        at_most = xp.isinf(shape) & (log_ratio <= 0)  # the lower side of a step
+        log_hazard = xp.where(at_most, -math.inf, shape * log_ratio)
+        return -xp.expm1(-xp.exp(log_hazard))
 
 
 def _check_tails(tails: Floats, shift: float, n: NDArray[Any]) -> None:

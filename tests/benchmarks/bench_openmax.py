@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from openset_plugins.openmax.openmax import OpenMaxFit, fit_openmax, unknown_score
+from openset_plugins.openmax import OpenMaxOptions
+from openset_plugins.openmax.scorer import OpenMax
 from openset_plugins.openmax.weibull import fit_tails
 
 TRAIN, TEST, CHUNK = 50_000, 20_000, 4096
@@ -58,21 +59,37 @@ def make_logits(
     return logits, labels
 
 
-def score_one_by_one(fit: OpenMaxFit, logits: NDArray[Any]) -> list[float]:
+class Rows:
+    """Training samples in chunks."""
+
+    def __init__(self, logits: NDArray[Any], labels: NDArray[Any]) -> None:
+        self.table = {"logits": logits, "label": labels}
+        self.rows, self.num_classes = logits.shape
+
+    def chunks(self, *names: str) -> Iterator[dict[str, NDArray[Any]]]:
+        """The named arrays."""
+        for start in range(0, self.rows, CHUNK):
+            yield {name: self.table[name][start : start + CHUNK] for name in names}
+
+
+def score_one_by_one(fit: OpenMax, logits: NDArray[Any]) -> list[float]:
     """Unknown probabilities, a sample and a class at a time."""
-    weibull, alpha, scores = fit.weibull, fit.alpha, []
-    scale = weibull.scale
+    means, shape, log_scale, offset = (
+        fit.state()[name] for name in ("means", "shape", "log_scale", "offset")
+    )
+    scale, shift, scores = np.exp(log_scale), fit.config.shift, []
+    alpha = min(fit.config.alpha, len(means))
     for x in logits.astype(np.float64):
         v, unknown = x.copy(), 0.0
         top = np.argsort(-x)[:alpha]
         lift = max(0.0, -float(x[top].mean()))
         v += lift
         for r, k in enumerate(top, start=1):
-            mean = fit.means[k]
+            mean = means[k]
             cosine = x @ mean / (np.linalg.norm(x) * np.linalg.norm(mean))
             distance = np.linalg.norm(x - mean) / 200 + 1 - cosine
-            y = distance - weibull.offset[k] + weibull.shift
-            w = 1 - math.exp(-((y / scale[k]) ** weibull.shape[k])) if y > 0 else 0.0
+            y = (distance - offset[k] + shift) / shift
+            w = 1 - math.exp(-((y / scale[k]) ** shape[k])) if y > 0 else 0.0
             moved = max(0.0, float(v[k])) * w * (alpha + 1 - r) / alpha
             v[k] -= moved
             unknown += moved
@@ -88,18 +105,16 @@ def compare(classes: int) -> None:
     train, labels = make_logits(classes, TRAIN, rng)
     test, _ = make_logits(classes, TEST, rng)
 
-    def chunks() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        for start in range(0, TRAIN, CHUNK):
-            yield train[start : start + CHUNK], labels[start : start + CHUNK]
-
-    def fit() -> OpenMaxFit:
-        return fit_openmax(chunks)
+    def fit() -> OpenMax:
+        scorer = OpenMax(OpenMaxOptions(score="probability"))
+        scorer.fit(Rows(train, labels))
+        return scorer
 
     fitted = fit()
 
     def score() -> NDArray[np.float64]:
-        parts = [unknown_score(fitted, test[i : i + CHUNK]) for i in range(0, TEST, CHUNK)]
-        return np.concatenate(parts)
+        tables = ({"logits": test[i : i + CHUNK]} for i in range(0, TEST, CHUNK))
+        return np.concatenate([fitted.score(table) for table in tables])
 
     fit_seconds, score_seconds = seconds(fit), seconds(score)
     print(f"K={classes}: {TRAIN} training and {TEST} test rows, float32")

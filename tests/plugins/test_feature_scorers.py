@@ -260,8 +260,9 @@ def test_knn_draws_its_share_the_same_way_each_time():
 def test_knn_works_in_blocks(monkeypatch):
     source, test = make_source(rows=700)
     whole = score(fitted("knn", source, k=4), test)
-    monkeypatch.setattr(statistics, "_BLOCK_ELEMENTS", 1)  # 64 rows at a time
+    monkeypatch.setattr(knn_module.NearestNeighbour, "block_elements", 1)  # 64 rows at a time
     monkeypatch.setattr(knn_module, "_LEAST_ROWS", 1)
+    monkeypatch.setattr(knn_module, "_BLOCK", 50)
     np.testing.assert_allclose(score(fitted("knn", source, k=4), test), whole, rtol=1e-13)
 
 

@@ -10,7 +10,6 @@ from openset_core.specs import load_factory
 from openset_plugins.logit_scorers import openset_unknown_scorers
 from openset_plugins.openmax import OpenMaxOptions
 from openset_plugins.openmax import openset_unknown_scorers as openset_openmax
-from openset_plugins.openmax.openmax import fit_openmax, revise, unknown_score
 from openset_plugins.openmax.scorer import OpenMax
 
 # A stray overflow or invalid operation is a failure, not a warning.
@@ -211,21 +210,6 @@ def test_openmax_in_chunks_equals_one_chunk(training, test_table):
     for name, array in whole.state().items():
         np.testing.assert_allclose(cut.state()[name], array, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(cut.score(test_table), whole.score(test_table), rtol=1e-9)
-
-
-@pytest.mark.parametrize("form", ["log-odds", "probability"])
-def test_openmax_gives_what_the_algorithm_gives(training, test_table, form):
-    options = {"tail_size": 9, "alpha": 3, "distance": "euclidean", "shift": 2.0}
-    scorer = fitted(training, score=form, negative="clip", **options)
-    plain_fit = fit_openmax(lambda: [training], scorer.parameters)
-    parameters = {name: getattr(scorer.parameters, name) for name in options}
-    assert parameters == options
-    assert scorer.parameters.negative == "clip"
-    expected = unknown_score(plain_fit, test_table["logits"], form=form.replace("-", "_"))
-    np.testing.assert_array_equal(scorer.score(test_table), expected)
-    np.testing.assert_array_equal(
-        scorer.probabilities(test_table), revise(plain_fit, test_table["logits"])
-    )
 
 
 def test_openmax_takes_the_label_from_the_table(training):
