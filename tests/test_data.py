@@ -368,7 +368,7 @@ def test_validation_differs_between_trials_of_the_same_classes(tmp_path):
         'trials = [[0, 1], [0, 1]]\n[unknown.rest]\ndataset = "digits"\n'
     )
     protocol = load_protocol(str(file))
-    first, second = (prepare_data(protocol, trial, tmp_path).parts for trial in (0, 1))
+    first, second = (prepare_data(protocol, trial, tmp_path).splits for trial in (0, 1))
     assert first["known"].split.fingerprint() == second["known"].split.fingerprint()
     assert first["validation"].split.fingerprint() != second["validation"].split.fingerprint()
 
@@ -381,7 +381,7 @@ def test_records_are_stable_and_tell_trials_apart(digits):
     for name in records[0]:
         assert len({record[name]["split"] for record in records}) == len(trials)
         assert {record[name]["data"] for record in records} == {records[0][name]["data"]}
-        assert records[0][name]["samples"] == len(trials[0].parts[name])
+        assert records[0][name]["samples"] == len(trials[0].splits[name])
 
 
 def test_a_set_with_a_test_part_is_not_split(tmp_path):
@@ -410,7 +410,7 @@ def numbered(count, side=4):
     images += np.arange(count, dtype=np.uint8)[:, None, None, None]
     rows = np.arange(count, dtype=np.int64)
     whole = ImageSet(images=images, labels=rows, classes=tuple(map(str, range(count))))
-    return DataSplit(images=whole, split=splits.DataSplit(index=rows, label=rows))
+    return DataSplit(images=whole, split=splits.Split(index=rows, label=rows))
 
 
 def loader(count, batch_size, **rest):
@@ -480,7 +480,7 @@ def test_augmentation_does_not_depend_on_the_number_of_processes():
     augmentation = Augmentation(crop_padding=2, flip=True)
     part = DataSplit(
         images=image_set(21, side=6),
-        split=splits.DataSplit(index=np.arange(21), label=np.arange(21)),
+        split=splits.Split(index=np.arange(21), label=np.arange(21)),
     )
 
     def pixels(rank, world_size):
@@ -501,7 +501,7 @@ def test_augmentation_does_not_depend_on_the_number_of_processes():
 def test_in_order_gives_every_row_once_and_as_it_was():
     part = DataSplit(
         images=numbered(20).images,
-        split=splits.DataSplit(index=np.array([3, 5, 11, 19]), label=np.array([1, 0, 1, 2])),
+        split=splits.Split(index=np.array([3, 5, 11, 19]), label=np.array([1, 0, 1, 2])),
     )
     source = MemoryLoader(part, ImageOptions(size=4, channels=1), CPU, batch_size=3)
     batches = list(source.in_order())
@@ -643,7 +643,7 @@ def test_colour_becomes_grey_as_pillow_does():
 
 def test_the_loader_resizes_once_and_scales_each_batch(digits):
     images, _protocol, trials = digits
-    part = trials[0].parts["validation"]
+    part = trials[0].splits["validation"]
     options = ImageOptions(size=32, channels=3, mean=(0.5,), std=(0.5,))
     (batch,) = MemoryLoader(part, options, CPU, batch_size=10_000).in_order()
     assert batch[0].shape == (len(part), 3, 32, 32)
@@ -727,9 +727,9 @@ def test_samples_of_an_unknown_set_are_drawn_to_the_known_ones_number(tmp_path):
     assert sizes == [20, 7, 280]
     rows = data.splits["unknown/even"].split.index
     assert (np.diff(rows) > 0).all()
-    again = prepared(tmp_path, text)[1].parts["unknown/even"].split.index
+    again = prepared(tmp_path, text)[1].splits["unknown/even"].split.index
     assert rows.tolist() == again.tolist()
-    other = prepared(tmp_path, text, trial=1)[1].parts["unknown/even"].split.index
+    other = prepared(tmp_path, text, trial=1)[1].splits["unknown/even"].split.index
     assert rows.tolist() != other.tolist()
 
 

@@ -293,7 +293,7 @@ def test_a_broken_protocol_is_listed_as_such(openset, tiny, monkeypatch):
 
     spec = ProtocolSpec(name="torn", path=Path("nowhere.toml"))
     part = Component(spec=spec, distribution="d", version="1")
-    monkeypatch.setattr(registry(), "parts", [*registry().components, part])
+    monkeypatch.setattr(registry(), "components", [*registry().components, part])
     assert "torn" in (listed := openset("protocols").out)
     assert "broken: protocol nowhere.toml does not exist" in listed
 

@@ -18,7 +18,7 @@ from PIL import Image
 import openset_core
 from openset_core import api
 from openset_core.data.images import data_root
-from openset_core.data.inference_input import incoming, regrouped
+from openset_core.data.inference_input import inference_inputs, regrouped
 from openset_core.data.preparation import prepare_data
 from openset_core.errors import DataError, ModelError
 from openset_core.experiment.protocol import ImageOptions
@@ -221,7 +221,7 @@ def test_batches_are_regrouped_without_loss():
 
 def test_incoming_gives_the_model_s_size_and_channels():
     image = ImageOptions(size=12, channels=3)
-    (piece,) = incoming(np.full((20, 30), 77, np.uint8), image)
+    (piece,) = inference_inputs(np.full((20, 30), 77, np.uint8), image)
     assert piece.shape == (1, 3, 12, 12)
     assert (piece == 77).all()
 

@@ -20,7 +20,7 @@ from openset_core.data.image_folders.image_hash import look
 from openset_core.data.image_folders.scan import FoundFile, ImageFolderConfig, find_images
 from openset_core.data.image_folders.splitting import divide
 from openset_core.data.image_list import read_list, sides
-from openset_core.data.inference_input import prepared
+from openset_core.data.inference_input import inference_input
 from openset_core.data.preparation import prepare_data
 from openset_core.errors import ConfigError, DataError, RunFolderError
 from openset_core.experiment.protocol import ImageOptions, load_protocol
@@ -478,9 +478,9 @@ def test_training_and_prediction_see_the_same_pixels(tiny, photos, tmp_path):
     trained = data.splits["train"].images.gather(np.array([row]))[0]
     image = openset_core.load(run.folder).description.image
     for form in (photos / "cat" / "wide.png", wide, Image.fromarray(wide)):
-        seen = prepared(form, image)[0].permute(1, 2, 0).numpy()
+        seen = inference_input(form, image)[0].permute(1, 2, 0).numpy()
         np.testing.assert_array_equal(seen, trained)
-    cropped = prepared(wide, ImageOptions(size=40, fit="crop"))[0].permute(1, 2, 0).numpy()
+    cropped = inference_input(wide, ImageOptions(size=40, fit="crop"))[0].permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(cropped, wide[:, 25:65])
 
 
@@ -516,7 +516,7 @@ def test_interrupted_reading_leaves_nothing(tiny, photos, tmp_path, monkeypatch)
     def broken(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(start, "find_copies", broken)
+    monkeypatch.setattr(start, "find_duplicates", broken)
     with pytest.raises(KeyboardInterrupt):
         run_on(photos, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -128,7 +128,7 @@ def test_images_in_memory_are_resized_as_a_loader_does(root, plugins):
     assert found.meta.channels == 1
     direct = load_images("small", "train", root, plugins=plugins)
     rows = np.arange(COUNT)
-    part = DataSplit(images=direct, split=splits.DataSplit(index=rows, label=direct.labels))
+    part = DataSplit(images=direct, split=splits.Split(index=rows, label=direct.labels))
     expected = MemoryLoader(part, image, CPU, 4).images.permute(0, 2, 3, 1).numpy()
     assert (found.gather(rows) == expected).all()
 
@@ -348,7 +348,7 @@ def parts_of(root, plugins):
     streamed, _written = convert(root, plugins)
     held = load_images("files", "train", root, plugins=plugins, size=8)
     rows = np.array([0, 2, 3, 5, 7, 8, 9, 12, 13])
-    split = splits.DataSplit(index=rows, label=held.labels[rows])
+    split = splits.Split(index=rows, label=held.labels[rows])
     return [DataSplit(images=images, split=split) for images in (held, streamed)]
 
 
@@ -388,14 +388,14 @@ def test_reading_ahead_is_bounded_in_order_and_ends_with_its_reader(monkeypatch)
             raise DataError("image 40 is damaged")
         return number * 2
 
-    reading = ahead.read_ahead(work, range(1000), 8)
+    reading = ahead.prefetch(work, range(1000), 8)
     assert [next(reading) for _ in range(5)] == [0, 2, 4, 6, 8]
     assert max(started) < 13
     reading.close()
     assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
     assert max(started) < 13
     with pytest.raises(DataError, match="image 40"):
-        list(ahead.read_ahead(work, range(1000), 8))
+        list(ahead.prefetch(work, range(1000), 8))
 
 
 def test_a_trial_streams_what_was_prepared_and_holds_the_rest(root, plugins):
@@ -409,9 +409,9 @@ def test_a_trial_streams_what_was_prepared_and_holds_the_rest(root, plugins):
     held = prepare_data(protocol, 0, root, plugins=plugins)
     convert(root, plugins)
     streamed = prepare_data(protocol, 0, root, plugins=plugins)
-    assert isinstance(streamed.parts["train"].images, prepared.PreparedImages)
-    assert isinstance(streamed.parts["known"].images, ImageSet)
-    assert isinstance(streamed.parts["unknown/far"].images, ImageSet)
+    assert isinstance(streamed.splits["train"].images, prepared.PreparedImages)
+    assert isinstance(streamed.splits["known"].images, ImageSet)
+    assert isinstance(streamed.splits["unknown/far"].images, ImageSet)
     assert streamed.record() == held.record()  # so that a run may go on with either
 
 

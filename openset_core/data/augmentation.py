@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from openset_core.data.randaugment import RandAugment
-from openset_core.data.to_device import sent
+from openset_core.data.to_device import to_device
 
 FRACTIONS = 1 << 24
 """Resolution of drawn fractions, which travel as whole numbers."""
@@ -84,7 +84,7 @@ class Augmentation:
         padded = F.pad(images, (padding,) * 4)
         device = images.device
         rows = torch.arange(count, device=device)[:, None, None]
-        down, across = sent(down, device), sent(across, device)
+        down, across = to_device(down, device), to_device(across, device)
         # Indexing with the channels last in the result gives [B, H, W, C] in one gather.
         taken = padded.permute(0, 2, 3, 1)[rows, down[:, :, None], across[:, None, :]]
         return taken.permute(0, 3, 1, 2)
@@ -114,6 +114,6 @@ def resized_crops(images: Tensor, fractions: Tensor, least_area: float) -> Tenso
     )
     zero = torch.zeros_like(area)
     matrix = torch.stack([across, zero, right, zero, down, low], dim=1).view(-1, 2, 3)
-    grid = F.affine_grid(sent(matrix, images.device), list(images.shape), align_corners=False)
+    grid = F.affine_grid(to_device(matrix, images.device), list(images.shape), align_corners=False)
     taken = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
     return taken.round().to(torch.uint8)

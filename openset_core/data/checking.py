@@ -15,7 +15,7 @@ import numpy.typing as npt
 from openset_core.data.datasets import request_images
 from openset_core.data.folders import NAMED, ImageFiles
 from openset_core.data.images import DataRequest, ImageSet
-from openset_core.data.prefetch import read_ahead, workers
+from openset_core.data.prefetch import prefetch, workers
 from openset_core.errors import DataError
 from openset_core.registry import Registry, registry
 
@@ -150,7 +150,7 @@ def _images(source: ImageSet | ImageFiles) -> Iterator[tuple[int, Pixels | DataE
         yield from enumerate(source.images)
     else:
         rows = range(len(source))
-        yield from enumerate(read_ahead(partial(_read, source), rows, 8 * workers()))
+        yield from enumerate(prefetch(partial(_read, source), rows, 8 * workers()))
 
 
 def _read(source: ImageFiles, row: int) -> Pixels | DataError:

@@ -33,7 +33,7 @@ from openset_core.data.cache import (
 from openset_core.data.datasets import request_images
 from openset_core.data.folders import NAMED, ImageFiles
 from openset_core.data.images import DataRequest, ImageSet
-from openset_core.data.prefetch import read_ahead, workers
+from openset_core.data.prefetch import prefetch, workers
 from openset_core.errors import DataError
 from openset_core.experiment import config
 from openset_core.registry import Registry
@@ -232,10 +232,10 @@ class _Writer:
         source = self.source
         window = 8 * workers()
         if isinstance(source, ImageFiles):
-            yield from read_ahead(partial(self._from_file, source), range(len(source)), window)
+            yield from prefetch(partial(self._from_file, source), range(len(source)), window)
             return
         starts = range(0, len(source), CHUNK)
-        for chunk in read_ahead(partial(self._from_memory, source), starts, 4):
+        for chunk in prefetch(partial(self._from_memory, source), starts, 4):
             yield from chunk
 
     def _from_file(self, source: ImageFiles, row: int) -> bytes | DataError:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openset_core.data.images import DataRequest, ImageSet
-from openset_core.data.prefetch import read_ahead, workers
+from openset_core.data.prefetch import prefetch, workers
 from openset_core.data.reading import image_files, read_image
 from openset_core.errors import DataError
 
@@ -144,7 +144,7 @@ def in_memory(source: ImageSet | ImageFiles) -> ImageSet:
     """
     if isinstance(source, ImageSet):
         return source
-    found = list(read_ahead(source.try_read, range(len(source)), 8 * workers()))
+    found = list(prefetch(source.try_read, range(len(source)), 8 * workers()))
     bad = [item for item in found if isinstance(item, DataError)]
     if bad:
         named = "; ".join(str(item) for item in bad[:NAMED])

@@ -21,7 +21,7 @@ ONE_BY_ONE = 256
 """Rows of a large array that are resized at once."""
 
 
-def incoming(images: Any, image: ImageOptions) -> Iterator[Tensor]:
+def inference_inputs(images: Any, image: ImageOptions) -> Iterator[Tensor]:
     """Bring images to a model's size, with the operations that training used.
 
     Where the model does not say how an image that is not square becomes so, files and PIL images
@@ -44,16 +44,16 @@ def incoming(images: Any, image: ImageOptions) -> Iterator[Tensor]:
     elif isinstance(images, Tensor):
         yield from _chunks(_from_tensor(images, "the tensor"), image)
     elif _is_single(images):
-        yield prepared(images, image)
+        yield inference_input(images, image)
     elif isinstance(images, Iterable) and not isinstance(images, bytes | dict):
         for number, item in enumerate(images):
-            yield prepared(item, image, f"image {number}")
+            yield inference_input(item, image, f"image {number}")
     else:
         raise DataError(f"{_described(images)} is no image and no list of images; {_FORMS}")
 
 
-def prepared(item: Any, image: ImageOptions, name: str = "the image") -> Tensor:
-    """One image as uint8 [1, C, size, size]; see `incoming`.
+def inference_input(item: Any, image: ImageOptions, name: str = "the image") -> Tensor:
+    """One image as uint8 [1, C, size, size]; see `inference_inputs`.
 
     Args:
         item: a single image.

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from openset_core.data.augmentation import Augmentation
 from openset_core.data.images import ImageSet
-from openset_core.data.prefetch import read_ahead, workers
+from openset_core.data.prefetch import prefetch, workers
 from openset_core.data.preparation import DataSplit
 from openset_core.data.resizing import resized
-from openset_core.data.to_device import sent
+from openset_core.data.to_device import to_device
 from openset_core.experiment.protocol import ImageOptions
 
 BATCHES_AHEAD = 2
@@ -78,7 +78,7 @@ class Loader:
             # that have drawn differently would give the processes different next epochs.
             draws = augmentation.draw(len(batch), generator)
             changed = augmentation.apply(images, draws[:, share])
-            yield self.scale(changed), self.labels[sent(rows, self.device)]
+            yield self.scale(changed), self.labels[to_device(rows, self.device)]
 
     def in_order(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """All images once, in order: images, labels, and rows of the data set."""
@@ -111,7 +111,7 @@ class MemoryLoader(Loader):
     def pixels(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """Pixels of each batch of positions, uint8 [b, C, H, W] on the device."""
         for rows in batches:
-            yield self.images[sent(rows, self.device)]
+            yield self.images[to_device(rows, self.device)]
 
 
 class StreamLoader(Loader):
@@ -132,7 +132,7 @@ class StreamLoader(Loader):
 
     def pixels(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """Pixels of each batch of positions, uint8 [b, C, H, W] on the device."""
-        for pixels in read_ahead(self._decoded, batches, workers() + BATCHES_AHEAD):
+        for pixels in prefetch(self._decoded, batches, workers() + BATCHES_AHEAD):
             yield pixels.to(self.device, non_blocking=True)
 
     def _decoded(self, rows: Tensor) -> Tensor:

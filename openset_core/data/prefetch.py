@@ -1,4 +1,4 @@
-"""Work done some items ahead of who asks for it."""
+"""Work in threads, some items ahead of its consumer."""
 
 from __future__ import annotations
 
@@ -11,23 +11,16 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-MOST_WORKERS = 16
+MAX_WORKERS = 16
 
 
 def workers() -> int:
     """Threads for decoding: one a core, as decoders release the interpreter's lock."""
-    return min(MOST_WORKERS, len(os.sched_getaffinity(0)) if _has_affinity() else _cores())
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return min(MAX_WORKERS, len(affinity(0)) if affinity else os.cpu_count() or 1)
 
 
-def _has_affinity() -> bool:
-    return hasattr(os, "sched_getaffinity")  # Linux only
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1
-
-
-def read_ahead(
+def prefetch(
     function: Callable[[Item], Result], items: Iterable[Item], window: int
 ) -> Iterator[Result]:
     """`map` in threads, in order, at most `window` results ahead, so that memory is bounded.

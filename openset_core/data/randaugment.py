@@ -12,7 +12,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from openset_core.data.to_device import sent
+from openset_core.data.to_device import to_device
 
 MAX_MAGNITUDE = 30
 """The magnitude M at which every operation is strongest."""
@@ -119,9 +119,9 @@ def _cutout(images: Tensor, strength: float, places: Tensor) -> Tensor:
             for start, size in zip(edge, images.shape[2:], strict=True)
         )
     )
-    hole = sent(down[:, None, :, None] & across[:, None, None, :], images.device)
+    hole = to_device(down[:, None, :, None] & across[:, None, None, :], images.device)
     colour = (125, 123, 114) if images.shape[1] == 3 else (123,)
-    grey = sent(torch.tensor(colour, dtype=torch.uint8), images.device)[None, :, None, None]
+    grey = to_device(torch.tensor(colour, dtype=torch.uint8), images.device)[None, :, None, None]
     return torch.where(hole, grey, images)
 
 
@@ -204,6 +204,6 @@ class RandAugment:
                 rows = chosen.nonzero()[:, 0]
                 if len(rows):
                     strength = operation.strength(self.magnitude) * (-1 if sign else 1)
-                    there = sent(rows, images.device)
+                    there = to_device(rows, images.device)
                     changed[there] = operation.change(images[there], strength, drawn[2:, rows])
         return changed

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """A CPU tensor on the device, without waiting for what the device is doing.
 
     A copy from ordinary memory waits until the device has finished all that it was given; one

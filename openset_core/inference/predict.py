@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 from torch import Tensor
 
-from openset_core.data.inference_input import prepared
+from openset_core.data.inference_input import inference_input
 from openset_core.data.reading import image_files
 from openset_core.errors import DataError
 from openset_core.experiment.protocol import ImageOptions
@@ -131,7 +131,7 @@ def _read_ahead(
         if isinstance(name, UnreadableFile):
             return name.path, name
         try:
-            return name, prepared(name, image)
+            return name, inference_input(name, image)
         except DataError as error:
             return name, UnreadableFile(name, str(error))
         except MemoryError:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from openset_core.data.inference_input import incoming, regrouped
+from openset_core.data.inference_input import inference_inputs, regrouped
 from openset_core.data.loading import PixelScale
 from openset_core.errors import ModelError, PluginError, did_you_mean
 from openset_core.experiment.threshold import ThresholdChoice
@@ -327,7 +327,7 @@ class TrainedModel:
             yield {"embedding": as_float(embedding), "logits": as_float(logits)}
 
     def _features(self, images: Any, batch_size: int) -> dict[str, npt.NDArray[np.float32]]:
-        tables = list(self._tables(incoming(images, self.description.image), batch_size))
+        tables = list(self._tables(inference_inputs(images, self.description.image), batch_size))
         if not tables:  # no image: the widths of a made-up one, without its row
             image = self.description.image
             blank = torch.zeros((1, image.channels, image.size, image.size), dtype=torch.uint8)

@@ -227,13 +227,13 @@ def _computed(
 ) -> dict[str, Any]:
     import torch
 
-    from openset_core.data.inference_input import incoming
+    from openset_core.data.inference_input import inference_inputs
     from openset_core.inference.trained_model import load
 
     trained = load(run.folder.path)
     image = trained.description.image
     name = map_of(trained.network, shape.map, image.size, str(run.folder.path))
-    pixels = torch.cat(list(incoming(images, image))).to(trained.device)
+    pixels = torch.cat(list(inference_inputs(images, image))).to(trained.device)
     maps, logits = activation_maps(
         trained.network,
         trained.pixel_scale(pixels),
