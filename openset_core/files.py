@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,32 @@ def atomic_write(path: Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder beside its place, then rename it; an old one goes when the new one is whole.
+
+    Yields:
+        The empty folder to fill; it becomes `path` when the block ends without an error, and is
+        removed after one, with the folder above it where that did not exist before.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    new_parent = not path.parent.exists()
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        if path.exists():
+            os.rename(path, old)
+        os.rename(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        if new_parent and not path.exists():
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
 
 
 @contextlib.contextmanager

@@ -15,8 +15,8 @@ from PIL import Image
 from openset_core import DatasetSpec, ImageSet
 from openset_core.data import splits
 from openset_core.data.augmentation import Augmentation
-from openset_core.data.datasets import load_images
-from openset_core.data.images import ROOT_VARIABLE, data_root, missing_data
+from openset_core.data.datasets import request_images
+from openset_core.data.images import ROOT_VARIABLE, DataRequest, data_root, missing_data
 from openset_core.data.loading import MemoryLoader, PixelScale
 from openset_core.data.preparation import DataSplit, prepare_data
 from openset_core.data.resizing import resized
@@ -25,6 +25,12 @@ from openset_core.experiment.protocol import ImageOptions, load_protocol
 from openset_core.registry import Component, Registry
 
 CPU = torch.device("cpu")
+
+
+def load_images(name, split, root, download=False, plugins=None, options=None, **wanted):
+    """A split, all images read."""
+    request = DataRequest(part=split, root=root, download=download, **wanted)
+    return request_images(name, request, plugins, options)
 
 
 def image_set(count=12, side=4, channels=1, classes=3, seed=0):
@@ -91,7 +97,7 @@ def test_a_data_set_is_asked_for_one_of_its_parts(tmp_path):
     plugins = plugins_with(factory)
     assert len(load_images("made", "train", tmp_path, True, plugins)) == 12
     assert asked == [("NoOptions", "train", tmp_path, True)]
-    with pytest.raises(DataError, match="data set made has parts train, test, not 'all'"):
+    with pytest.raises(DataError, match="data set made has splits train, test, not 'all'"):
         load_images("made", "all", tmp_path, plugins=plugins)
     with pytest.raises(PluginError, match="no dataset is called 'mad'; did you mean made"):
         load_images("mad", "train", tmp_path, plugins=plugins)
@@ -105,7 +111,7 @@ def test_a_data_set_that_gives_something_else_is_refused(tmp_path):
         image_set(), images=np.zeros((0, 4, 4, 1), np.uint8), labels=np.zeros(0, np.int64)
     )
     plugins = plugins_with(lambda _config, _request: empty)
-    with pytest.raises(DataError, match="made has no images in part 'train'"):
+    with pytest.raises(DataError, match="made has no images in split 'train'"):
         load_images("made", "train", tmp_path, plugins=plugins)
 
 
@@ -786,7 +792,7 @@ def test_classes_added_later_come_as_two_more_parts(tmp_path):
         ),
         (
             '[known]\ndataset = "made"\nclasses = "all"\n[unknown.none]\ndataset = "made"\n',
-            "trial 0: part unknown/none is empty",
+            "trial 0: split unknown/none is empty",
         ),
     ],
 )

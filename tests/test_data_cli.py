@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from openset_core import ProtocolSpec
-from openset_core.data.image_format import Form, wanted_form
+from openset_core.data.image_format import ImageFormat, choose_format
 from openset_core.errors import ConfigError
 from openset_core.experiment.protocol import load_protocol, needs
 from openset_core.registry import Component, Registry, registry
@@ -49,7 +49,7 @@ def test_the_list_says_of_each_part_whether_it_is_there(openset, tmp_path):
     assert answer.code == 0
     text = " ".join(answer.out.split())
     assert "cifar100 partly 60,000 photographs" in text
-    assert f"part test is there; looked for {place}/train; --download fetches it" in text
+    assert f"split test is there; looked for {place}/train; --download fetches it" in text
     assert "digits built in" in text
     assert "cifar10 missing" in text
     for part in registry().of_kind("dataset"):
@@ -73,7 +73,7 @@ def test_unreadable_images_and_repeats_are_named(openset, folders):
         "data", "check", "image-folder", "--set", f"path={folders}", "--duplicates", "-q"
     )
     found = sentence(answer)
-    assert found.startswith("data set image-folder is not in order: part train: unreadable: ")
+    assert found.startswith("data set image-folder is not in order: split train: unreadable: ")
     for part in ("torn.png is no image", "empty.jpg is empty", "repeats an earlier image: "):
         assert part in answer.out
     assert "again.png" in answer.out
@@ -124,24 +124,24 @@ def test_preparing_writes_each_part_once_and_training_takes_it(openset, folders,
     first = openset(*call)
     assert first.code == 0
     assert [line.split(": ")[1] for line in first.out.splitlines()] == [
-        "12 images, 0.0 MiB as raw, written",
-        "6 images, 0.0 MiB as raw, written",
+        "12 images, 1.3 KiB, written",
+        "6 images, 648 bytes, written",
     ]
     assert openset(*call).out.count("is there already, and current") == 2
     listed = openset("data", "--data-root", root).out
     assert "prepared for streaming: image-folder-test-6" in listed
-    assert "left by what was killed" not in listed
+    assert "left by an interrupted run" not in listed
     left = root / "prepared" / ".image-folder-test-7.1234.partial"
     left.mkdir()
     listed = openset("data", "--data-root", root).out
-    assert f"being prepared, or left by what was killed: {left}\n" in listed
+    assert f"being prepared, or left by an interrupted run: {left}\n" in listed
 
 
 def test_a_set_is_prepared_as_the_protocols_read_it(tmp_path):
-    assert wanted_form("ssb") == Form(size=448, fit="stretch")
-    assert wanted_form("tiny-imagenet") == Form(size=64)
-    assert wanted_form("ssb", size=64) == Form(size=64)  # for a protocol of one's own
-    assert wanted_form("image-folder") == Form(size=224)
+    assert choose_format("ssb") == ImageFormat(size=448, fit="stretch")
+    assert choose_format("tiny-imagenet") == ImageFormat(size=64)
+    assert choose_format("ssb", size=64) == ImageFormat(size=64)  # for a protocol of one's own
+    assert choose_format("image-folder") == ImageFormat(size=224)
     specs = []
     for size in (8, 16):
         path = tmp_path / f"at-{size}.toml"
@@ -153,8 +153,8 @@ def test_a_set_is_prepared_as_the_protocols_read_it(tmp_path):
     plugins = Registry([])
     plugins.components = [Component(spec=spec, distribution="other", version="1") for spec in specs]
     with pytest.raises(ConfigError, match=r": 8 .* \(at-8\); 16 .*; choose with --size"):
-        wanted_form("digits", plugins=plugins)
-    assert wanted_form("digits", 16, plugins=plugins) == Form(size=16)
+        choose_format("digits", plugins=plugins)
+    assert choose_format("digits", plugins, size=16) == ImageFormat(size=16)
 
 
 @pytest.mark.parametrize("command", ["prepare", "run"])
@@ -323,7 +323,7 @@ BAD_PROTOCOLS = {
     "an unknown set without images": (
         "[[0, 1, 2]]",
         "[[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]",
-        "trial 0: part unknown/rest is empty; leave classes for it that are not known",
+        "trial 0: split unknown/rest is empty; leave classes for it that are not known",
     ),
     "a data set that is not installed": ('"digits"', '"digist"', "did you mean digits"),
 }

@@ -15,10 +15,15 @@ from PIL import Image
 
 import openset_core
 from openset_core import api
-from openset_core.data.image_folders.duplicates import Copies, find_duplicates, groups, members
-from openset_core.data.image_folders.image_hash import look
-from openset_core.data.image_folders.scan import FoundFile, ImageFolderConfig, find_images
-from openset_core.data.image_folders.splitting import divide
+from openset_core.data.image_folders.duplicates import (
+    Duplicates,
+    connected,
+    find_duplicates,
+    members,
+)
+from openset_core.data.image_folders.image_hash import image_hash
+from openset_core.data.image_folders.scan import ImageFolderConfig, ScannedFile, scan_folder
+from openset_core.data.image_folders.splitting import assign_splits
 from openset_core.data.image_list import read_list, sides
 from openset_core.data.inference_input import inference_input
 from openset_core.data.preparation import prepare_data
@@ -70,18 +75,18 @@ def listed(run):
 
 
 def test_classes_are_folders_and_the_unnamed_are_unknown(photos):
-    found = find_images(photos, ["horse", "cat"])
-    assert found.known == ("horse", "cat")
-    assert found.unknown == ("dog", "frog", "unknown")
-    assert len(found.files) == 60
-    assert not found.divided
-    assert found.ignored == ()
+    scan = scan_folder(photos, ["horse", "cat"])
+    assert scan.known == ("horse", "cat")
+    assert scan.unknown == ("dog", "frog", "unknown")
+    assert len(scan.files) == 60
+    assert not scan.divided
+    assert scan.ignored == ()
 
 
 def test_without_names_all_but_unknown_are_known(photos):
-    found = find_images(photos)
-    assert found.known == ("cat", "dog", "frog", "horse")
-    assert found.unknown == ("unknown",)
+    scan = scan_folder(photos)
+    assert scan.known == ("cat", "dog", "frog", "horse")
+    assert scan.unknown == ("unknown",)
 
 
 def test_what_is_no_image_of_a_class_is_left_out_and_named(photos):
@@ -94,10 +99,10 @@ def test_what_is_no_image_of_a_class_is_left_out_and_named(photos):
     (nested / "000.png").rename(nested / "LOUD.PNG")
     (photos / "cat" / "loop").symlink_to(photos, target_is_directory=True)
     (photos / "loop").symlink_to(photos, target_is_directory=True)
-    found = find_images(photos, ["cat", "dog"])
-    assert sum(file.label == "cat" for file in found.files) == 14
-    assert {"LOUD.PNG", "001.png"} <= {file.path.name for file in found.files}
-    text = "\n".join(found.ignored)
+    scan = scan_folder(photos, ["cat", "dog"])
+    assert sum(file.label == "cat" for file in scan.files) == 14
+    assert {"LOUD.PNG", "001.png"} <= {file.path.name for file in scan.files}
+    text = "\n".join(scan.ignored)
     assert "no images by their endings, and left out: 1 .txt" in text
     assert "no class: nothing" in text
     assert "loose.png" in text
@@ -112,15 +117,15 @@ def test_a_folder_divided_already(tmp_path):
     fill(folder / "test", "frog", 2)
     fill(folder, "unknown", 2)
     fill(folder, "spare", 1)
-    found = find_images(folder)
-    assert found.divided
-    assert (found.known, found.unknown) == (("cat", "dog"), ("frog", "unknown"))
-    counts = {side: sum(f.side == side for f in found.files) for side in ("train", "test")}
+    scan = scan_folder(folder)
+    assert scan.divided
+    assert (scan.known, scan.unknown) == (("cat", "dog"), ("frog", "unknown"))
+    counts = {side: sum(f.split == side for f in scan.files) for side in ("train", "test")}
     assert counts == {"train": 16, "test": 10}
-    assert sum(file.side == "validation" for file in found.files) == 4
-    assert "spare" in found.ignored[0]
+    assert sum(file.split == "validation" for file in scan.files) == 4
+    assert "spare" in scan.ignored[0]
     shutil.rmtree(folder / "test")  # then val is what there is to test with
-    assert {file.side for file in find_images(folder).files} == {"train", "test"}
+    assert {file.split for file in scan_folder(folder).files} == {"train", "test"}
 
 
 @pytest.mark.parametrize(
@@ -137,24 +142,24 @@ def test_a_folder_divided_already(tmp_path):
 def test_known_classes_that_cannot_be(photos, known, said):
     (photos / "nothing").mkdir()
     with pytest.raises(DataError, match=said):
-        find_images(photos, known)
+        scan_folder(photos, known)
 
 
 def test_folders_that_hold_no_classes(tmp_path):
     with pytest.raises(DataError, match="does not exist; name a folder"):
-        find_images(tmp_path / "none")
+        scan_folder(tmp_path / "none")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no images in class folders"):
-        find_images(tmp_path / "empty")
+        scan_folder(tmp_path / "empty")
     flat = fill(tmp_path, "flat", 2)
     with pytest.raises(DataError, match="images but no class folders; put the images of each"):
-        find_images(flat)
+        scan_folder(flat)
     with pytest.raises(DataError, match="is a file, not a folder"):
-        find_images(flat / "000.png")
+        scan_folder(flat / "000.png")
     fill(tmp_path / "deep" / "animals", "cat", 1)
     fill(tmp_path / "deep" / "animals", "dog", 1)
     with pytest.raises(DataError, match=r"name .*deep.animals"):
-        find_images(tmp_path / "deep")
+        scan_folder(tmp_path / "deep")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
@@ -162,7 +167,7 @@ def test_a_folder_that_may_not_be_read(photos):
     (photos / "cat").chmod(0)
     try:
         with pytest.raises(DataError, match="cannot be read: Permission denied"):
-            find_images(photos)
+            scan_folder(photos)
     finally:
         (photos / "cat").chmod(0o755)
 
@@ -185,6 +190,11 @@ def scene(seed):
     return np.asarray(coarse.resize((160, 120), Image.Resampling.BICUBIC))
 
 
+def groups_of(numbers):
+    """Rows that belong together, where there are several."""
+    return [rows.tolist() for rows in members(numbers) if len(rows) > 1]
+
+
 def test_copies_are_found_however_they_were_saved():
     pictures = [scene(seed) for seed in range(30)]
     pictures += [
@@ -194,137 +204,136 @@ def test_copies_are_found_however_they_were_saved():
         np.ascontiguousarray(pictures[6][:, ::-1]),
         pictures[7][20:100],
     ]
-    copies = find_duplicates([look(pixels) for pixels in pictures])
-    assert copies.exact.tolist() == [[3, 30]]
-    assert sorted(copies.near.tolist()) == [[4, 31], [5, 32]]
+    duplicates = find_duplicates([image_hash(pixels) for pixels in pictures])
+    assert groups_of(duplicates.exact) == [[3, 30]]
+    assert groups_of(duplicates.resaved) == [[3, 30], [4, 31], [5, 32]]
+    assert not len(duplicates.look_alikes)
 
 
 def test_a_grey_picture_saved_in_colour_is_the_same():
     grey = scene(0)[..., :1]
-    assert look(grey) == look(np.repeat(grey, 3, axis=2))
-    assert look(grey) != look(grey[:, ::-1])
+    assert image_hash(grey) == image_hash(np.repeat(grey, 3, axis=2))
+    assert image_hash(grey) != image_hash(grey[:, ::-1])
 
 
 def test_pictures_of_little_contrast_are_no_copies():
     rng = np.random.default_rng(0)
     flat = [128 + rng.integers(-3, 4, (32, 32, 1)) for _ in range(20)]
-    copies = find_duplicates([look(pixels.astype(np.uint8)) for pixels in flat])
-    assert not len(copies.near)
+    duplicates = find_duplicates([image_hash(pixels.astype(np.uint8)) for pixels in flat])
+    assert groups_of(duplicates.resaved) == []
 
 
-def test_many_alike_are_given_up():
+def test_many_alike_are_no_copies():
     base = scene(0).astype(int)
     alike = [np.clip(base + (n % 2), 0, 255).astype(np.uint8) for n in range(240)]
     for number, pixels in enumerate(alike):
         pixels[0, 0] = number
-    copies = find_duplicates([look(pixels) for pixels in alike])
-    assert copies.unsearched == "so many images look alike"
-    assert not len(copies.near)
+    others = [scene(1), scene(1), saved(scene(1), "jpeg", quality=80)]
+    duplicates = find_duplicates([image_hash(pixels) for pixels in (*alike, *others)])
+    assert groups_of(duplicates.resaved) == [[240, 241, 242]]
+    assert duplicates.look_alikes.tolist() == list(range(240))
 
 
 def test_groups_follow_chains():
-    numbers = groups(6, np.array([[0, 2], [2, 5]]))
+    numbers = connected(6, np.array([[0, 2], [2, 5]]))
     assert [rows.tolist() for rows in members(numbers)] == [[0, 2, 5], [1], [3], [4]]
 
 
 # ---- the split
 
 
-def files_of(sizes, side=""):
+def files_of(sizes, split=""):
     return [
-        FoundFile(path=Path(f"/photos/{name}/{number}.png"), label=name, side=side)
+        ScannedFile(path=Path(f"/photos/{name}/{number}.png"), label=name, split=split)
         for name, count in sizes.items()
         for number in range(count)
     ]
 
 
-NONE = np.zeros((0, 2), np.int64)
+def split(files, known, exact=(), resaved=(), look_alikes=(), divided=False, **options):
+    def groups(*pairs):
+        return connected(len(files), np.array([*pairs], np.int64).reshape(-1, 2))
 
-
-def split(files, known, exact=NONE, near=NONE, divided=False, **wish):
-    return divide(
+    return assign_splits(
         files,
-        Copies(np.array(exact).reshape(-1, 2), np.array(near).reshape(-1, 2)),
+        Duplicates(groups(*exact), groups(*exact, *resaved), np.array(look_alikes, np.int64)),
         known,
-        ImageFolderConfig(folder="/photos", **wish),
+        ImageFolderConfig(folder="/photos", **options),
         divided=divided,
     )
 
 
 def test_every_class_gives_its_share_and_the_seed_decides():
     files = files_of({"cat": 100, "dog": 40, "frog": 7})
-    division = split(files, ["dog", "cat"])
-    parts = np.array(division.parts)
+    assignment = split(files, ["dog", "cat"])
+    parts = np.array(assignment.splits)
     cat, dog, frog = parts[:100], parts[100:140], parts[140:]
     assert [(cat == part).sum() for part in ("train", "validation", "test")] == [65, 15, 20]
     assert [(dog == part).sum() for part in ("train", "validation", "test")] == [26, 6, 8]
     assert set(frog) == {"test"}
-    assert split(files, ["dog", "cat"]).parts == division.parts
-    assert split(files, ["cat", "dog", "frog"]).parts[:140] == division.parts[:140]
-    assert split(files, ["dog", "cat"], split_seed=1).parts != division.parts
+    assert split(files, ["dog", "cat"]).splits == assignment.splits
+    assert split(files, ["cat", "dog", "frog"]).splits[:140] == assignment.splits[:140]
+    assert split(files, ["dog", "cat"], split_seed=1).splits != assignment.splits
 
 
 def test_copies_stay_on_one_side_and_are_named():
     files = files_of({"cat": 40, "dog": 40})
     exact = [[number, number + 20] for number in range(20)]
-    near = [[40 + number, 60 + number] for number in range(10)]
+    resaved = [[40 + number, 60 + number] for number in range(10)]
     for seed in range(5):
-        division = split(files, ["cat", "dog"], exact, near, split_seed=seed)
-        for one, other in exact + near:
-            assert division.parts[one] == division.parts[other]
-        assert {"train", "validation", "test"} == set(division.parts[:40])
-    assert division.notes[20] == "the same picture as /photos/cat/0.png"
-    text = "\n".join(division.findings)
-    assert "20 files are the same picture as another of the class" in text
+        assignment = split(files, ["cat", "dog"], exact, resaved, split_seed=seed)
+        for one, other in exact + resaved:
+            assert assignment.splits[one] == assignment.splits[other]
+        assert {"train", "validation", "test"} == set(assignment.splits[:40])
+    assert assignment.notes[20] == "a copy of /photos/cat/0.png"
+    text = "\n".join(assignment.findings)
+    assert "30 files are copies of another of the class" in text
     assert "cat/0.png = cat/20.png" in text
-    assert "and 15 more" in text
-    assert "10 files are nearly the same as another" in text
+    assert "and 25 more" in text
 
 
 def test_a_picture_in_two_classes_is_left_out():
     files = files_of({"cat": 20, "dog": 20, "frog": 20})
-    division = split(files, ["cat", "dog"], exact=[[0, 20], [1, 40], [41, 42]], near=[[2, 50]])
-    parts = division.parts
+    assignment = split(files, ["cat", "dog"], exact=[[0, 20], [1, 40], [41, 42]], resaved=[[2, 50]])
+    parts = assignment.splits
     assert parts[0] == parts[20] == "left out"  # cat or dog?
     assert (parts[1] != "left out", parts[40]) == (True, "left out")  # a cat, so not unknown
     assert parts[41] == parts[42] == "test"
     assert parts[50] == "test"  # alike, yet perhaps another thing
-    text = "\n".join(division.findings)
+    text = "\n".join(assignment.findings)
     assert "2 pictures lie in more than one class" in text
-    assert "1 pair of images in different classes are nearly the same" in text
 
 
 def test_test_images_of_a_divided_folder_keep_their_place():
     files = files_of({"cat": 30, "dog": 30}, "train") + files_of({"cat": 10, "dog": 9}, "test")
     files += files_of({"frog": 4}, "train") + files_of({"frog": 5}, "test")
-    division = split(files, ["cat", "dog"], exact=[[0, 60]], near=[[1, 2]], divided=True)
-    parts = division.parts
+    assignment = split(files, ["cat", "dog"], exact=[[0, 60]], resaved=[[1, 2]], divided=True)
+    parts = assignment.splits
     assert parts[0] == "left out"  # its copy is for testing
     assert set(parts[60:79]) == {"test"}
     assert parts[1] == parts[2]
     assert set(parts[1:60]) == {"train", "validation"}
     assert set(parts[79:83]) == {"left out"}
     assert set(parts[83:]) == {"test"}
-    assert any("classes that are not known were left out (frog)" in s for s in division.findings)
+    assert any("classes that are not known were left out (frog)" in s for s in assignment.findings)
 
 
-def test_chains_of_look_alikes_do_not_stop_the_split():
+def test_look_alikes_are_split_and_named():
     files = files_of({"cat": 40, "dog": 40})
-    chain = [[number, number + 1] for number in range(39)]
-    division = split(files, ["cat", "dog"], exact=[[0, 1]], near=chain)
-    assert division.parts[:40].count("test") == 8
-    assert division.parts[0] == division.parts[1]
-    assert any("as so many images of cat look alike" in text for text in division.findings)
+    assignment = split(files, ["cat", "dog"], exact=[[0, 1]], look_alikes=range(40))
+    assert assignment.splits[:40].count("test") == 8
+    assert assignment.splits[0] == assignment.splits[1]
+    assert any("many images of cat look alike" in text for text in assignment.findings)
 
 
 def test_small_classes():
     files = files_of({"cat": 30, "dog": 3, "cow": 2, "ant": 1})
-    division = split(files, ["cat", "dog", "cow", "ant"])
-    assert sorted(division.parts[30:33]) == ["test", "train", "validation"]
-    assert sorted(division.parts[33:35]) == ["test", "train"]
-    assert division.parts[35] == "train"
-    assert any("few images" in text and "ant 1" in text for text in division.findings)
-    assert any("rests on" in text for text in division.findings)
+    assignment = split(files, ["cat", "dog", "cow", "ant"])
+    assert sorted(assignment.splits[30:33]) == ["test", "train", "validation"]
+    assert sorted(assignment.splits[33:35]) == ["test", "train"]
+    assert assignment.splits[35] == "train"
+    assert any("few images" in text and "ant 1" in text for text in assignment.findings)
+    assert any("rests on" in text for text in assignment.findings)
     with pytest.raises(DataError, match="no image of a known class is left for the threshold"):
         split(files_of({"cat": 2, "dog": 2}), ["cat", "dog"])
     with pytest.raises(DataError, match="'cat' has no image left to train on"):
@@ -396,7 +405,7 @@ def test_the_images_of_a_run_stay_as_they_were(tiny, photos, tmp_path):
         run_on(photos, run.folder, known=["cat", "dog"])
     fill(photos, "cat", 1, first=99)
     (photos / "cat" / "000.png").rename(photos / "cat" / "new.png")
-    with pytest.raises(RunFolderError, match=r"changed since .* was begun; go on with the ones"):
+    with pytest.raises(RunFolderError, match=r"changed since .* was begun; continue with the ones"):
         run_on(photos, run.folder)
     assert api.load_run(run.folder).results == run.results
 
@@ -511,12 +520,12 @@ def test_mistakes_are_said_before_images_are_read(tiny, openset, photos, tmp_pat
 
 
 def test_interrupted_reading_leaves_nothing(tiny, photos, tmp_path, monkeypatch):
-    from openset_core.data.image_folders import setup as start
+    from openset_core.data.image_folders import setup
 
     def broken(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(start, "find_duplicates", broken)
+    monkeypatch.setattr(setup, "find_duplicates", broken)
     with pytest.raises(KeyboardInterrupt):
         run_on(photos, tmp_path / "run")
     assert not (tmp_path / "run").exists()

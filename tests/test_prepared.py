@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 
 from openset_core import DatasetSpec, ImageSet, option
-from openset_core.data import cache as prepared
-from openset_core.data import conversion, splits
-from openset_core.data import prefetch as ahead
+from openset_core.data import cache, conversion, splits
+from openset_core.data import prefetch as prefetching
 from openset_core.data.augmentation import Augmentation
-from openset_core.data.cache import open_images, open_prepared, prepared_folder
+from openset_core.data.cache import PreparedImages, SplitSource, open_images, open_prepared
 from openset_core.data.conversion import prepare
-from openset_core.data.datasets import load_images
+from openset_core.data.datasets import request_images
 from openset_core.data.folders import read_images
+from openset_core.data.image_format import ImageFormat
 from openset_core.data.images import DataRequest
 from openset_core.data.loading import MemoryLoader, StreamLoader, make_loader
 from openset_core.data.preparation import DataSplit, prepare_data
@@ -79,8 +79,26 @@ def root(tmp_path):
     return tmp_path
 
 
-def convert(root, plugins, name="files", size=8, **rest):
-    return prepare(name, "train", root, size, plugins=plugins, **rest)
+def load_images(name, split, root, download=False, plugins=None, options=None, **wanted):
+    """A split, all images read."""
+    request = DataRequest(part=split, root=root, download=download, **wanted)
+    return request_images(name, request, plugins, options)
+
+
+def source(root, plugins, name="files", size=8, interpolation="bilinear", options=None):
+    return SplitSource(
+        dataset=name,
+        split="train",
+        root=root,
+        format=ImageFormat(size=size, interpolation=interpolation),
+        options=options or {},
+        plugins=plugins,
+    )
+
+
+def convert(root, plugins, *, skip_unreadable=False, rebuild=False, **rest):
+    chosen = source(root, plugins, **rest)
+    return prepare(chosen, skip_unreadable=skip_unreadable, rebuild=rebuild)
 
 
 # ---- what is written is what was read
@@ -99,32 +117,13 @@ def test_prepared_files_hold_the_pixels_of_direct_loading(root, plugins, interpo
     assert found.classes == direct.classes
     assert len(found) == COUNT
     assert found.fingerprint() == direct.fingerprint()
-    opened = open_images("files", "train", root, 8, interpolation, plugins=plugins)
-    assert isinstance(opened, prepared.PreparedImages)
-
-
-def test_large_images_are_packed_exactly_as_png_and_nearly_as_jpeg(root, plugins, monkeypatch):
-    monkeypatch.setattr(conversion, "RAW_SIZE", 7)
-    for number in range(COUNT):  # smooth pictures: what JPEG is made for
-        ramp = np.add.outer(np.arange(20), np.arange(20) * 2).astype(np.uint8)
-        Image.fromarray(np.stack([ramp + number, ramp, ramp * 2], 2)).save(
-            root / f"real/{number:02}.png"
-        )
-    direct = load_images("files", "train", root, plugins=plugins, size=20).images
-    exact, _written = convert(root, plugins, size=20, lossless=True)
-    assert exact.meta.encoding == "png"
-    assert (exact.gather(np.arange(COUNT)) == direct).all()
-    near, written = convert(root, plugins, size=20)  # another form of it is no current one
-    assert written
-    assert near.meta.encoding == "jpeg"
-    error = np.abs(near.gather(np.arange(COUNT)).astype(int) - direct)
-    assert error.mean() < 2
-    assert (near.folder / "images.packed").stat().st_size < direct.nbytes
+    opened = open_images(source(root, plugins, interpolation=interpolation))
+    assert isinstance(opened, PreparedImages)
 
 
 def test_images_in_memory_are_resized_as_a_loader_does(root, plugins):
     image = ImageOptions(size=16, channels=1)
-    found, _written = convert(root, plugins, "small", 16)
+    found, _written = convert(root, plugins, name="small", size=16)
     assert found.meta.channels == 1
     direct = load_images("small", "train", root, plugins=plugins)
     rows = np.arange(COUNT)
@@ -147,14 +146,14 @@ def test_preparing_again_does_something_only_when_the_source_changed(root, plugi
     assert [path.name for path in (root / "prepared").iterdir()] == ["files-train-8"]
 
 
-def test_options_and_interpolation_have_folders_of_their_own(tmp_path):
+def test_options_and_interpolation_have_folders_of_their_own(tmp_path, plugins):
     names = {
-        prepared_folder(tmp_path, "files", "train", 8, options, interpolation).name
-        for options in (None, {"domain": "real"}, {"domain": "a/b"}, {"domain": "a b"})
+        source(tmp_path, plugins, options=options, interpolation=interpolation).folder.name
+        for options in (None, {"domain": "clipart"}, {"domain": "a/b"}, {"domain": "a b"})
         for interpolation in ("bilinear", "bicubic")
     }
     assert len(names) == 8
-    assert "files-train-8-domain=real" in names
+    assert "files-train-8-domain=clipart" in names
     assert all("/" not in name and " " not in name for name in names)
 
 
@@ -163,24 +162,24 @@ def test_naming_a_default_option_says_nothing(root, plugins):
     convert(root, plugins)
     _images, written = convert(root, plugins, options=default)
     assert not written
-    opened = open_images("files", "train", root, 8, plugins=plugins, options=default)
-    assert isinstance(opened, prepared.PreparedImages)
+    opened = open_images(source(root, plugins, options=default))
+    assert isinstance(opened, PreparedImages)
 
 
 def test_a_set_too_large_for_memory_is_told_to_be_prepared(root, plugins, monkeypatch):
-    monkeypatch.setattr(prepared, "MEMORY_LIMIT", COUNT * 8 * 8 * 3)
-    assert isinstance(open_images("files", "train", root, 8, plugins=plugins), ImageSet)
+    monkeypatch.setattr(cache, "MEMORY_LIMIT", COUNT * 8 * 8 * 3)
+    assert isinstance(open_images(source(root, plugins)), ImageSet)
     options = {"domain": "real"}
     with pytest.raises(DataError) as raised:
-        open_images("files", "train", root, 9, plugins=plugins, options=options)
+        open_images(source(root, plugins, size=9, options=options))
     message = str(raised.value)
     assert "14 images, 3.3 KiB at 9x9, too much to hold in memory" in message
     assert f"`openset data prepare files --size 9 --set domain=real --data-root {root}`" in message
     monkeypatch.setenv("OPENSET_DATA", str(root))
     with pytest.raises(DataError, match=r"`openset data prepare files --size 9`$"):
-        open_images("files", "train", root, 9, plugins=plugins)
-    prepare("files", "train", root, 9, plugins=plugins, options=options)
-    assert len(open_images("files", "train", root, 9, plugins=plugins, options=options)) == COUNT
+        open_images(source(root, plugins, size=9))
+    convert(root, plugins, size=9, options=options)
+    assert len(open_images(source(root, plugins, size=9, options=options))) == COUNT
 
 
 # ---- what goes wrong
@@ -252,25 +251,19 @@ def test_too_little_room_is_refused_before_anything_is_written(root, plugins, mo
 def test_a_disk_that_fills_up_leaves_nothing_half(root, plugins, monkeypatch, number, old):
     if old:
         convert(root, plugins)
-    written = []
 
-    def full(_self, pixels):
-        written.append(pixels)
-        if len(written) > 5:
-            raise OSError(number, "No space left on device")
-        return pixels.tobytes()
+    def full(_descriptor):
+        raise OSError(number, "No space left on device")
 
-    monkeypatch.setattr(conversion._Writer, "_encode", full)
+    monkeypatch.setattr(conversion.os, "fsync", full)
     with pytest.raises(DataError) as raised:
         convert(root, plugins, rebuild=True)
     message = str(raised.value)
     assert message.startswith(f"{root / 'prepared/files-train-8'} cannot be written: the disk")
-    assert "; free about " in message
-    assert " more, or choose another --data-root" in message
-    assert "about 0 bytes" not in message
+    assert "; 3.0 KiB are needed, free some space or choose another --data-root" in message
     assert leftovers(root) == (["files-train-8"] if old else [])
     if old:
-        assert len(open_images("files", "train", root, 8, plugins=plugins)) == COUNT
+        assert len(open_images(source(root, plugins))) == COUNT
 
 
 def cut(name):
@@ -309,12 +302,12 @@ def test_damage_of_a_prepared_folder_is_one_sentence(root, plugins, change, reas
     found, _written = convert(root, plugins)
     change(found.folder)
     with pytest.raises(DataError) as raised:
-        open_images("files", "train", root, 8, plugins=plugins)
+        open_images(source(root, plugins))
     assert reason in str(raised.value)
     assert str(found.folder) in str(raised.value)
     assert "\n" not in str(raised.value)
     command = f"openset data prepare files --size 8 --part train --data-root {root}"
-    assert str(raised.value).endswith(f"; make it again with `{command}`")
+    assert str(raised.value).endswith(f"; prepare it again with `{command}`")
     again, written = convert(root, plugins)
     assert written
     assert len(again) == COUNT
@@ -327,17 +320,16 @@ def test_a_prepared_folder_holds_no_pickles(root, plugins):
         open_prepared(found.folder)
 
 
-def test_a_damaged_packed_image_is_named(root, plugins, monkeypatch):
-    monkeypatch.setattr(conversion, "RAW_SIZE", 7)
-    found, _written = convert(root, plugins, lossless=True)
-    offsets = np.load(found.folder / "offsets.npy")
-    with (found.folder / "images.packed").open("r+b") as file:
-        file.seek(offsets[3] + 10)
-        file.write(bytes(40))
-    again = open_prepared(found.folder)
-    assert again.gather(np.array([2, 4])).shape == (2, 8, 8, 3)
-    with pytest.raises(DataError, match=r"is damaged \(image 3 cannot be decoded\)"):
-        again.gather(np.array([2, 3]))
+def test_the_packed_form_of_older_versions_is_refused_and_made_again(root, plugins):
+    done, _written = convert(root, plugins)
+    edited('encoding = "raw"', 'encoding = "jpeg"')(done.folder)
+    (done.folder / "images.raw").rename(done.folder / "images.packed")
+    with pytest.raises(DataError, match=r"the encoding 'jpeg'.*prepare it again with `openset"):
+        open_images(source(root, plugins))
+    assert convert(root, plugins)[1]
+    assert sorted(path.name for path in done.folder.iterdir()) == [
+        *("images.raw", "index.npy", "labels.npy", "meta.toml"),
+    ]
 
 
 # ---- loaders
@@ -378,7 +370,7 @@ def test_streamed_batches_are_those_from_memory_bit_for_bit(root, plugins, size,
 
 
 def test_reading_ahead_is_bounded_in_order_and_ends_with_its_reader(monkeypatch):
-    monkeypatch.setattr(ahead, "workers", lambda: 3)
+    monkeypatch.setattr(prefetching, "workers", lambda: 3)
     started, lock = [], threading.Lock()
 
     def work(number):
@@ -388,14 +380,14 @@ def test_reading_ahead_is_bounded_in_order_and_ends_with_its_reader(monkeypatch)
             raise DataError("image 40 is damaged")
         return number * 2
 
-    reading = ahead.prefetch(work, range(1000), 8)
+    reading = prefetching.prefetch(work, range(1000), 8)
     assert [next(reading) for _ in range(5)] == [0, 2, 4, 6, 8]
     assert max(started) < 13
     reading.close()
     assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
     assert max(started) < 13
     with pytest.raises(DataError, match="image 40"):
-        list(ahead.prefetch(work, range(1000), 8))
+        list(prefetching.prefetch(work, range(1000), 8))
 
 
 def test_a_trial_streams_what_was_prepared_and_holds_the_rest(root, plugins):
@@ -409,7 +401,7 @@ def test_a_trial_streams_what_was_prepared_and_holds_the_rest(root, plugins):
     held = prepare_data(protocol, 0, root, plugins=plugins)
     convert(root, plugins)
     streamed = prepare_data(protocol, 0, root, plugins=plugins)
-    assert isinstance(streamed.splits["train"].images, prepared.PreparedImages)
+    assert isinstance(streamed.splits["train"].images, PreparedImages)
     assert isinstance(streamed.splits["known"].images, ImageSet)
     assert isinstance(streamed.splits["unknown/far"].images, ImageSet)
     assert streamed.record() == held.record()  # so that a run may go on with either
@@ -435,7 +427,8 @@ def test_training_from_a_prepared_set_gives_the_same_run(tiny, tmp_path):
     )
     for form in ("held", "streamed"):
         if form == "streamed":
-            prepare("image-folder", "all", root, 8)
+            chosen = source(root, None, "image-folder")
+            prepare(attrs.evolve(chosen, split="all"))
         out = tmp_path / form
         api.run("softmax,tiny,msp", str(protocol), out=out, data_root=root, device="cpu")
     held, streamed = (

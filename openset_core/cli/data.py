@@ -25,12 +25,12 @@ set_option = click.option(
     metavar="OPTION=VALUE",
     help="An option of the data set, such as domain=clipart; may be repeated.",
 )
-part_option = click.option(
+split_option = click.option(
     "--part",
-    "parts",
+    "splits",
     multiple=True,
-    metavar="PART",
-    help="Only this part, such as test; may be repeated [default: all parts].",
+    metavar="SPLIT",
+    help="Only this split, such as test; may be repeated [default: all splits].",
 )
 download_option = click.option("--download", is_flag=True, help="Fetch what is missing.")
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
@@ -53,65 +53,54 @@ def data(context: click.Context, data_root: Path | None) -> None:
 
     root = folder_of_sets(data_root)
     click.echo(f"data sets below {root} (--data-root, else $OPENSET_DATA, else ./data)\n")
-    found = registry().of_kind("dataset")
-    width = max((len(part.name) for part in found), default=0)
-    for part in found:
-        spec = part.spec
-        missing = {side: missing_files(part.name, root, part=side) for side in spec.parts}
-        lacking = [side for side, files in missing.items() if files]
-        state = "missing" if len(lacking) == len(spec.parts) else "partly" if lacking else "present"
+    specs = [dataset.spec for dataset in registry().of_kind("dataset")]
+    width = max((len(spec.name) for spec in specs), default=0)
+    for spec in specs:
+        files = {split: missing_files(spec.name, root, split=split) for split in spec.parts}
+        missing = {split: patterns for split, patterns in files.items() if patterns}
+        state = "missing" if len(missing) == len(files) else "partly" if missing else "present"
         state = state if spec.files else "built in"
         count = len(spec.classes) or spec.class_count
-        facts = [", ".join(spec.parts)]
+        facts = ", ".join(spec.parts)
         if count:
-            facts.append(f"{count} class{'es' if count > 1 else ''}")
-        click.echo(f"{part.name:<{width}}  {state:<8}  {spec.summary} ({'; '.join(facts)})")
-        _lines(_where(spec, missing, root), width + 12)
+            facts += f"; {count} class{'es' if count > 1 else ''}"
+        click.echo(f"{spec.name:<{width}}  {state:<8}  {spec.summary} ({facts})")
+        margin = " " * (width + 12)
+        text = textwrap.fill(
+            _where(spec, missing, root),
+            110,
+            initial_indent=margin,
+            subsequent_indent=margin,
+            break_long_words=False,  # a path stays in one piece, to be copied
+            break_on_hyphens=False,
+        )
+        click.echo(f"{text}\n" if text else "", nl=False)
     prepared = sorted(path.name for path in (root / "prepared").glob("[!.]*") if path.is_dir())
     if prepared:
         click.echo(f"\nprepared for streaming: {', '.join(prepared)}")
     unfinished = sorted(map(str, (root / "prepared").glob(".*.partial")))
     if unfinished:
-        click.echo(f"\nbeing prepared, or left by what was killed: {', '.join(unfinished)}")
+        click.echo(f"\nbeing prepared, or left by an interrupted run: {', '.join(unfinished)}")
 
 
 def _where(spec: Any, missing: dict[str, list[Path]], root: Path) -> str:
     """Where a set lies, or where it was looked for and how to get it."""
-    if not spec.files:
-        return ""
-    lacking = [part for part, files in missing.items() if files]
-    if not lacking:
+    if not missing:
         patterns = [pattern for pattern in spec.files_of() if "{" not in pattern]
         places = {Path(pattern).parts[0] for pattern in patterns}
         return "in " + ", ".join(str(root / place) for place in sorted(places)) if places else ""
-    files = dict.fromkeys(str(file) for part in lacking for file in missing[part])
-    there = [part for part in missing if part not in lacking]
-    text = f"part {' and '.join(there)} is there; " if there else ""
+    there = [split for split in spec.parts if split not in missing]
+    text = f"split {' and '.join(there)} is there; " if there else ""
+    files = dict.fromkeys(str(file) for patterns in missing.values() for file in patterns)
     text += f"looked for {', '.join(files)}"
     if spec.downloadable:
         text += "; --download fetches it"
     return text + (f"; {spec.obtain}" if spec.obtain else "")
 
 
-def _lines(text: str, indent: int) -> None:
-    if text:
-        margin = " " * indent
-        # A path stays in one piece, to be copied.
-        click.echo(
-            textwrap.fill(
-                text,
-                110,
-                initial_indent=margin,
-                subsequent_indent=margin,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-        )
-
-
 @data.command()
 @click.argument("name")
-@part_option
+@split_option
 @set_option
 @click.option("--duplicates", is_flag=True, help="Look for images that occur twice, too.")
 @root_option
@@ -119,7 +108,7 @@ def _lines(text: str, indent: int) -> None:
 @quiet_option
 def check(
     name: str,
-    parts: tuple[str, ...],
+    splits: tuple[str, ...],
     assignments: tuple[str, ...],
     duplicates: bool,
     data_root: Path | None,
@@ -138,28 +127,28 @@ def check(
     root = images.data_root(data_root)
     options = _options(assignments)
     wrong, absent, checked = list[str](), list[str](), 0
-    for part in _parts(name, parts):
+    for split in _splits(name, splits):
         try:
             report = check_split(
                 name,
-                part,
+                split,
                 root,
                 options,
                 duplicates=duplicates,
                 download=download,
-                progress=bar(quiet, f"{name} {part}"),
+                progress=bar(quiet, f"{name} {split}"),
             )
         except AbsentSplitError as error:
             absent.append(str(error))
             continue
         except DataError as error:
-            click.echo(f"{part}: cannot be used: {error}")
+            click.echo(f"{split}: cannot be used: {error}")
             wrong.append(str(error))
             continue
         checked += 1
         _print_report(report)
-        wrong += [f"part {part}: {problem}" for problem in report.problems]
-    if not (checked or wrong) or parts:  # a set laid out in one way lacks the parts of another
+        wrong += [f"split {split}: {problem}" for problem in report.problems]
+    if not (checked or wrong) or splits:  # a set laid out in one way lacks the splits of another
         wrong += absent
     if wrong:
         more = f" (and {len(wrong) - 1} more, see above)" if len(wrong) > 1 else ""
@@ -169,6 +158,7 @@ def check(
 
 
 def _print_report(report: SplitReport) -> None:
+    classes = len(report.per_class)
     least, most = min(report.per_class.values()), max(report.per_class.values())
     spread = f"{least:,}" if least == most else f"{least:,} to {most:,}"
     low_height, low_width, high_height, high_width = report.sizes
@@ -177,12 +167,12 @@ def _print_report(report: SplitReport) -> None:
         size += f" to {high_height}x{high_width}"
     colours = " and ".join({1: "grey", 3: "colour"}[number] for number in report.channels)
     click.echo(
-        f"{report.part}: {report.images:,} images, {report.classes} "
-        f"class{'es' if report.classes > 1 else ''}, {spread} images a class"
+        f"{report.split}: {report.images:,} images, {classes} "
+        f"class{'es' if classes > 1 else ''}, {spread} images a class"
     )
     values = "{} to {}".format(*report.values)
     click.echo(f"  pixels: {size}, {colours or 'none'}, values {values}")
-    if least != most and report.classes <= 20:
+    if least != most and classes <= 20:
         counts = ", ".join(f"{name}: {count:,}" for name, count in report.per_class.items())
         click.echo(f"  by class: {counts}")
     if report.duplicates == 0:
@@ -198,7 +188,7 @@ def _print_report(report: SplitReport) -> None:
     type=click.IntRange(min=1),
     help="Side length in pixels [default: as the protocols read the set, else 224].",
 )
-@part_option
+@split_option
 @set_option
 @click.option(
     "--interpolation",
@@ -210,7 +200,6 @@ def _print_report(report: SplitReport) -> None:
     type=click.Choice(["crop", "stretch"]),
     help="How images become square [default: as the protocols do, else crop].",
 )
-@click.option("--lossless", is_flag=True, help="Keep large images as PNG instead of JPEG.")
 @click.option("--skip-unreadable", is_flag=True, help="Leave out files that cannot be read.")
 @click.option("--rebuild", is_flag=True, help="Write it again even if it is there and current.")
 @root_option
@@ -219,11 +208,10 @@ def _print_report(report: SplitReport) -> None:
 def prepare(
     name: str,
     size: int | None,
-    parts: tuple[str, ...],
+    splits: tuple[str, ...],
     assignments: tuple[str, ...],
     interpolation: str | None,
     fit: str | None,
-    lossless: bool,
     skip_unreadable: bool,
     rebuild: bool,
     data_root: Path | None,
@@ -232,53 +220,46 @@ def prepare(
 ) -> None:
     """Convert the data set NAME once, so that training streams it instead of holding it in memory.
 
-    Images are resized and written to <data root>/prepared/: as plain pixels up to 96 pixels a side,
-    else as JPEG or, with --lossless, PNG. Every protocol with that image size then uses it;
-    without --size it is the one that the installed protocols read the set in.
+    Images are resized and written as plain pixels to <data root>/prepared/. Every protocol with
+    that image size then uses them; without --size it is the one that the installed protocols read
+    the set in.
     """
     from openset_core.data import images
+    from openset_core.data.cache import SplitSource, sized
     from openset_core.data.conversion import prepare as convert
-    from openset_core.data.image_format import wanted_form
+    from openset_core.data.image_format import choose_format
     from openset_core.errors import AbsentSplitError
 
     root = images.data_root(data_root)
     options = _options(assignments)
-    chosen = _parts(name, parts)
-    form = wanted_form(name, size, interpolation, fit)
+    chosen = _splits(name, splits)
+    image_format = choose_format(name, size=size, interpolation=interpolation, fit=fit)
     converted, absent = 0, None
-    for part in chosen:
+    for split in chosen:
+        source = SplitSource(
+            dataset=name, split=split, root=root, format=image_format, options=options
+        )
         try:
             done, written = convert(
-                name,
-                part,
-                root,
-                form.size,
-                interpolation=form.interpolation,
-                fit=form.fit,
-                options=options,
-                lossless=lossless,
+                source,
                 skip_unreadable=skip_unreadable,
                 rebuild=rebuild,
                 download=download,
-                progress=bar(quiet, f"{name} {part}"),
+                progress=bar(quiet, f"{name} {split}"),
             )
         except AbsentSplitError as error:
             absent = error
             continue
         converted += 1
-        total = sum(path.stat().st_size for path in done.folder.iterdir())
         state = "written" if written else "is there already, and current"
-        click.echo(
-            f"{done.folder}: {len(done):,} images, {total / 2**20:,.1f} MiB as "
-            f"{done.meta.encoding}, {state}"
-        )
+        click.echo(f"{done.folder}: {len(done):,} images, {sized(done.pixels.nbytes)}, {state}")
         for sentence in done.meta.skipped:
             click.echo(f"  left out: {sentence}")
-    if absent and (parts or not converted):
+    if absent and (splits or not converted):
         raise absent
 
 
-def _parts(name: str, chosen: tuple[str, ...]) -> tuple[str, ...]:
+def _splits(name: str, chosen: tuple[str, ...]) -> tuple[str, ...]:
     from openset_core.registry import registry
 
     spec = registry().find(name, ("dataset",)).spec

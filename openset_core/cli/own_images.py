@@ -1,4 +1,4 @@
-"""Options of `openset run` on images of one's own, and what they come to."""
+"""`openset run` on images of one's own: its options, and setting up the run folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def own_images_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that say what images of one's own are; `wish` takes their values."""
+    """Options that describe images of one's own; `image_folder_config` takes their values."""
     for decorate in reversed(
         [
             click.option(
@@ -64,7 +64,9 @@ def own_images_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def wish(protocol: str | None, known: tuple[str, ...], **said: Any) -> ImageFolderConfig | None:
+def image_folder_config(
+    protocol: str | None, known: tuple[str, ...], **chosen: Any
+) -> ImageFolderConfig | None:
     """What the options say; None without --data.
 
     Raises:
@@ -73,10 +75,10 @@ def wish(protocol: str | None, known: tuple[str, ...], **said: Any) -> ImageFold
     from openset_core.api import own_images
 
     names = [name for text in known for name in text.split(",")]
-    return own_images(said.pop("data"), names, protocol, **said)
+    return own_images(chosen.pop("data"), names, protocol, **chosen)
 
 
-def begin(
+def set_up_images(
     images: ImageFolderConfig,
     resolve: Resolve,
     out: Path | None,
@@ -84,20 +86,20 @@ def begin(
     should_stop: Callable[[], None],
     quiet: bool,
 ) -> tuple[Experiment, Path]:
-    """Prepare the run, with a progress bar, and tell what was found.
+    """Set up the run, with a progress bar, and print what a user should know of the images.
 
     Args:
         images: what the user says about them.
         resolve: makes an experiment of their protocol.
         out: the run folder, or None for one below `runs`.
         runs: where run folders lie.
-        should_stop: asked before each image; raises to stop.
-        quiet: whether to say nothing.
+        should_stop: called before each image; raises to stop.
+        quiet: whether to print nothing.
 
     Returns:
         The experiment and its run folder.
     """
-    from openset_core.data.image_folders.setup import start
+    from openset_core.data.image_folders.setup import set_up
 
     show = bar(quiet, "reading")
 
@@ -110,11 +112,11 @@ def begin(
         if not quiet:
             click.echo(line, err=True)
 
-    return start(images, resolve, out, runs, progress=reading, tell=tell)
+    return set_up(images, resolve, out, runs, progress=reading, tell=tell)
 
 
 def print_next(folder: Path) -> None:
-    """What to do with a model of one's own images."""
+    """Print what to do with a model of one's own images."""
     click.echo(
         f"\nnext:\n  openset predict {folder} IMAGES...\n  openset export {folder} --to onnx"
     )

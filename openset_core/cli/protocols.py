@@ -23,7 +23,7 @@ root_option = click.option(
 def protocols(context: click.Context, data_root: Path | None) -> None:
     """List the installed protocols; `openset protocols show NAME` prints one.
 
-    Each with its trials, the parts of data sets that it reads, and which of them are missing below
+    Each with its trials, the splits of data sets that it reads, and which of them are missing below
     the data root.
     """
     if context.invoked_subcommand is not None:
@@ -55,11 +55,12 @@ def protocols(context: click.Context, data_root: Path | None) -> None:
 
 
 def needed_data(content: ProtocolFile, root: Path) -> tuple[list[str], list[str]]:
-    """The parts of data sets that a protocol reads, in words: those below `root`, and the others.
+    """The splits of data sets that a protocol reads, in words: those below `root`, and the others.
 
     What was prepared at the protocol's image size counts as there.
     """
-    from openset_core.data.cache import is_available
+    from openset_core.data.cache import SplitSource, is_available
+    from openset_core.data.image_format import ImageFormat
     from openset_core.errors import OpensetError
     from openset_core.experiment.protocol import needs
 
@@ -70,18 +71,16 @@ def needed_data(content: ProtocolFile, root: Path) -> tuple[list[str], list[str]
     there: dict[str, list[str]] = {}
     missing: dict[str, list[str]] = {}
     for need in wanted:
-        found = is_available(
-            need.dataset,
-            need.part,
-            root,
-            content.image.size,
-            content.image.interpolation,
+        source = SplitSource(
+            dataset=need.dataset,
+            split=need.part,
+            root=root,
+            format=ImageFormat.of(content.image),
             options=need.options,
-            fit=content.image.fit,
         )
         values = [str(value) for value in need.options.values() if value is not True]
         label = " ".join([need.dataset, *values])
-        (there if found else missing).setdefault(label, []).append(need.part)
+        (there if is_available(source) else missing).setdefault(label, []).append(need.part)
     return _labels(there), _labels(missing)
 
 

@@ -16,7 +16,12 @@ from openset_core.cli.common import (
     runtime_options,
     threshold_option,
 )
-from openset_core.cli.own_images import begin, own_images_options, print_next, wish
+from openset_core.cli.own_images import (
+    image_folder_config,
+    own_images_options,
+    print_next,
+    set_up_images,
+)
 
 if TYPE_CHECKING:
     from openset_core.api import Run
@@ -116,7 +121,7 @@ def run(
         out, file = experiment, experiment / "experiment.toml"
         if not file.exists():
             raise RunFolderError(f"{experiment} is not a run folder: it has no experiment.toml")
-    images = wish(protocol, **own)
+    images = image_folder_config(protocol, **own)
     if images is not None and file != experiment:
         raise ConfigError(f"{experiment} has its images already; leave out --data")
     if images is not None and trials is not None:
@@ -152,7 +157,7 @@ def run(
         planned: list[tuple[Experiment, Path]] = []
         if images is not None:
             planned.append(
-                begin(
+                set_up_images(
                     images,
                     lambda protocol: resolved_with(protocol, trial),
                     out,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +12,22 @@ import numpy as np
 import numpy.typing as npt
 
 from openset_core.data.datasets import request_images
-from openset_core.data.folders import NAMED, ImageFiles
+from openset_core.data.folders import ImageFiles, some
 from openset_core.data.images import DataRequest, ImageSet
-from openset_core.data.prefetch import prefetch, workers
+from openset_core.data.prefetch import Progress, no_progress, prefetch, workers
 from openset_core.errors import DataError
 from openset_core.registry import Registry, registry
 
 Pixels = npt.NDArray[np.uint8]
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
-CHUNK = 4096
 
 
 @attrs.frozen(kw_only=True)
 class SplitReport:
-    """What was found in one part of a data set.
+    """What one split of a data set holds.
 
     Attributes:
-        part: its name.
+        split: its name.
         images: number of images, unreadable ones included.
-        classes: number of classes.
         per_class: images of each class, by name.
         sizes: smallest and largest height and width in pixels.
         channels: numbers of channels that occur.
@@ -40,9 +36,8 @@ class SplitReport:
         problems: everything that is wrong, a sentence each; unreadable files first.
     """
 
-    part: str
+    split: str
     images: int
-    classes: int
     per_class: dict[str, int]
     sizes: tuple[int, int, int, int]
     channels: tuple[int, ...]
@@ -52,8 +47,8 @@ class SplitReport:
 
 
 @attrs.define
-class _Seen:
-    """What goes over all images."""
+class _Summary:
+    """What is collected over all images."""
 
     heights: set[int] = attrs.field(factory=set)
     widths: set[int] = attrs.field(factory=set)
@@ -64,43 +59,36 @@ class _Seen:
     repeated: list[str] = attrs.field(factory=list)
     unreadable: list[str] = attrs.field(factory=list)
 
-    def add(self, images: Pixels) -> None:
-        """Take in images [n, H, W, C]."""
-        height, width, channels = images.shape[1:]
-        self.heights.add(height)
-        self.widths.add(width)
-        self.channels.add(channels)
-        self.low, self.high = min(self.low, int(images.min())), max(self.high, int(images.max()))
-
-    def compare(self, pixels: Pixels, name: str) -> None:
-        """Look for an image [H, W, C] among the earlier ones."""
-        digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
-        digest.update(np.ascontiguousarray(pixels).data)
-        if digest.digest() in self.digests:
-            self.repeated.append(name)
-        self.digests.add(digest.digest())
-
-
-def _silent(items: Iterable[Any], _total: int) -> Iterable[Any]:
-    return items
+    def add(self, pixels: Pixels, name: str, duplicates: bool) -> None:
+        for seen, number in zip(
+            (self.heights, self.widths, self.channels), pixels.shape, strict=True
+        ):
+            seen.add(number)
+        self.low, self.high = min(self.low, int(pixels.min())), max(self.high, int(pixels.max()))
+        if duplicates:
+            digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
+            digest.update(np.ascontiguousarray(pixels).data)
+            if digest.digest() in self.digests:
+                self.repeated.append(name)
+            self.digests.add(digest.digest())
 
 
 def check_split(
     name: str,
-    part: str,
+    split: str,
     root: Path,
     options: Mapping[str, Any] | None = None,
     *,
     duplicates: bool = False,
     download: bool = False,
     plugins: Registry | None = None,
-    progress: Progress = _silent,
+    progress: Progress = no_progress,
 ) -> SplitReport:
-    """Read every image of a part and compare with what the data set's spec promises.
+    """Read every image of a split and compare with what the data set's spec promises.
 
     Args:
         name: the data set.
-        part: one of its parts.
+        split: one of its splits.
         root: folder that holds data sets.
         options: the data set's own options.
         duplicates: whether images are compared with each other.
@@ -109,82 +97,60 @@ def check_split(
         progress: wraps the iteration, with the number of images.
 
     Raises:
-        DataError: the part is missing, or damaged as a whole.
+        DataError: the split is missing, or damaged as a whole.
         PluginError: no such data set.
     """
     spec = (plugins or registry()).find(name, ("dataset",)).spec
-    request = DataRequest(part=part, root=root, download=download, lazily=True)
+    request = DataRequest(part=split, root=root, download=download, lazily=True)
     source = request_images(name, request, plugins, options)
-    seen = _Seen()
-    for row, item in progress(_images(source), len(source)):
+    summary = _Summary()
+    images: Iterable[Pixels | DataError] = (
+        source.images
+        if isinstance(source, ImageSet)
+        else prefetch(source.try_read, range(len(source)), 8 * workers())
+    )
+    for row, item in enumerate(progress(images, len(source))):
         if isinstance(item, DataError):
-            seen.unreadable.append(str(item))
-            continue
-        if isinstance(source, ImageFiles):
-            seen.add(item[None])
-        if duplicates:
+            summary.unreadable.append(str(item))
+        else:
             label = str(source.files[row]) if isinstance(source, ImageFiles) else f"image {row}"
-            seen.compare(item, label)
-    if isinstance(source, ImageSet):
-        for start in range(0, len(source), CHUNK):
-            seen.add(source.images[start : start + CHUNK])
-    labels = source.labels
-    inside = (labels >= 0) & (labels < len(source.classes))
-    counts = np.bincount(labels[inside], minlength=len(source.classes))
-    heights, widths = seen.heights or {0}, seen.widths or {0}
+            summary.add(item, label, duplicates)
+    inside = (source.labels >= 0) & (source.labels < len(source.classes))
+    counts = np.bincount(source.labels[inside], minlength=len(source.classes)).tolist()
+    per_class = dict(zip(source.classes, counts, strict=True))
+    heights, widths = summary.heights or {0}, summary.widths or {0}
     return SplitReport(
-        part=part,
+        split=split,
         images=len(source),
-        classes=len(source.classes),
-        per_class=dict(zip(source.classes, map(int, counts), strict=True)),
+        per_class=per_class,
         sizes=(min(heights), min(widths), max(heights), max(widths)),
-        channels=tuple(sorted(seen.channels)),
-        values=(seen.low, seen.high),
-        duplicates=len(seen.repeated) if duplicates else None,
-        problems=tuple(_problems(spec, part, source, seen, counts, int((~inside).sum()))),
+        channels=tuple(sorted(summary.channels)),
+        values=(summary.low, summary.high),
+        duplicates=len(summary.repeated) if duplicates else None,
+        problems=tuple(_problems(spec, split, summary, per_class, len(source))),
     )
 
 
-def _images(source: ImageSet | ImageFiles) -> Iterator[tuple[int, Pixels | DataError]]:
-    if isinstance(source, ImageSet):
-        yield from enumerate(source.images)
-    else:
-        rows = range(len(source))
-        yield from enumerate(prefetch(partial(_read, source), rows, 8 * workers()))
-
-
-def _read(source: ImageFiles, row: int) -> Pixels | DataError:
-    return source.try_read(row)
-
-
 def _problems(
-    spec: Any,
-    part: str,
-    source: ImageSet | ImageFiles,
-    seen: _Seen,
-    counts: npt.NDArray[np.int64],
-    outside: int,
+    spec: Any, split: str, summary: _Summary, per_class: dict[str, int], images: int
 ) -> Iterator[str]:
-    yield from (f"unreadable: {sentence}" for sentence in seen.unreadable)
-    promised = spec.samples.get(part)
-    if promised is not None and len(source) != promised:
-        yield f"{len(source):,} images, {promised:,} expected"
+    yield from (f"unreadable: {sentence}" for sentence in summary.unreadable)
+    promised = spec.samples.get(split)
+    if promised is not None and images != promised:
+        yield f"{images:,} images, {promised:,} expected"
     classes = len(spec.classes) or spec.class_count
-    if classes and len(source.classes) != classes:
-        yield f"{len(source.classes)} classes, {classes} expected"
-    sides = seen.heights | seen.widths
+    if classes and len(per_class) != classes:
+        yield f"{len(per_class)} classes, {classes} expected"
+    sides = summary.heights | summary.widths
     if spec.side and sides - {spec.side}:
         least, most = min(sides), max(sides)
-        found = f"{least}" if least == most else f"{least} to {most}"
-        yield f"images of {found} pixels a side, {spec.side} expected"
-    if outside:
-        yield f"{outside} labels are none of the {len(source.classes)} classes"
-    empty = [str(name) for name, count in zip(source.classes, counts, strict=True) if not count]
-    if empty:
-        more = f" and {len(empty) - NAMED} more" if len(empty) > NAMED else ""
-        yield f"no image of class {', '.join(empty[:NAMED])}{more}"
-    if seen.channels and seen.low == seen.high:
-        yield f"every pixel of every image has the value {seen.low}"
-    if seen.repeated:
-        more = f" and {len(seen.repeated) - NAMED} more" if len(seen.repeated) > NAMED else ""
-        yield f"repeats an earlier image: {', '.join(seen.repeated[:NAMED])}{more}"
+        measured = f"{least}" if least == most else f"{least} to {most}"
+        yield f"images of {measured} pixels a side, {spec.side} expected"
+    if outside := images - sum(per_class.values()):
+        yield f"{outside} labels are none of the {len(per_class)} classes"
+    if empty := [name for name, count in per_class.items() if not count]:
+        yield f"no image of class {some(empty)}"
+    if summary.channels and summary.low == summary.high:
+        yield f"every pixel of every image has the value {summary.low}"
+    if summary.repeated:
+        yield f"repeats an earlier image: {some(summary.repeated)}"

@@ -13,48 +13,13 @@ from openset_core.experiment import config
 from openset_core.registry import Registry, registry
 
 
-def load_images(
-    name: str,
-    part: str,
-    root: Path,
-    download: bool = False,
-    plugins: Registry | None = None,
-    options: Mapping[str, Any] | None = None,
-    size: int | None = None,
-    interpolation: str = "bilinear",
-) -> ImageSet:
-    """Load one part of a data set by name.
-
-    Args:
-        name: the data set.
-        part: one of its parts.
-        root: folder that holds data sets.
-        download: whether missing data may be fetched.
-        plugins: where data sets are looked up.
-        options: the data set's own options.
-        size: side length the images are wanted in, see `DataRequest`.
-        interpolation: how they are resized.
-
-    Raises:
-        DataError: the data is missing or damaged.
-        PluginError: no such data set.
-    """
-    request = DataRequest(
-        part=part, root=root, download=download, size=size, interpolation=interpolation
-    )
-    found = request_images(name, request, plugins, options)
-    if not isinstance(found, ImageSet):
-        raise DataError(f"data set {name} must return an ImageSet, not {type(found).__name__}")
-    return found
-
-
 def request_images(
     name: str,
     request: DataRequest,
     plugins: Registry | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> ImageSet | ImageFiles:
-    """Ask a data set for one part; image files only where the request takes them.
+    """Ask a data set for one split; image files only where the request takes them.
 
     Args:
         name: the data set.
@@ -66,40 +31,18 @@ def request_images(
         DataError: the data is missing or damaged.
         PluginError: no such data set.
     """
-    found = (plugins or registry()).find(name, ("dataset",))
-    if request.part not in found.spec.parts:
+    dataset = (plugins or registry()).find(name, ("dataset",))
+    if request.part not in dataset.spec.parts:
         raise DataError(
-            f"data set {name} has parts {', '.join(found.spec.parts)}, not {request.part!r}"
+            f"data set {name} has splits {', '.join(dataset.spec.parts)}, not {request.part!r}"
         )
-    factory = found.load()
-    images = factory(config.structure(dict(options or {}), found.spec.config, name), request)
-    if not isinstance(images, ImageSet | ImageFiles):
+    factory = dataset.load()
+    images = factory(config.structure(dict(options or {}), dataset.spec.config, name), request)
+    if not isinstance(images, ImageSet | ImageFiles if request.lazily else ImageSet):
         raise DataError(f"data set {name} must return an ImageSet, not {type(images).__name__}")
     if not len(images):
-        raise DataError(f"data set {name} has no images in part {request.part!r}")
-    return images
-
-
-def is_present(
-    name: str,
-    root: Path,
-    options: Mapping[str, Any] | None = None,
-    plugins: Registry | None = None,
-    part: str | None = None,
-) -> bool:
-    """Whether a data set's files are below `root`, as its spec lists them; nothing is read.
-
-    Args:
-        name: the data set.
-        root: folder that holds data sets.
-        options: the data set's own options.
-        plugins: where data sets are looked up.
-        part: only what this part needs.
-
-    Raises:
-        PluginError: no such data set.
-    """
-    return not missing_files(name, root, options, plugins, part)
+        raise DataError(f"data set {name} has no images in split {request.part!r}")
+    return images  # type: ignore[no-any-return]
 
 
 def missing_files(
@@ -107,19 +50,26 @@ def missing_files(
     root: Path,
     options: Mapping[str, Any] | None = None,
     plugins: Registry | None = None,
-    part: str | None = None,
+    split: str | None = None,
 ) -> list[Path]:
     """The patterns of a data set's files, see `DatasetSpec.files`, that match nothing.
 
-    Arguments as for `is_present`.
+    Nothing is read; an empty list says that the data set is there.
+
+    Args:
+        name: the data set.
+        root: folder that holds data sets.
+        options: the data set's own options.
+        plugins: where data sets are looked up.
+        split: only what this split needs.
 
     Raises:
         PluginError: no such data set.
     """
     spec = (plugins or registry()).find(name, ("dataset",)).spec
-    chosen = config.unstructure(config.structure(dict(options or {}), spec.config, name))
+    values = config.unstructure(config.structure(dict(options or {}), spec.config, name))
     # A pattern may be absolute.
-    patterns = [root / pattern.format(**chosen) for pattern in spec.files_of(part)]
+    patterns = [root / pattern.format(**values) for pattern in spec.files_of(split)]
     return [pattern for pattern in patterns if not _matches(pattern.absolute())]
 
 

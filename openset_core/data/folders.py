@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import attrs
@@ -17,7 +17,14 @@ from openset_core.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
 NAMED = 5
-"""Unreadable files that an error names."""
+"""Files or classes that a sentence names at most."""
+
+
+def some(names: Iterable[object], limit: int = NAMED, separator: str = ", ") -> str:
+    """Some names, and how many more there are."""
+    listed = [str(name) for name in names]
+    more = f"{separator.replace(',', '')}and {len(listed) - limit} more"
+    return separator.join(listed[:limit]) + (more if len(listed) > limit else "")
 
 
 def class_folders(folder: Path) -> dict[str, list[Path]]:
@@ -28,15 +35,15 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
-    found = {
+    files = {
         place.name: list(image_files(place))
         for place in sorted(folder.iterdir())
         if place.is_dir() and not place.name.startswith(".")
     }
-    found = {name: files for name, files in found.items() if files}
-    if not found:
+    classes = {name: members for name, members in files.items() if members}
+    if not classes:
         raise DataError(f"{folder} holds no class folders with images")
-    return found
+    return classes
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -144,24 +151,21 @@ def in_memory(source: ImageSet | ImageFiles) -> ImageSet:
     """
     if isinstance(source, ImageSet):
         return source
-    found = list(prefetch(source.try_read, range(len(source)), 8 * workers()))
-    bad = [item for item in found if isinstance(item, DataError)]
-    if bad:
-        named = "; ".join(str(item) for item in bad[:NAMED])
-        rest = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-        raise DataError(f"{len(bad)} of {len(found)} images cannot be used: {named}{rest}")
-    arrays = [item for item in found if isinstance(item, np.ndarray)]
+    results = list(prefetch(source.try_read, range(len(source)), 8 * workers()))
+    errors = [item for item in results if isinstance(item, DataError)]
+    if errors:
+        raise DataError(
+            f"{len(errors)} of {len(results)} images cannot be used: {some(errors, separator='; ')}"
+        )
+    arrays = [item for item in results if isinstance(item, np.ndarray)]
     channels = max(array.shape[2] for array in arrays)
-    arrays = [
-        np.repeat(array, channels, axis=2) if array.shape[2] != channels else array
-        for array in arrays
-    ]
-    shapes = {array.shape for array in arrays}
+    shapes = {array.shape[:2] for array in arrays}
     if len(shapes) > 1:
         raise DataError(
             f"the images of {source.files[0].parent} differ in size; say which size is wanted"
         )
-    return ImageSet(images=np.stack(arrays), labels=source.labels, classes=source.classes)
+    images = np.stack([np.broadcast_to(item, (*item.shape[:2], channels)) for item in arrays])
+    return ImageSet(images=images, labels=source.labels, classes=source.classes)
 
 
 def fitted(pixels: Pixels, size: int, interpolation: str, fit: str = "crop") -> Pixels:
@@ -208,12 +212,12 @@ def read_class_folders(
     Raises:
         DataError: no class folders, a folder that is none of `classes`, or unreadable files.
     """
-    found = class_folders(folder)
-    names = tuple(classes or found)
-    strange = sorted(set(found) - set(names))
+    members = class_folders(folder)
+    names = tuple(classes or members)
+    strange = sorted(set(members) - set(names))
     if strange:
         raise DataError(f"{folder} holds {strange[0]!r}, which is none of the set's classes")
+    files = [file for name in members for file in members[name]]
     numbers = {name: number for number, name in enumerate(names)}
-    files = [file for members in found.values() for file in members]
-    labels = [numbers[name] for name, members in found.items() for _file in members]
+    labels = [numbers[name] for name in members for _file in members[name]]
     return read_images(files, labels, names, request)

@@ -1,4 +1,4 @@
-"""A list of image files with their classes, and which side of the split each is on.
+"""A list of image files with their classes, and the split that each belongs to.
 
 A list is a CSV file, UTF-8, with the columns
 
@@ -59,15 +59,15 @@ def read_list(path: Path) -> list[ListedImage]:
                     f"image list {path} lacks the column {' and '.join(sorted(lacking))}; its "
                     "first line names the columns file and class, and if wanted part"
                 )
-            found = [_line(row, path, reader.line_num) for row in reader]
+            images = [_line(row, path, reader.line_num) for row in reader]
     except OSError as error:
         raise DataError(f"image list {path} cannot be read: {error.strerror}") from error
     except csv.Error as error:
         raise DataError(f"image list {path} is no CSV file: {error}") from error
-    found = [image for image in found if image.part != UNREADABLE]
-    if not found:
+    images = [image for image in images if image.part != UNREADABLE]
+    if not images:
         raise DataError(f"image list {path} lists no images")
-    return found
+    return images
 
 
 def _line(row: dict[str, str | None], path: Path, number: int) -> ListedImage:
@@ -93,7 +93,7 @@ def write_list(path: Path, images: Iterable[ListedImage]) -> None:
 
 
 def sides(path: Path, rows: int) -> dict[str, list[int]]:
-    """Rows of an image set on each side of the split, ascending, as a list says.
+    """Rows of an image set in each of `SIDES`, ascending, as a list says.
 
     Args:
         path: the list; its lines are the rows of the set, in order.
@@ -105,11 +105,7 @@ def sides(path: Path, rows: int) -> dict[str, list[int]]:
     images = read_list(path)
     if len(images) != rows:
         raise DataError(f"image list {path} has {len(images)} images, its data set {rows}")
-    found: dict[str, list[int]] = {side: [] for side in SIDES}
-    for row, image in enumerate(images):
-        if image.part in found:
-            found[image.part].append(row)
-    return found
+    return {side: [row for row, image in enumerate(images) if image.part == side] for side in SIDES}
 
 
 def class_names(images: Sequence[ListedImage]) -> tuple[str, ...]:

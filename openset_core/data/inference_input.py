@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from openset_core.data.folders import fitted
@@ -49,7 +50,7 @@ def inference_inputs(images: Any, image: ImageOptions) -> Iterator[Tensor]:
         for number, item in enumerate(images):
             yield inference_input(item, image, f"image {number}")
     else:
-        raise DataError(f"{_described(images)} is no image and no list of images; {_FORMS}")
+        raise DataError(f"a {type(images).__name__} is no image and no list of images; {_FORMS}")
 
 
 def inference_input(item: Any, image: ImageOptions, name: str = "the image") -> Tensor:
@@ -60,44 +61,33 @@ def inference_input(item: Any, image: ImageOptions, name: str = "the image") -> 
         image: the model's size and channels.
         name: what an error calls it.
     """
-    from_file = isinstance(item, str | PathLike) or _is_pil(item)
     if isinstance(item, str | PathLike):
         pixels = _from_array(read_image(Path(item)), name)
     elif isinstance(item, np.ndarray):
         pixels = _from_array(item, name)
     elif isinstance(item, Tensor):
         pixels = _from_tensor(item, name)
-    elif _is_pil(item):
+    elif isinstance(item, Image.Image):
         pixels = _from_array(pixels_of(item, name), name)
     else:
-        raise DataError(f"{name} is {_described(item)}, which is no image; {_FORMS}")
+        raise DataError(f"{name} is a {type(item).__name__}, which is no image; {_FORMS}")
     if len(pixels) != 1:
         raise DataError(
             f"{name} holds {len(pixels)} images; a list takes single images, an array of many is "
             "given alone"
         )
-    return _as_in_training(pixels, image, from_file)
+    return _as_in_training(pixels, image, from_file=_is_single(item))
 
 
 _FORMS = "give paths, PIL images, or uint8 arrays"
 
 
 def _is_single(item: Any) -> bool:
-    return isinstance(item, str | PathLike) or _is_pil(item)
-
-
-def _is_pil(item: Any) -> bool:
-    from PIL import Image
-
-    return isinstance(item, Image.Image)
-
-
-def _described(item: Any) -> str:
-    return f"a {type(item).__name__}"
+    return isinstance(item, str | PathLike | Image.Image)
 
 
 def _from_array(array: Any, name: str) -> Tensor:
-    _check_type(array.dtype == np.uint8, str(array.dtype), name)
+    _check_type(str(array.dtype), name)
     shape = list(array.shape)
     if array.ndim == 2:
         array = array[None, :, :, None]
@@ -115,7 +105,7 @@ def _from_array(array: Any, name: str) -> Tensor:
 
 
 def _from_tensor(tensor: Tensor, name: str) -> Tensor:
-    _check_type(tensor.dtype == torch.uint8, str(tensor.dtype).removeprefix("torch."), name)
+    _check_type(str(tensor.dtype).removeprefix("torch."), name)
     shape = list(tensor.shape)
     if tensor.ndim == 3:
         tensor = tensor[None]
@@ -126,8 +116,8 @@ def _from_tensor(tensor: Tensor, name: str) -> Tensor:
     return tensor.detach().cpu()
 
 
-def _check_type(right: bool, dtype: str, name: str) -> None:
-    if not right:
+def _check_type(dtype: str, name: str) -> None:
+    if dtype != "uint8":
         raise DataError(
             f"{name} holds {dtype}; give pixels as uint8 from 0 to 255, for values in [0, 1] by "
             "(255 * x).round().astype('uint8')"
@@ -145,8 +135,8 @@ def _as_in_training(pixels: Tensor, image: ImageOptions, from_file: bool) -> Ten
     fit = image.fit or ("crop" if from_file and not square else None)
     if fit is not None:
         arrays = (item.permute(1, 2, 0).contiguous().numpy() for item in pixels)
-        found = [fitted(array, image.size, image.interpolation, fit) for array in arrays]
-        pixels = torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
+        squares = [fitted(array, image.size, image.interpolation, fit) for array in arrays]
+        pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
     return resized(pixels, image)
 
 

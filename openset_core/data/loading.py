@@ -1,7 +1,7 @@
 """Batches of images, augmented on the training device.
 
-Images held in memory live as uint8 on the device; prepared ones are read and decoded some batches
-ahead in threads. A batch is gathered, augmented with a different draw for each sample and scaled
+Images held in memory live as uint8 on the device; prepared ones are read some batches ahead in
+threads. A batch is gathered, augmented with a different draw for each sample and scaled
 in a few whole-batch operations. No worker processes.
 """
 
@@ -22,14 +22,14 @@ from openset_core.data.to_device import to_device
 from openset_core.experiment.protocol import ImageOptions
 
 BATCHES_AHEAD = 2
-"""Batches that are decoded beyond one a thread; they bound the memory that streaming takes."""
+"""Batches that are read beyond one a thread; they bound the memory that streaming takes."""
 
 
 class Loader:
-    """One part of the data, cut into batches; the same whatever the images are kept in.
+    """A split of the data, cut into batches; the same whatever the images are kept in.
 
     Args:
-        part: images and rows.
+        split: images and rows.
         image: size and preprocessing.
         device: where batches go.
         batch_size: images in a batch over all processes; batches differ in size by one at
@@ -40,7 +40,7 @@ class Loader:
 
     def __init__(
         self,
-        part: DataSplit,
+        split: DataSplit,
         image: ImageOptions,
         device: torch.device,
         batch_size: int,
@@ -48,11 +48,16 @@ class Loader:
         world_size: int = 1,
     ) -> None:
         self.device = device
-        self.labels = torch.from_numpy(part.split.label).to(device)
-        self.index = torch.from_numpy(part.split.index)
+        self.labels = torch.from_numpy(split.split.label).to(device)
+        self.index = torch.from_numpy(split.split.index)
         self.rank, self.world_size = rank, world_size
         self.batches = max(1, -(-len(self.index) // batch_size))
         self.scale = PixelScale(image, device)
+        self.open(split, image)
+
+    def open(self, split: DataSplit, image: ImageOptions) -> None:
+        """Get the images ready."""
+        raise NotImplementedError
 
     def __len__(self) -> int:
         return self.batches
@@ -93,20 +98,12 @@ class Loader:
 
 
 class MemoryLoader(Loader):
-    """A part whose images all live on the device; see `Loader`."""
+    """A split whose images all live on the device; see `Loader`."""
 
-    def __init__(
-        self,
-        part: DataSplit,
-        image: ImageOptions,
-        device: torch.device,
-        batch_size: int,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        super().__init__(part, image, device, batch_size, rank, world_size)
-        found = torch.from_numpy(part.images.gather(part.split.index))
-        self.images = resized(found.permute(0, 3, 1, 2), image).to(device)
+    def open(self, split: DataSplit, image: ImageOptions) -> None:
+        """Bring all images to the device."""
+        pixels = torch.from_numpy(split.images.gather(split.split.index))
+        self.images = resized(pixels.permute(0, 3, 1, 2), image).to(self.device)
 
     def pixels(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """Pixels of each batch of positions, uint8 [b, C, H, W] on the device."""
@@ -115,52 +112,35 @@ class MemoryLoader(Loader):
 
 
 class StreamLoader(Loader):
-    """A part whose images are read and decoded batch by batch, some ahead; see `Loader`."""
+    """A split whose images are read and resized batch by batch, some ahead; see `Loader`."""
 
-    def __init__(
-        self,
-        part: DataSplit,
-        image: ImageOptions,
-        device: torch.device,
-        batch_size: int,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        super().__init__(part, image, device, batch_size, rank, world_size)
-        self.source, self.image = part.images, image
-        self.rows = np.asarray(part.split.index)
+    def open(self, split: DataSplit, image: ImageOptions) -> None:
+        """Nothing is read yet."""
+        self.source, self.image = split.images, image
+        self.rows = np.asarray(split.split.index)
 
     def pixels(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """Pixels of each batch of positions, uint8 [b, C, H, W] on the device."""
-        for pixels in prefetch(self._decoded, batches, workers() + BATCHES_AHEAD):
+        for pixels in prefetch(self._read, batches, workers() + BATCHES_AHEAD):
             yield pixels.to(self.device, non_blocking=True)
 
-    def _decoded(self, rows: Tensor) -> Tensor:
-        found = torch.from_numpy(self.source.gather(self.rows[rows.numpy()]))
-        pixels = resized(found.permute(0, 3, 1, 2), self.image)
+    def _read(self, rows: Tensor) -> Tensor:
+        images = torch.from_numpy(self.source.gather(self.rows[rows.numpy()]))
+        pixels = resized(images.permute(0, 3, 1, 2), self.image)
         return pixels.pin_memory() if self.device.type == "cuda" else pixels
 
 
 def make_loader(
-    part: DataSplit,
+    split: DataSplit,
     image: ImageOptions,
     device: torch.device,
     batch_size: int,
     rank: int = 0,
     world_size: int = 1,
 ) -> Loader:
-    """The loader that suits a part: images in memory, or prepared ones streamed; see `Loader`.
-
-    Args:
-        part: images and rows.
-        image: size and preprocessing.
-        device: where batches go.
-        batch_size: images in a batch over all processes.
-        rank: this process's number.
-        world_size: number of processes.
-    """
-    kind = MemoryLoader if isinstance(part.images, ImageSet) else StreamLoader
-    return kind(part, image, device, batch_size, rank, world_size)
+    """The loader that suits a split: images in memory, or prepared ones streamed; see `Loader`."""
+    kind = MemoryLoader if isinstance(split.images, ImageSet) else StreamLoader
+    return kind(split, image, device, batch_size, rank, world_size)
 
 
 class PixelScale:

@@ -6,12 +6,20 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+"""Wraps an iteration to show how far it is; called with the items and their number."""
+
 MAX_WORKERS = 16
+
+
+def no_progress(items: Iterable[Any], _total: int) -> Iterable[Any]:
+    """The items as they are."""
+    return items
 
 
 def workers() -> int:

@@ -50,25 +50,14 @@ class Operation:
         return self.low + magnitude / MAX_MAGNITUDE * (self.high - self.low)
 
 
-def _kernel(name: str) -> Change:
-    """A colour kernel of torchvision, which takes the strength."""
+def _kernel(name: str, takes_strength: bool = True) -> Change:
+    """A colour kernel of torchvision."""
 
     def change(images: Tensor, strength: float, _places: Tensor) -> Tensor:
         from torchvision.transforms.v2 import functional
 
-        changed: Tensor = getattr(functional, name)(images, strength)
-        return changed
-
-    return change
-
-
-def _plain(name: str) -> Change:
-    """A colour kernel of torchvision without a strength."""
-
-    def change(images: Tensor, _strength: float, _places: Tensor) -> Tensor:
-        from torchvision.transforms.v2 import functional
-
-        changed: Tensor = getattr(functional, name)(images)
+        kernel = getattr(functional, name)
+        changed: Tensor = kernel(images, strength) if takes_strength else kernel(images)
         return changed
 
     return change
@@ -126,9 +115,9 @@ def _cutout(images: Tensor, strength: float, places: Tensor) -> Tensor:
 
 
 COLOUR = (
-    Operation("autocontrast", 0, 1, _plain("autocontrast")),
-    Operation("equalize", 0, 1, _plain("equalize")),
-    Operation("invert", 0, 1, _plain("invert")),
+    Operation("autocontrast", 0, 1, _kernel("autocontrast", takes_strength=False)),
+    Operation("equalize", 0, 1, _kernel("equalize", takes_strength=False)),
+    Operation("invert", 0, 1, _kernel("invert", takes_strength=False)),
     Operation("posterize", 0, 4, _posterize),
     Operation("solarize", 0, 256, _solarize),
     Operation("solarize-add", 0, 110, _solarize_add),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from openset_core.data.datasets import is_present, load_images
+from openset_core.data.datasets import missing_files, request_images
 from openset_core.data.folders import fitted, read_images
 from openset_core.data.images import DataRequest
 from openset_core.errors import DataError
@@ -24,8 +24,8 @@ def picture(path: Path, value: int, size=(8, 8), mode="RGB") -> Path:
     return path
 
 
-def load(name, part, root, **rest):
-    return load_images(name, part, root, **rest)
+def load(name, split, root, *, options=None, **wanted):
+    return request_images(name, DataRequest(part=split, root=root, **wanted), options=options)
 
 
 # --- every set ------------------------------------------------------------------------------------
@@ -35,7 +35,7 @@ def test_a_set_that_is_not_there_says_where_it_was_looked_for(tmp_path):
     for found in registry().of_kind("dataset"):
         if not found.spec.files:
             continue
-        assert not is_present(found.name, tmp_path)
+        assert missing_files(found.name, tmp_path)
         for part in found.spec.parts:
             with pytest.raises(DataError, match=r"is not in .*; set \$OPENSET_DATA"):
                 load(found.name, part, tmp_path, size=8)
@@ -214,7 +214,7 @@ def test_ssb_has_unknown_parts_of_its_own(tmp_path):
         for name in names:
             picture(tmp_path / "birds" / part / name / "1.png", 3)
     options = {"folder": "birds"}
-    assert is_present("ssb", tmp_path, options)
+    assert not missing_files("ssb", tmp_path, options)
     test = load("ssb", "test", tmp_path, options=options)
     assert (test.classes, test.labels.tolist()) == (("a", "b"), [1])
     assert load("ssb", "hard", tmp_path, options=options).classes == ("y", "z")
@@ -235,7 +235,7 @@ def test_a_users_own_folders_anywhere(tmp_path):
     picture(tmp_path / "elsewhere" / "cat" / "deep" / "1.png", 3)
     picture(tmp_path / "elsewhere" / "dog" / "1.png", 4)
     options = {"path": str(tmp_path / "elsewhere")}
-    assert is_present("image-folder", Path("nowhere"), options)
+    assert not missing_files("image-folder", Path("nowhere"), options)
     assert load("image-folder", "all", Path("nowhere"), options=options).classes == ("cat", "dog")
 
 
@@ -353,7 +353,7 @@ REAL = os.environ.get("OPENSET_TEST_DATA")
 def test_real_data(name, part, count, classes):
     if not REAL:
         pytest.skip("OPENSET_TEST_DATA names no folder of data sets")
-    if not is_present(name, Path(REAL), part=part):
+    if missing_files(name, Path(REAL), split=part):
         pytest.skip(f"{name} is not in OPENSET_TEST_DATA")
     images = load(name, part, Path(REAL), size=28)
     assert len(images) == count

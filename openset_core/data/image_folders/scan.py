@@ -9,19 +9,17 @@ Files in folders below a class's folder belong to the class.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import attrs
 from attrs.validators import ge, gt, in_, lt, optional
 
+from openset_core.data.folders import some
 from openset_core.data.reading import SUFFIXES, is_image_name, visible_files
 from openset_core.errors import DataError, did_you_mean
 
 UNKNOWN_FOLDER = "unknown"
-NAMED = 5
-"""Files or classes that a sentence names at most."""
-
 NOTE = "note: "
 """How a line on the images begins that a user should look at."""
 
@@ -32,7 +30,7 @@ _VALIDATION = ("val", "valid", "validation")
 
 @attrs.frozen(kw_only=True)
 class ImageFolderConfig:
-    """What a user says about images of his own.
+    """What a user says about their own images.
 
     Attributes:
         folder: holds a folder for each class, or folders `train` and `test` that do.
@@ -61,22 +59,22 @@ class ImageFolderConfig:
 
 
 @attrs.frozen(kw_only=True)
-class FoundFile:
+class ScannedFile:
     """An image file.
 
     Attributes:
         path: where it lies.
         label: name of its class.
-        side: `"train"`, `"validation"` or `"test"` where the folder is divided, else empty.
+        split: `"train"`, `"validation"` or `"test"` where the folder is divided, else empty.
     """
 
     path: Path
     label: str
-    side: str = ""
+    split: str = ""
 
 
 @attrs.frozen(kw_only=True)
-class FoundImages:
+class ScannedFolder:
     """What a folder holds.
 
     Attributes:
@@ -91,12 +89,12 @@ class FoundImages:
     folder: Path
     known: tuple[str, ...]
     unknown: tuple[str, ...]
-    files: tuple[FoundFile, ...] = attrs.field(repr=False)
+    files: tuple[ScannedFile, ...] = attrs.field(repr=False)
     divided: bool
     ignored: tuple[str, ...]
 
 
-def find_images(folder: Path, known: Sequence[str] = ()) -> FoundImages:
+def scan_folder(folder: Path, known: Sequence[str] = ()) -> ScannedFolder:
     """Look for classes and their image files; no image is read.
 
     Args:
@@ -108,32 +106,36 @@ def find_images(folder: Path, known: Sequence[str] = ()) -> FoundImages:
             images, or fewer than two known classes.
     """
     wanted = _names(known)
-    sides, ignored = _sides(folder, wanted)
-    files: list[FoundFile] = []
+    places, ignored = _split_folders(folder, wanted)
+    files: list[ScannedFile] = []
     others: Counter[str] = Counter()
     empty: set[str] = set()
-    for child, side in _class_folders(folder, sides, ignored):
-        count = 0
+    for child, split in _class_folders(folder, places, ignored):
+        count = len(files)
         for path in visible_files(child):
             if is_image_name(path):
-                files.append(FoundFile(path=path, label=child.name, side=side))
-                count += 1
+                files.append(ScannedFile(path=path, label=child.name, split=split))
             else:
                 others[path.suffix.lower() or "no ending"] += 1
-        if not count:
+        if len(files) == count:
             empty.add(child.name)
     files.sort(key=lambda file: (file.label, file.path))
     present = {file.label for file in files}
-    ignored += _left_out(folder, sides, others, sorted(empty - present))
-    training = {file.label for file in files if file.side in ("", _TRAIN)}
-    chosen = wanted or tuple(sorted(name for name in training if not _is_unknown(name)))
-    _check_known(folder, wanted, chosen, training, empty, files)
-    return FoundImages(
+    ignored += _left_out(folder, places, others, sorted(empty - present))
+    training = {file.label for file in files if file.split in ("", _TRAIN)}
+    candidates = sorted(name for name in training if not _is_unknown(name))
+    for name in wanted:
+        if name not in training:
+            raise _not_known(folder, name, candidates, present, empty)
+    chosen = wanted or tuple(candidates)
+    if len(chosen) < 2:
+        raise _too_few(folder, wanted, candidates, not files)
+    return ScannedFolder(
         folder=folder,
         known=chosen,
         unknown=tuple(sorted(present - set(chosen))),
         files=tuple(files),
-        divided=bool(sides[0][1]),
+        divided=bool(places[0][1]),
         ignored=tuple(ignored),
     )
 
@@ -162,14 +164,14 @@ def _is_unknown(name: str) -> bool:
 def _folders(place: Path) -> dict[str, Path]:
     """The visible folders in a folder, sorted by name."""
     try:
-        found = sorted(place.iterdir())
-        return {item.name: item for item in found if item.is_dir() and item.name[0] != "."}
+        items = sorted(place.iterdir())
+        return {item.name: item for item in items if item.is_dir() and item.name[0] != "."}
     except OSError as error:
         raise DataError(f"folder {place} cannot be read: {error.strerror}") from error
 
 
-def _sides(folder: Path, wanted: Sequence[str]) -> tuple[list[tuple[Path, str]], list[str]]:
-    """Folders that hold class folders, with their side of the split; and what is left out."""
+def _split_folders(folder: Path, wanted: Sequence[str]) -> tuple[list[tuple[Path, str]], list[str]]:
+    """Folders that hold class folders, each with its split; and what is left out."""
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise DataError(f"{folder} {what}; name a folder that holds a folder for each class")
@@ -178,102 +180,87 @@ def _sides(folder: Path, wanted: Sequence[str]) -> tuple[list[tuple[Path, str]],
     divided = _TRAIN in by_name and (_TEST in by_name or bool(held_out))
     if not divided or {_TRAIN, _TEST, *_VALIDATION} & {name.lower() for name in wanted}:
         return [(folder, "")], []
-    sides = [(by_name[_TRAIN], _TRAIN)]
+    places = [(by_name[_TRAIN], _TRAIN)]
     if _TEST in by_name:
-        sides += [(by_name[_TEST], _TEST), *((path, "validation") for path in held_out)]
-    else:  # with two parts the other one is for testing, whatever it is called
-        sides += [(path, _TEST) for path in held_out]
-    used = {path for path, _side in sides}
-    rest = [path.name for name, path in by_name.items() if path not in used]
-    rest = [name for name in rest if not _is_unknown(name)]
+        places += [(by_name[_TEST], _TEST), *((path, "validation") for path in held_out)]
+    else:  # with two folders the other one is for testing, whatever it is called
+        places += [(path, _TEST) for path in held_out]
+    used = {path for path, _split in places}
+    rest = [
+        path.name for name, path in by_name.items() if path not in used and not _is_unknown(name)
+    ]
     ignored = [
         f"{folder} is divided into {' and '.join(sorted(path.name for path in used))}; left out "
         f"beside them: {some(rest)}"
     ]
-    return sides, ignored if rest else []
+    return places, ignored if rest else []
 
 
 def _class_folders(
-    folder: Path, sides: Sequence[tuple[Path, str]], ignored: list[str]
+    folder: Path, places: Sequence[tuple[Path, str]], ignored: list[str]
 ) -> Iterator[tuple[Path, str]]:
-    """Each class's folder with its side, without links that lead back to what holds them."""
+    """Each class's folder with its split, without links that lead back to what holds them."""
     real = folder.resolve()
-    for place, side in sides:
+    for place, split in places:
         for path in _folders(place).values():
             if path.is_symlink() and path.resolve() in (real, *real.parents):
                 ignored.append(f"{path} is a link to a folder that holds it, and was left out")
             else:
-                yield path, side
-    if sides[0][1]:  # unknown images beside the training and test folders are for testing
+                yield path, split
+    if places[0][1]:  # unknown images beside the training and test folders are for testing
         yield from ((p, _TEST) for name, p in _folders(folder).items() if _is_unknown(name))
 
 
 def _left_out(
-    folder: Path, sides: Sequence[tuple[Path, str]], others: Counter[str], empty: Sequence[str]
+    folder: Path, places: Sequence[tuple[Path, str]], others: Counter[str], empty: Sequence[str]
 ) -> list[str]:
     """Sentences on what is no image of a class."""
-    found = []
+    sentences = []
     if empty:
-        found.append(f"without image files, and so no class: {some(empty)}")
+        sentences.append(f"without image files, and so no class: {some(empty)}")
     if others:
-        counted = ", ".join(f"{count} {ending}" for ending, count in others.most_common(NAMED))
-        found.append(f"no images by their endings, and left out: {counted}")
-    loose = [path for place, _side in sides for path in _images_in(place)]
+        counted = ", ".join(f"{count} {ending}" for ending, count in others.most_common(5))
+        sentences.append(f"no images by their endings, and left out: {counted}")
+    loose = [path for place, _split in places for path in _images_in(place)]
     if loose:
-        lie = "image file lies" if len(loose) == 1 else "image files lie"
-        left = "was" if len(loose) == 1 else "were"
-        found.append(
-            f"{len(loose)} {lie} in no class's folder and {left} left out: "
-            f"{some([str(path.relative_to(folder)) for path in loose])}"
-        )
-    return found
+        names = some(str(path.relative_to(folder)) for path in loose)
+        sentences.append(f"image files in no class's folder, and left out: {names}")
+    return sentences
 
 
 def _images_in(place: Path) -> list[Path]:
     return sorted(p for p in place.iterdir() if is_image_name(p) and p.is_file())
 
 
-def _check_known(
-    folder: Path,
-    wanted: Sequence[str],
-    chosen: Sequence[str],
-    training: set[str],
-    empty: set[str],
-    files: Sequence[FoundFile],
-) -> None:
-    candidates = sorted(name for name in training if not _is_unknown(name))
-    for name in wanted:
-        if name in training:
-            continue
-        if name in {file.label for file in files}:
-            raise DataError(f"known class {name!r} has test images in {folder}, none for training")
-        if name in empty:
-            raise DataError(f"known class {name!r} has no images: {folder / name} holds none")
-        raise DataError(
-            f"{folder} has no class folder {name!r}{did_you_mean(name, candidates)}; it has "
-            f"{some(candidates, 20) or 'none with images'}"
+def _not_known(
+    folder: Path, name: str, candidates: Sequence[str], present: set[str], empty: set[str]
+) -> DataError:
+    if name in present:
+        return DataError(f"known class {name!r} has test images in {folder}, none for training")
+    if name in empty:
+        return DataError(f"known class {name!r} has no images: {folder / name} holds none")
+    return DataError(
+        f"{folder} has no class folder {name!r}{did_you_mean(name, candidates)}; it has "
+        f"{some(candidates, 20) or 'none with images'}"
+    )
+
+
+def _too_few(
+    folder: Path, wanted: Sequence[str], candidates: Sequence[str], empty: bool
+) -> DataError:
+    if empty and _images_in(folder):
+        return DataError(
+            f"{folder} holds images but no class folders; put the images of each class in a "
+            f"folder of its own, as {folder / 'cat'} and {folder / 'dog'}"
         )
-    if len(chosen) >= 2:
-        return
-    if not files:
+    if empty:
         endings = " ".join(sorted(SUFFIXES))
-        if _images_in(folder):
-            raise DataError(
-                f"{folder} holds images but no class folders; put the images of each class in a "
-                f"folder of its own, as {folder / 'cat'} and {folder / 'dog'}"
-            )
-        raise DataError(f"{folder} holds no images in class folders; images end in {endings}")
-    deeper = [name for name in chosen if len(_folders(folder / name)) > 1] if not wanted else []
+        return DataError(f"{folder} holds no images in class folders; images end in {endings}")
+    chosen = wanted or candidates
+    deeper = [name for name in chosen if not wanted and len(_folders(folder / name)) > 1]
     advice = f"; if its folders are the classes, name {folder / deeper[0]}" if deeper else ""
-    raise DataError(
+    return DataError(
         f"at least two known classes are needed, to tell one from another; of the classes in "
         f"{folder} ({some(candidates, 20) or 'none but unknown'}) "
         f"{f'only {chosen[0]!r}' if chosen else 'none'} is known{advice}"
     )
-
-
-def some(names: Iterable[object], limit: int = NAMED, separator: str = ", ") -> str:
-    """Some names, and how many more there are."""
-    listed = [str(name) for name in names]
-    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return separator.join(listed[:limit]) + more

@@ -2,13 +2,13 @@
 
 A run on own images keeps in its folder
 
-    images/images.csv     every file with its class and its side of the split
-    images/summary.txt    what was found
+    images/images.csv     every file with its class and its split
+    images/summary.txt    what a user should know of the images
     images/request.toml   what was asked for
     images/protocol.toml  the run's protocol
     images/prepared/      the images in the size that the network sees
 
-so that it can be repeated and gone on with when the original folder has changed or is gone.
+so that it can be repeated and continued when the original folder has changed or is gone.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 import numpy as np
+import tomli_w
 
-from openset_core.data.cache import PreparedImages, prepared_folder
-from openset_core.data.conversion import Progress, encoding_for, write_prepared
+from openset_core.data.cache import PreparedImages, SplitSource
+from openset_core.data.conversion import write_prepared
+from openset_core.data.folders import some
 from openset_core.data.image_folders.duplicates import find_duplicates
 from openset_core.data.image_folders.image_hash import HashedImageFiles
 from openset_core.data.image_folders.protocol import (
@@ -39,15 +39,21 @@ from openset_core.data.image_folders.protocol import (
 )
 from openset_core.data.image_folders.scan import (
     NOTE,
-    FoundFile,
-    FoundImages,
     ImageFolderConfig,
-    find_images,
-    some,
+    ScannedFile,
+    ScannedFolder,
+    scan_folder,
 )
-from openset_core.data.image_folders.splitting import TEST, TRAIN, VALIDATION, Division, divide
+from openset_core.data.image_folders.splitting import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    SplitAssignment,
+    assign_splits,
+)
+from openset_core.data.image_format import ImageFormat
 from openset_core.data.image_list import UNREADABLE, ListedImage, write_list
-from openset_core.data.images import DataRequest
+from openset_core.data.prefetch import Progress, no_progress
 from openset_core.errors import DataError, RunFolderError
 from openset_core.experiment import config
 from openset_core.experiment.experiment import Experiment
@@ -58,7 +64,7 @@ from openset_core.experiment.protocol import (
     ProtocolFile,
     load_protocol,
 )
-from openset_core.files import os_errors_as, write_text
+from openset_core.files import atomic_folder, os_errors_as, write_text
 from openset_core.run_folder import RunFolder, refuse_foreign
 from openset_core.specs import load_factory
 
@@ -71,15 +77,15 @@ SMALL, USUAL = 32, 64
 """Sides that images are brought to where neither user nor backbone says one."""
 
 SMALL_UP_TO = 48
-"""Shorter side of the images, in the middle of them all, up to which `SMALL` will do."""
+"""Median of the images' shorter sides up to which `SMALL` is chosen."""
 
-_LOOKED_AT = 500
+_MEASURED = 500
 
 Resolve = Callable[[Protocol], Experiment]
 
 
 @attrs.frozen(kw_only=True)
-class Request:
+class ImageRequest:
     """What `request.toml` says: what decides which images a run has, and in which form.
 
     Attributes:
@@ -103,32 +109,24 @@ class Request:
     files: str
 
 
-def _silent(items: Any, _total: int) -> Any:
-    return items
-
-
-def _tell_nobody(_line: str) -> None:
-    pass
-
-
-def start(
-    wish: ImageFolderConfig,
+def set_up(
+    options: ImageFolderConfig,
     resolve: Resolve,
     folder: Path | None,
     runs: Path,
     *,
-    progress: Progress = _silent,
-    tell: Callable[[str], None] = _tell_nobody,
+    progress: Progress = no_progress,
+    tell: Callable[[str], None] = lambda _line: None,
 ) -> tuple[Experiment, Path]:
-    """Prepare a run on own images; what an earlier call prepared is used again.
+    """Set up a run on own images; what an earlier call prepared is used again.
 
     Args:
-        wish: what the user says about the images.
+        options: what the user says about the images.
         resolve: makes an experiment of a protocol; mistakes in it are found before images are read.
         folder: the run folder; named after the experiment when None.
         runs: where run folders lie.
         progress: wraps the reading of images, with their number.
-        tell: is told what was found, line by line.
+        tell: called with each line that the user should read.
 
     Returns:
         The experiment and its run folder.
@@ -136,18 +134,26 @@ def start(
     Raises:
         OpensetError: of the kind that fits; nothing is left behind.
     """
-    found = find_images(wish.folder, wish.known)
-    draft = resolve(_draft(wish, found))
-    size = wish.image_size or _size(draft, found)
-    changes = {**draft.changes, "images": _changed(wish)}
+    scan = scan_folder(options.folder, options.known)
+    # As far as the protocol is known before an image was read.
+    size = options.image_size or USUAL
+    content = _protocol(options, scan, ImageOptions(size=size), len(scan.files))
+    draft = resolve(
+        Protocol(name=content.name, path=Path(PROTOCOL_NAME), content=content, own=True)
+    )
+    usual = config.unstructure(ImageFolderConfig(folder=options.folder))
+    changed = {
+        key: value for key, value in config.unstructure(options).items() if value != usual.get(key)
+    }
+    changes = {**draft.changes, "images": changed}
     folder = folder or runs / attrs.evolve(draft, changes=changes).default_folder_name()
-    request = _request(wish, found, size)
+    request = _request(options, scan, options.image_size or _choose_size(draft, scan))
     images = folder / IMAGES
     if not _is_current(images, request, folder):
         if not RunFolder(folder).experiment.exists():
             refuse_foreign(folder, own=images / PROTOCOL_NAME)
-        with _whole(images) as temporary:
-            lines = _fill(temporary, found, wish, request, progress)
+        with os_errors_as(folder), atomic_folder(images) as temporary:
+            lines = _fill(temporary, scan, options, request, progress)
             write_text(temporary / SUMMARY_NAME, "".join(f"{line}\n" for line in lines))
     for line in (images / SUMMARY_NAME).read_text(encoding="utf-8").splitlines():
         tell(line)
@@ -155,58 +161,40 @@ def start(
     return attrs.evolve(experiment, changes=changes), folder
 
 
-def _draft(wish: ImageFolderConfig, found: FoundImages) -> Protocol:
-    """The protocol as far as it is known before an image was read."""
-    content = _content(wish, found, ImageOptions(size=wish.image_size or USUAL), len(found.files))
-    return Protocol(name=content.name, path=Path(PROTOCOL_NAME), content=content, own=True)
-
-
-def _content(
-    wish: ImageFolderConfig, found: FoundImages, image: ImageOptions, training: int
+def _protocol(
+    options: ImageFolderConfig, scan: ScannedFolder, image: ImageOptions, training: int
 ) -> ProtocolFile:
     return own_protocol(
         KnownSection(
             dataset=LIST_DATASET,
-            trials=(found.known,),
+            trials=(scan.known,),
             split=LIST_NAME,
-            split_seed=wish.split_seed,
+            split_seed=options.split_seed,
         ),
         image,
-        name=_name(wish.folder),
-        summary=f"own images: {', '.join(found.known)}",
-        source=f"folder {_absolute(wish.folder)}",
+        name=_absolute(options.folder).name or "images",
+        summary=f"own images: {', '.join(scan.known)}",
+        source=f"folder {_absolute(options.folder)}",
         root=".",
-        unknown=bool(found.unknown),
-        validation=wish.validation,
+        unknown=bool(scan.unknown),
+        validation=options.validation,
         images=training,
     )
-
-
-def _name(folder: Path) -> str:
-    return _absolute(folder).name or "images"
 
 
 def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))
 
 
-def _changed(wish: ImageFolderConfig) -> dict[str, Any]:
-    """What differs from the defaults, for the run's name."""
-    usual = config.unstructure(ImageFolderConfig(folder=wish.folder))
-    return {
-        key: value for key, value in config.unstructure(wish).items() if value != usual.get(key)
-    }
-
-
-def _size(draft: Experiment, found: FoundImages) -> int:
+def _choose_size(draft: Experiment, scan: ScannedFolder) -> int:
     """The side length that suits the backbone, else the images."""
     backbone = draft.selection.backbone
     if backbone.spec.image_size is not None:
         own = load_factory(backbone.spec.image_size)(draft.options[backbone.name])
         if own is not None:
             return int(own)
-    some_files = found.files[:: len(found.files) // _LOOKED_AT + 1]
-    sides = sorted(filter(None, (_shorter_side(file.path) for file in some_files)))
+    sample = scan.files[:: len(scan.files) // _MEASURED + 1]
+    sides = sorted(filter(None, (_shorter_side(file.path) for file in sample)))
     return SMALL if sides and sides[len(sides) // 2] <= SMALL_UP_TO else USUAL
 
 
@@ -214,39 +202,34 @@ def _shorter_side(path: Path) -> int:
     """Of an image, from its first bytes; 0 where they do not tell."""
     from PIL import Image
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if path.is_file():  # opening a pipe would wait for who writes to it
-                with Image.open(path) as image:
-                    return min(image.size)
-    except Exception:  # whatever is wrong with the file is said when it is read
-        pass
+    # What is wrong with the file is said when it is read.
+    with warnings.catch_warnings(), contextlib.suppress(Exception):
+        warnings.simplefilter("ignore")
+        if path.is_file():  # opening a pipe would wait for a writer
+            with Image.open(path) as image:
+                return min(image.size)
     return 0
 
 
-def _request(wish: ImageFolderConfig, found: FoundImages, size: int) -> Request:
+def _request(options: ImageFolderConfig, scan: ScannedFolder, size: int) -> ImageRequest:
     digest = hashlib.sha256()
-    for file in found.files:
+    for file in scan.files:
         with contextlib.suppress(OSError):
-            name = os.fsencode(file.path.relative_to(found.folder))
+            name = os.fsencode(file.path.relative_to(scan.folder))
             digest.update(name + f" {file.path.stat().st_size}\n".encode())
-    return Request(
-        folder=str(_absolute(wish.folder)),
-        known=found.known,
+    return ImageRequest(
+        folder=str(_absolute(options.folder)),
+        known=scan.known,
         image_size=size,
-        fit=wish.fit,
-        test=wish.test,
-        validation=wish.validation,
-        split_seed=wish.split_seed,
+        fit=options.fit,
+        test=options.test,
+        validation=options.validation,
+        split_seed=options.split_seed,
         files=digest.hexdigest()[:16],
     )
 
 
-# --- what an earlier call left ----------------------------------------------------------------
-
-
-def _is_current(images: Path, request: Request, folder: Path) -> bool:
+def _is_current(images: Path, request: ImageRequest, folder: Path) -> bool:
     """Whether the run folder holds what is asked for.
 
     Raises:
@@ -255,21 +238,21 @@ def _is_current(images: Path, request: Request, folder: Path) -> bool:
     if not images.exists():
         return False
     values = config.read_toml(images / REQUEST_NAME, "image request", RunFolderError)
-    old = config.structure(values, Request, str(images / REQUEST_NAME), RunFolderError)
+    old = config.structure(values, ImageRequest, str(images / REQUEST_NAME), RunFolderError)
     differing = [
         field.name.replace("_", "-")
-        for field in attrs.fields(Request)
+        for field in attrs.fields(ImageRequest)
         if field.name != "folder" and getattr(old, field.name) != getattr(request, field.name)
     ]
+    run = RunFolder(folder)
     if not differing:
         return True
-    run = RunFolder(folder)
     if not any(item.exists() for item in (run.metrics, run.checkpoints, run.model)):
         return False
     if differing == ["files"]:
         raise RunFolderError(
-            f"the images in {request.folder} changed since {folder} was begun; go on with the ones "
-            f"it has by `openset run {folder}`, or choose another folder with --out"
+            f"the images in {request.folder} changed since {folder} was begun; continue with the "
+            f"ones it has by `openset run {folder}`, or choose another folder with --out"
         )
     raise RunFolderError(
         f"{folder} holds a run on other images (different: {', '.join(differing)}); choose another "
@@ -277,137 +260,99 @@ def _is_current(images: Path, request: Request, folder: Path) -> bool:
     )
 
 
-@contextlib.contextmanager
-def _whole(images: Path) -> Iterator[Path]:
-    """Fill a folder beside its place, then rename it."""
-    temporary = images.with_name(f".{images.name}.{os.getpid()}.partial")
-    new = not images.parent.exists()
-    try:
-        with os_errors_as(images.parent):
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-        yield temporary
-        with os_errors_as(images.parent):
-            shutil.rmtree(images, ignore_errors=True)
-            os.rename(temporary, images)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if new:
-            with contextlib.suppress(OSError):
-                images.parent.rmdir()
-        raise
-
-
-# --- reading and writing ----------------------------------------------------------------------
-
-
 def _fill(
-    place: Path, found: FoundImages, wish: ImageFolderConfig, request: Request, progress: Progress
+    place: Path,
+    scan: ScannedFolder,
+    options: ImageFolderConfig,
+    request: ImageRequest,
+    progress: Progress,
 ) -> list[str]:
     """Read every image, split them and write everything down.
 
     Returns:
         What a user should know of it, line by line.
     """
-    prepared, readable, division, unreadable = _read(place, found, wish, request, progress)
-    lines = [
-        ListedImage(file=_absolute(file.path), label=file.label, part=part, note=note)
-        for file, part, note in zip(readable, division.parts, division.notes, strict=True)
+    images, hashed = _read(place, scan, request, progress)
+    rows = np.load(images.folder / "index.npy", allow_pickle=False).tolist()
+    files = [scan.files[row] for row in rows]
+    skipped = sorted(set(range(len(scan.files))) - set(rows))
+    unreadable = list(zip((scan.files[row] for row in skipped), images.meta.skipped, strict=True))
+    for name in sorted(set(scan.known) - {file.label for file in files}):
+        reason = next(reason for file, reason in unreadable if file.label == name)
+        raise DataError(f"no image of known class {name!r} can be read; the first: {reason}")
+    duplicates = find_duplicates([hashed.hashes[row] for row in rows])
+    assignment = assign_splits(files, duplicates, scan.known, options, divided=scan.divided)
+    splits = assignment.splits
+    listed = [
+        *zip(files, splits, assignment.notes, strict=True),
+        *((file, UNREADABLE, reason) for file, reason in unreadable),
     ]
-    lines += [
-        ListedImage(file=_absolute(file.path), label=file.label, part=UNREADABLE, note=reason)
-        for file, reason in unreadable
-    ]
-    write_list(place / LIST_NAME, lines)
-    training = np.flatnonzero([part == TRAIN for part in division.parts])
-    mean, std = statistics(prepared, training)
+    write_list(
+        place / LIST_NAME,
+        [
+            ListedImage(file=_absolute(file.path), label=file.label, part=split, note=note)
+            for file, split, note in listed
+        ],
+    )
+    training = np.flatnonzero([split == TRAIN for split in splits])
+    mean, std = statistics(images, training)
     image = ImageOptions(size=request.image_size, mean=mean, std=std, fit=request.fit)
-    unknown = {
-        file.label for file, part in zip(readable, division.parts, strict=True) if part == TEST
-    } - set(found.known)
-    tested = attrs.evolve(found, unknown=tuple(sorted(unknown)))
-    content = _content(wish, tested, image, len(training))
+    tested = {file.label for file, split in zip(files, splits, strict=True) if split == TEST}
+    unknown = tuple(sorted(tested - set(scan.known)))
+    content = _protocol(options, attrs.evolve(scan, unknown=unknown), image, len(training))
     write_protocol(content, place / PROTOCOL_NAME)
-    import tomli_w
-
     write_text(place / REQUEST_NAME, tomli_w.dumps(config.unstructure(request)))
-    return _summary(found, wish, request, readable, division, unreadable)
+    reasons = [reason for _file, reason in unreadable]
+    return _summary(scan, options, request, files, assignment, reasons)
 
 
 def _read(
-    place: Path, found: FoundImages, wish: ImageFolderConfig, request: Request, progress: Progress
-) -> tuple[PreparedImages, list[FoundFile], Division, list[tuple[FoundFile, str]]]:
-    names = tuple(sorted({file.label for file in found.files}))
+    place: Path, scan: ScannedFolder, request: ImageRequest, progress: Progress
+) -> tuple[PreparedImages, HashedImageFiles]:
+    names = tuple(sorted({file.label for file in scan.files}))
     numbers = {name: number for number, name in enumerate(names)}
-    source = HashedImageFiles(
-        files=tuple(file.path for file in found.files),
-        labels=np.array([numbers[file.label] for file in found.files], np.int64),
+    hashed = HashedImageFiles(
+        files=tuple(file.path for file in scan.files),
+        labels=np.array([numbers[file.label] for file in scan.files], np.int64),
         classes=names,
         size=request.image_size,
         fit=request.fit,
     )
-    target = prepared_folder(place, LIST_DATASET, "all", request.image_size, fit=request.fit)
+    image_format = ImageFormat(size=request.image_size, fit=request.fit)
+    source = SplitSource(dataset=LIST_DATASET, split="all", root=place, format=image_format)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # libraries warn of oddities of single files
-        prepared = write_prepared(
-            source,
-            target,
-            LIST_DATASET,
-            DataRequest(part="all", root=place, size=request.image_size, fit=request.fit),
-            encoding=encoding_for(request.image_size, lossless=True),
-            skip_unreadable=True,
-            progress=progress,
-        )
-    rows = np.load(target / "index.npy", allow_pickle=False).tolist()
-    readable = [found.files[row] for row in rows]
-    bad = sorted(set(range(len(found.files))) - set(rows))
-    unreadable = list(zip((found.files[row] for row in bad), prepared.meta.skipped, strict=True))
-    lost = set(found.known) - {file.label for file in readable}
-    if lost:
-        raise DataError(
-            f"no image of known class {min(lost)!r} can be read; the first: "
-            f"{next(reason for file, reason in unreadable if file.label == min(lost))}"
-        )
-    copies = find_duplicates([source.looks[row] for row in rows])
-    division = divide(readable, copies, found.known, wish, divided=found.divided)
-    return prepared, readable, division, unreadable
+        return write_prepared(hashed, source, skip_unreadable=True, progress=progress), hashed
 
 
 def _summary(
-    found: FoundImages,
-    wish: ImageFolderConfig,
-    request: Request,
-    readable: Sequence[FoundFile],
-    division: Division,
-    unreadable: Sequence[tuple[FoundFile, str]],
+    scan: ScannedFolder,
+    options: ImageFolderConfig,
+    request: ImageRequest,
+    files: Sequence[ScannedFile],
+    assignment: SplitAssignment,
+    unreadable: Sequence[str],
 ) -> list[str]:
     count: Counter[str] = Counter()
-    for file, part in zip(readable, division.parts, strict=True):
-        count[part if file.label in found.known or part != TEST else "unknown"] += 1
-    others = some(found.unknown, 10) or "none"
-    how = "as the folder is divided" if found.divided else f"split by seed {wish.split_seed}"
+    for file, split in zip(files, assignment.splits, strict=True):
+        count[split if file.label in scan.known or split != TEST else "unknown"] += 1
+    how = "as the folder is divided" if scan.divided else f"split by seed {options.split_seed}"
     lines = [
-        f"images: {len(readable):,} in {wish.folder}; known: {some(found.known, 10)}; unknown: "
-        f"{others}",
+        f"images: {len(files):,} in {options.folder}; known: {some(scan.known, 10)}; unknown: "
+        f"{some(scan.unknown, 10) or 'none'}",
         f"images: {count[TRAIN]:,} for training, {count[VALIDATION]:,} held out for the threshold, "
         f"{count[TEST]:,} known and {count['unknown']:,} unknown for testing, {how}; "
         f"{request.image_size}x{request.image_size} pixels",
     ]
+    findings: list[str] = []
     if not count["unknown"]:
-        lines.append(f"{NOTE}no unknown images, so only closed-set figures come out")
+        findings.append("no unknown images, so only closed-set figures come out")
     if unreadable:
-        named = some([_shortened(reason, wish) for _file, reason in unreadable], separator="; ")
-        lines.append(f"{NOTE}{_files(len(unreadable))} cannot be read, and left out: {named}")
-    lines += [f"{NOTE}{sentence}" for sentence in (*found.ignored, *division.findings)]
-    return [_printable(line) for line in lines]
-
-
-def _shortened(reason: str, wish: ImageFolderConfig) -> str:
-    return reason.replace(f"{wish.folder}{os.sep}", "", 1)
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
+        named = [reason.replace(f"{options.folder}{os.sep}", "", 1) for reason in unreadable]
+        number = "1 file" if len(named) == 1 else f"{len(named)} files"
+        findings.append(f"{number} cannot be read, and left out: {some(named, separator='; ')}")
+    findings += [*scan.ignored, *assignment.findings]
+    return [_printable(line) for line in (*lines, *(f"{NOTE}{text}" for text in findings))]
 
 
 def _printable(text: str) -> str:
