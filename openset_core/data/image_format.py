@@ -18,17 +18,17 @@ class ImageFormat:
     Attributes:
         size: side length in pixels.
         interpolation: how images are resized.
-        fit: how images become square; None is `"crop"`.
+        fit: how images become square.
     """
 
     size: int = 224
     interpolation: str = "bilinear"
-    fit: str = attrs.field(default="crop", converter=lambda fit: fit or "crop")
+    fit: str = "crop"
 
     @classmethod
     def of(cls, image: ImageOptions) -> ImageFormat:
         """That of a protocol."""
-        return cls(size=image.size, interpolation=image.interpolation, fit=image.fit)
+        return cls(size=image.size, interpolation=image.interpolation, fit=image.fit or "crop")
 
 
 def choose_format(name: str, plugins: Registry | None = None, **chosen: Any) -> ImageFormat:

@@ -7,27 +7,23 @@ from attrs.validators import ge, min_len
 
 from openset_core import DatasetSpec, hookimpl, option
 
-_DIGITS = tuple(str(digit) for digit in range(10))
-_HERE = "openset_plugins.datasets"
-_IDX = tuple(
-    f"raw/{part}-{what}-ubyte"
-    for part in ("train", "t10k")
-    for what in ("images-idx3", "labels-idx1")
+DIGITS = tuple("0123456789")
+IDX_FILES = tuple(
+    f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")
 )
-"""torchvision wants both parts to be there, whichever is read."""
+"""Files of a set in MNIST's format; torchvision wants both splits to be there."""
 
+_HERE = "openset_plugins.datasets"
+_BOTH = ("train", "test")
 _CIFAR10 = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
 )
+CIFAR10_BATCHES = {
+    "train": tuple(f"data_batch_{number}" for number in range(1, 6)),
+    "test": ("test_batch",),
+}
+_CIFAR_REFERENCE = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
 
 
 @frozen(kw_only=True)
@@ -96,50 +92,54 @@ def openset_datasets() -> list[DatasetSpec]:
             summary="1,797 handwritten digits of 8x8 pixels, inside scikit-learn",
             factory=f"{_HERE}.digits:load_digits",
             parts=("all",),
-            classes=_DIGITS,
+            classes=DIGITS,
             samples={"all": 1797},
             side=8,
             reference="Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 1998",
         ),
-        DatasetSpec(
-            name="mnist",
-            summary="70,000 handwritten digits of 28x28 pixels",
-            factory=f"{_HERE}.torchvision_sets:load_mnist",
-            classes=_DIGITS,
-            files=tuple(f"MNIST/{name}" for name in _IDX),
-            samples={"train": 60_000, "test": 10_000},
-            side=28,
-            downloadable=True,
-            reference="LeCun, Cortes and Burges, The MNIST database of handwritten digits",
-        ),
-        DatasetSpec(
-            name="fashion-mnist",
-            summary="70,000 articles of clothing of 28x28 pixels, 10 classes",
-            factory=f"{_HERE}.torchvision_sets:load_fashion_mnist",
-            files=tuple(f"FashionMNIST/{name}" for name in _IDX),
-            class_count=10,
-            samples={"train": 60_000, "test": 10_000},
-            side=28,
-            downloadable=True,
-            reference="Xiao, Rasul and Vollgraf, Fashion-MNIST, 2017",
-        ),
-        DatasetSpec(
-            name="kmnist",
-            summary="70,000 handwritten Japanese characters of 28x28 pixels, 10 classes",
-            factory=f"{_HERE}.torchvision_sets:load_kmnist",
-            files=tuple(f"KMNIST/{name}" for name in _IDX),
-            class_count=10,
-            samples={"train": 60_000, "test": 10_000},
-            side=28,
-            downloadable=True,
-            reference="Clanuwat et al., Deep Learning for Classical Japanese Literature, 2018",
+        *(
+            DatasetSpec(
+                name=name,
+                summary=f"70,000 {what} of 28x28 pixels{classes}",
+                factory=f"{_HERE}.torchvision_sets:load_{name.replace('-', '_')}",
+                classes=DIGITS if name == "mnist" else (),
+                files=tuple(f"{folder}/raw/{file}" for file in IDX_FILES),
+                class_count=10,
+                samples={"train": 60_000, "test": 10_000},
+                side=28,
+                downloadable=True,
+                reference=reference,
+            )
+            for name, folder, what, classes, reference in (
+                (
+                    "mnist",
+                    "MNIST",
+                    "handwritten digits",
+                    "",
+                    "LeCun, Cortes and Burges, The MNIST database of handwritten digits",
+                ),
+                (
+                    "fashion-mnist",
+                    "FashionMNIST",
+                    "articles of clothing",
+                    ", 10 classes",
+                    "Xiao, Rasul and Vollgraf, Fashion-MNIST, 2017",
+                ),
+                (
+                    "kmnist",
+                    "KMNIST",
+                    "handwritten Japanese characters",
+                    ", 10 classes",
+                    "Clanuwat et al., Deep Learning for Classical Japanese Literature, 2018",
+                ),
+            )
         ),
         DatasetSpec(
             name="svhn",
             summary="99,289 house numbers of 32x32 pixels, cut from street photographs",
             factory=f"{_HERE}.torchvision_sets:load_svhn",
-            classes=_DIGITS,
-            files={part: (f"{part}_32x32.mat",) for part in ("train", "test")},
+            classes=DIGITS,
+            files={part: (f"{part}_32x32.mat",) for part in _BOTH},
             samples={"train": 73_257, "test": 26_032},
             side=32,
             downloadable=True,
@@ -151,37 +151,28 @@ def openset_datasets() -> list[DatasetSpec]:
             factory=f"{_HERE}.cifar:load_cifar10",
             classes=_CIFAR10,
             files={
-                "train": tuple(
-                    f"cifar-10-batches-py/{file}"
-                    for file in (
-                        *(f"data_batch_{number}" for number in range(1, 6)),
-                        "batches.meta",
-                    )
-                ),
-                "test": ("cifar-10-batches-py/test_batch", "cifar-10-batches-py/batches.meta"),
+                split: tuple(f"cifar-10-batches-py/{file}" for file in (*batches, "batches.meta"))
+                for split, batches in CIFAR10_BATCHES.items()
             },
             samples={"train": 50_000, "test": 10_000},
             side=32,
             downloadable=True,
-            reference="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+            reference=_CIFAR_REFERENCE,
         ),
         DatasetSpec(
             name="cifar100",
             summary="60,000 photographs of 32x32 pixels, 100 classes",
             factory=f"{_HERE}.cifar:load_cifar100",
-            files={
-                part: (f"cifar-100-python/{part}", "cifar-100-python/meta")
-                for part in ("train", "test")
-            },
+            files={part: (f"cifar-100-python/{part}", "cifar-100-python/meta") for part in _BOTH},
             class_count=100,
             samples={"train": 50_000, "test": 10_000},
             side=32,
             downloadable=True,
-            reference="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+            reference=_CIFAR_REFERENCE,
         ),
         DatasetSpec(
             name="omniglot",
-            summary="32,460 handwritten characters of 50 alphabets; other ones in the test part",
+            summary="32,460 handwritten characters of 50 alphabets; other ones for testing",
             factory=f"{_HERE}.folder_sets:load_omniglot",
             config=OmniglotOptions,
             files={
@@ -256,8 +247,7 @@ def openset_datasets() -> list[DatasetSpec]:
             factory=f"{_HERE}.folder_sets:load_domainnet",
             config=DomainNetOptions,
             files={
-                part: ("domainnet/{domain}/*", f"domainnet/{{domain}}_{part}.txt")
-                for part in ("train", "test")
+                part: ("domainnet/{domain}/*", f"domainnet/{{domain}}_{part}.txt") for part in _BOTH
             },
             class_count=345,
             obtain="ai.bu.edu/M3SDA, the cleaned version, for research under its fair-use notice: "
@@ -268,7 +258,7 @@ def openset_datasets() -> list[DatasetSpec]:
             name="air300",
             summary="320,000 pictures of aircraft, 300 classes, in class folders train/ and test/",
             factory=f"{_HERE}.folder_sets:load_air300",
-            files={part: (f"air300/{part}/*",) for part in ("train", "test")},
+            files={part: (f"air300/{part}/*",) for part in _BOTH},
             class_count=300,
             obtain="from its authors (github.com/iCGY96/ARPL), as air300/train/<class>/ and "
             "air300/test/<class>/",
@@ -280,8 +270,8 @@ def openset_datasets() -> list[DatasetSpec]:
             summary="fine-grained classes of your own: train/, test/, unknown in easy/ and hard/",
             factory=f"{_HERE}.folder_sets:load_ssb",
             config=SSBOptions,
-            parts=("train", "test", "easy", "hard"),
-            files={part: (f"{{folder}}/{part}/*",) for part in ("train", "test", "easy", "hard")},
+            parts=(*_BOTH, "easy", "hard"),
+            files={part: (f"{{folder}}/{part}/*",) for part in (*_BOTH, "easy", "hard")},
             obtain="your own images, or the splits of github.com/sgvaze/SSB, as "
             "ssb/{train,test,easy,hard}/<class>/",
             reference="Vaze et al., Open-Set Recognition: a Good Closed-Set Classifier is All You "
@@ -322,7 +312,7 @@ def openset_datasets() -> list[DatasetSpec]:
             factory=f"{_HERE}.noise:load_mnist_noise",
             config=NoiseOptions,
             parts=("all",),
-            files=tuple(f"MNIST/{name}" for name in _IDX),
+            files=tuple(f"MNIST/raw/{file}" for file in IDX_FILES),
             class_count=1,
             downloadable=True,
             reference="M2IOSR, Sec. 5.4",

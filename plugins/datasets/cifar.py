@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from openset_core import DataRequest, ImageSet, NoOptions
 from openset_core.data.images import missing_data
 from openset_core.errors import DataError
+from openset_plugins.datasets import CIFAR10_BATCHES
 from openset_plugins.datasets.torchvision_sets import fetch
 
 
@@ -78,61 +80,57 @@ def _load(
     name: str,
     request: DataRequest,
     folder: Path,
-    files: list[str],
-    meta: tuple[str, str],
+    files: Sequence[str],
+    meta: str,
     labels: str,
-    cls: str,
+    names: str,
+    archive: Any,
 ) -> ImageSet:
-    from torchvision import datasets
+    """One split.
 
-    wanted = (*files, meta[0])
-    if missing := [file for file in wanted if not (folder / file).exists()]:
-        torchvisions = getattr(datasets, cls)
-        fetch(
-            f"{name} ({', '.join(missing)})" if folder.is_dir() else name,
-            request,
-            folder,
-            url=torchvisions.url,
-            filename=torchvisions.filename,
-            md5=torchvisions.tgz_md5,
-        )
-    if missing := [file for file in wanted if not (folder / file).exists()]:
-        raise missing_data(f"{name} ({', '.join(missing)})", folder, can_download=True)
+    Args:
+        name: the data set.
+        request: which split, and where.
+        folder: where its files lie.
+        files: batches of images.
+        meta: file of the class names.
+        labels: key of the labels in a batch.
+        names: key of the class names.
+        archive: torchvision's class, which says where the files can be fetched.
+    """
+    for can_fetch in (True, False):
+        missing = [file for file in (*files, meta) if not (folder / file).exists()]
+        label = f"{name} ({', '.join(missing)})" if folder.is_dir() else name
+        if missing and can_fetch:
+            source = {"url": archive.url, "filename": archive.filename, "md5": archive.tgz_md5}
+            fetch(label, request, folder, **source)
+        elif missing:
+            raise missing_data(label, folder, can_download=True)
     batches = [
         _images(read_batch(folder / file, name), folder / file, name, labels) for file in files
     ]
-    names = read_batch(folder / meta[0], name).get(meta[1])
-    if not isinstance(names, list) or not all(isinstance(item, str) for item in names):
-        raise DataError(f"data set {name}: {folder / meta[0]} holds no class names")
+    classes = read_batch(folder / meta, name).get(names)
+    if not isinstance(classes, list) or not all(isinstance(item, str) for item in classes):
+        raise DataError(f"data set {name}: {folder / meta} holds no class names")
     return ImageSet(
         images=np.ascontiguousarray(np.concatenate([images for images, _labels in batches])),
         labels=np.concatenate([numbers for _images, numbers in batches]),
-        classes=tuple(names),
+        classes=tuple(classes),
     )
 
 
 def load_cifar10(_config: NoOptions, request: DataRequest) -> ImageSet:
-    """CIFAR-10's training or test part, from `<root>/cifar-10-batches-py`."""
-    training = [f"data_batch_{number}" for number in range(1, 6)]
-    return _load(
-        "cifar10",
-        request,
-        request.root / "cifar-10-batches-py",
-        training if request.part == "train" else ["test_batch"],
-        ("batches.meta", "label_names"),
-        "labels",
-        "CIFAR10",
-    )
+    """CIFAR-10, from `<root>/cifar-10-batches-py`."""
+    from torchvision.datasets import CIFAR10
+
+    folder, files = request.root / CIFAR10.base_folder, CIFAR10_BATCHES[request.part]
+    names = ("batches.meta", "labels", "label_names")
+    return _load("cifar10", request, folder, files, *names, CIFAR10)
 
 
 def load_cifar100(_config: NoOptions, request: DataRequest) -> ImageSet:
-    """CIFAR-100's training or test part with its 100 fine classes, from `cifar-100-python`."""
-    return _load(
-        "cifar100",
-        request,
-        request.root / "cifar-100-python",
-        [request.part],
-        ("meta", "fine_label_names"),
-        "fine_labels",
-        "CIFAR100",
-    )
+    """CIFAR-100 with its 100 fine classes, from `<root>/cifar-100-python`."""
+    from torchvision.datasets import CIFAR100
+
+    folder, names = request.root / CIFAR100.base_folder, ("meta", "fine_labels", "fine_label_names")
+    return _load("cifar100", request, folder, [request.part], *names, CIFAR100)

@@ -33,21 +33,19 @@ def _present(name: str, folder: Path) -> Path:
 # --- one folder a class -----------------------------------------------------------------------
 
 
-def _side(name: str, folder: Path, side: str, request: DataRequest) -> ImageSet | ImageFiles:
-    """A part of a set whose training folder says which classes there are, and their order."""
-    place, training = _present(name, folder / side), folder / "train"
+def _split(name: str, folder: Path, split: str, request: DataRequest) -> ImageSet | ImageFiles:
+    """A split of a set whose training folder says which classes there are, and their order."""
+    place, training = _present(name, folder / split), folder / "train"
     if not training.is_dir():
         return read_class_folders(place, request)
-    names = [item.name for item in training.iterdir() if item.is_dir()]
-    return read_class_folders(
-        place, request, sorted(name for name in names if not name.startswith("."))
-    )
+    names = sorted(item.name for item in training.iterdir() if item.is_dir())
+    return read_class_folders(place, request, [name for name in names if name[0] != "."])
 
 
 def load_imagenet(_config: NoOptions, request: DataRequest) -> ImageSet | ImageFiles:
     """ImageNet-1K from `<root>/imagenet/{train,val}/<wnid>/`, the labels in the wnids' order."""
     side = "train" if request.part == "train" else "val"
-    return _side("imagenet", request.root / "imagenet", side, request)
+    return _split("imagenet", request.root / "imagenet", side, request)
 
 
 def load_imagenet_o(_config: NoOptions, request: DataRequest) -> ImageSet | ImageFiles:
@@ -57,7 +55,7 @@ def load_imagenet_o(_config: NoOptions, request: DataRequest) -> ImageSet | Imag
 
 def load_air300(_config: NoOptions, request: DataRequest) -> ImageSet | ImageFiles:
     """Air-300 from `<root>/air300/{train,test}/<class>/`."""
-    return _side("air300", request.root / "air300", request.part, request)
+    return _split("air300", request.root / "air300", request.part, request)
 
 
 def load_ssb(config: SSBOptions, request: DataRequest) -> ImageSet | ImageFiles:
@@ -67,7 +65,7 @@ def load_ssb(config: SSBOptions, request: DataRequest) -> ImageSet | ImageFiles:
     """
     folder = request.root / config.folder
     if request.part in ("train", "test"):
-        return _side("ssb", folder, request.part, request)
+        return _split("ssb", folder, request.part, request)
     return read_class_folders(_present("ssb", folder / request.part), request)
 
 
@@ -75,7 +73,7 @@ def load_image_folder(config: ImageFolderOptions, request: DataRequest) -> Image
     """Folders of classes, from `<path>/<class>/` or `<path>/{train,test}/<class>/`.
 
     `path` is below the root, or absolute. `val` stands for `test` where that is missing. The first
-    layout is the part `all`, the second the parts `train` and `test`.
+    layout is the split `all`, the second the splits `train` and `test`.
     """
     folder = _present("image-folder", request.root / config.path)
     divided = (folder / "train").is_dir()
@@ -83,16 +81,16 @@ def load_image_folder(config: ImageFolderOptions, request: DataRequest) -> Image
         if divided and any((folder / side).is_dir() for side in ("test", "val")):
             raise AbsentSplitError(
                 f"data set image-folder: {folder} is divided into training and test images; ask "
-                "for its parts train and test (in a protocol, leave out test_fraction)"
+                "for its splits train and test (in a protocol, leave out test_fraction)"
             )
         return read_class_folders(folder, request)
     if not divided:
         raise AbsentSplitError(
-            f"data set image-folder: {folder} has no folder train; ask for its part all (in a "
+            f"data set image-folder: {folder} has no folder train; ask for its split all (in a "
             "protocol, give test_fraction)"
         )
     side = "val" if request.part == "test" and not (folder / "test").is_dir() else request.part
-    return _side("image-folder", folder, side, request)
+    return _split("image-folder", folder, side, request)
 
 
 def load_image_list(config: ImageListOptions, request: DataRequest) -> ImageSet | ImageFiles:
@@ -114,7 +112,7 @@ def load_tiny_imagenet(_config: NoOptions, request: DataRequest) -> ImageSet | I
     """TinyImageNet from `<root>/tiny-imagenet-200` as it was downloaded.
 
     The validation images lie in one folder there, their classes in `val_annotations.txt`;
-    a `val` already sorted into class folders is read as well. It serves as the test part.
+    a `val` already sorted into class folders is read as well. It serves as the test split.
     """
     folder = _present("tiny-imagenet", request.root / "tiny-imagenet-200")
     training = class_folders(folder / "train")
@@ -182,7 +180,7 @@ def load_domainnet(config: DomainNetOptions, request: DataRequest) -> ImageSet |
         raise missing_data(f"domainnet ({config.domain})", root, can_download=False)
     if not listing.exists():
         raise DataError(
-            f"data set domainnet: {listing} is missing, which says what belongs to the part "
+            f"data set domainnet: {listing} is missing, which says what belongs to the split "
             f"{request.part} and which class each image has; get it where {config.domain}.zip is "
             "from, ai.bu.edu/M3SDA"
         )
@@ -210,7 +208,7 @@ _OMNIGLOT = {"train": "images_background", "test": "images_evaluation"}
 def load_omniglot(config: OmniglotOptions, request: DataRequest) -> ImageSet | ImageFiles:
     """Omniglot's characters from `<root>/omniglot-py/images_{background,evaluation}`.
 
-    Training part: the background alphabets; test part: the evaluation alphabets, other classes.
+    Training: the background alphabets; test: the evaluation alphabets, which are other classes.
     """
     from torchvision.datasets import Omniglot
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from openset_core import DataRequest, ImageSet
+from openset_core import DataRequest, ImageSet, NoOptions
 from openset_plugins.datasets import NoiseOptions
 from openset_plugins.datasets.torchvision_sets import load_mnist
 
@@ -29,8 +29,6 @@ def load_mnist_noise(config: NoiseOptions, request: DataRequest) -> ImageSet:
     The papers say no more than that noise is added to the test images: taking the brighter of
     both keeps the digit legible and the range.
     """
-    from openset_core import NoOptions
-
     plain = load_mnist(
         NoOptions(), DataRequest(part="test", root=request.root, download=request.download)
     )

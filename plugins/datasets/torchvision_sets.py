@@ -1,125 +1,99 @@
-"""Data sets that torchvision reads and can download, one line each."""
+"""Data sets that torchvision reads and can download."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+import numpy as np
 
 from openset_core import DataRequest, ImageSet, NoOptions
 from openset_core.data.images import missing_data
 from openset_core.errors import DataError
+from openset_plugins.datasets import DIGITS, IDX_FILES
 
 
-@frozen(kw_only=True)
-class TorchvisionSet:
-    """How one of torchvision's sets is loaded.
+def _load(
+    name: str,
+    cls: str,
+    request: DataRequest,
+    folder: str,
+    files: Sequence[str],
+    classes: Sequence[str] | None = None,
+    **split: Any,
+) -> ImageSet:
+    """Load one split.
 
-    Attributes:
-        name: its name here.
+    Args:
+        name: the data set.
         cls: torchvision's class.
+        request: which split, and where.
         folder: where its files lie below the data root.
-        files: files that must be there, whole or packed; tell damaged data from missing data.
-        labels: attribute that holds the labels.
-        arguments: what the class is called with for a part.
-    """
-
-    name: str
-    cls: str
-    folder: str
-    files: tuple[str, ...]
-    labels: str = "targets"
-    arguments: Callable[[str], dict[str, Any]] = lambda part: {"train": part == "train"}
-
-
-_IDX = tuple(
-    f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")
-)
-_SETS = {
-    item.name: item
-    for item in (
-        TorchvisionSet(name="mnist", cls="MNIST", folder="MNIST/raw", files=_IDX),
-        TorchvisionSet(
-            name="fashion-mnist", cls="FashionMNIST", folder="FashionMNIST/raw", files=_IDX
-        ),
-        TorchvisionSet(name="kmnist", cls="KMNIST", folder="KMNIST/raw", files=_IDX),
-        TorchvisionSet(
-            name="svhn",
-            cls="SVHN",
-            folder="",
-            files=("train_32x32.mat", "test_32x32.mat"),
-            labels="labels",
-            arguments=lambda part: {"split": part},
-        ),
-    )
-}
-
-
-def _load(item: TorchvisionSet, request: DataRequest) -> ImageSet:
-    """Load one part.
+        files: files that must be there; tell damaged data from missing data.
+        classes: class names; torchvision's own when None.
+        **split: how torchvision calls the split.
 
     Raises:
         DataError: the files are missing, damaged, or cannot be fetched.
     """
-    import numpy as np
     from torchvision import datasets
 
-    folder = request.root / item.folder
+    place = request.root / folder
     try:
-        data = getattr(datasets, item.cls)(
-            request.root, download=request.download, **item.arguments(request.part)
-        )
+        data = getattr(datasets, cls)(request.root, download=request.download, **split)
     # What torchvision raises for a damaged file depends on where the damage lies.
     except (RuntimeError, OSError, ValueError, TypeError, LookupError, AssertionError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        if all((folder / name).exists() for name in item.files):
+        if all((place / file).exists() for file in files):
+            gone = "that folder" if folder else " and ".join(files)
             raise DataError(
-                f"data set {item.name} in {folder} is damaged ({reason}); delete that folder and "
-                "fetch it again with --download"
-                if item.folder
-                else f"data set {item.name} in {folder} is damaged ({reason}); delete "
-                f"{' and '.join(item.files)} and fetch them again with --download"
+                f"data set {name} in {place} is damaged ({reason}); delete {gone} and fetch it "
+                "again with --download"
             ) from error
         if request.download:
-            raise DataError(
-                f"data set {item.name} cannot be downloaded to {folder}: {reason}"
-            ) from error
-        raise missing_data(item.name, folder, can_download=True) from error
+            raise DataError(f"data set {name} cannot be downloaded to {place}: {reason}") from error
+        raise missing_data(name, place, can_download=True) from error
     images = np.asarray(data.data)
     if images.ndim == 3:
         images = images[..., None]
     elif images.shape[1] in (1, 3):
         images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+    labels = data.labels if hasattr(data, "labels") else data.targets
     return ImageSet(
         images=images,
-        labels=np.asarray(getattr(data, item.labels)).astype(np.int64),
-        classes=tuple(getattr(data, "classes", None) or map(str, range(10))),
+        labels=np.asarray(labels).astype(np.int64),
+        classes=tuple(classes or data.classes),
     )
 
 
-def load_mnist(_config: NoOptions, request: DataRequest) -> ImageSet:
-    """MNIST's training or test part, from `<root>/MNIST/raw`; its classes are called 0 to 9."""
-    import attrs
+def _load_idx(
+    name: str, cls: str, request: DataRequest, classes: Sequence[str] | None = None
+) -> ImageSet:
+    """A set in the format of MNIST's files, from `<root>/<cls>/raw`."""
+    train = request.part == "train"
+    return _load(name, cls, request, f"{cls}/raw", IDX_FILES, classes, train=train)
 
-    loaded = _load(_SETS["mnist"], request)
-    return attrs.evolve(loaded, classes=tuple(map(str, range(10))))
+
+def load_mnist(_config: NoOptions, request: DataRequest) -> ImageSet:
+    """MNIST; its classes are called 0 to 9."""
+    return _load_idx("mnist", "MNIST", request, DIGITS)
 
 
 def load_fashion_mnist(_config: NoOptions, request: DataRequest) -> ImageSet:
-    """Fashion-MNIST's training or test part, from `<root>/FashionMNIST/raw`."""
-    return _load(_SETS["fashion-mnist"], request)
+    """Fashion-MNIST."""
+    return _load_idx("fashion-mnist", "FashionMNIST", request)
 
 
 def load_kmnist(_config: NoOptions, request: DataRequest) -> ImageSet:
-    """Kuzushiji-MNIST's training or test part, from `<root>/KMNIST/raw`."""
-    return _load(_SETS["kmnist"], request)
+    """Kuzushiji-MNIST."""
+    return _load_idx("kmnist", "KMNIST", request)
 
 
 def load_svhn(_config: NoOptions, request: DataRequest) -> ImageSet:
-    """SVHN's training or test part, from `<root>/train_32x32.mat` and `test_32x32.mat`."""
-    return _load(_SETS["svhn"], request)
+    """SVHN, from `<root>/train_32x32.mat` and `test_32x32.mat`."""
+    files = [f"{part}_32x32.mat" for part in ("train", "test")]
+    return _load("svhn", "SVHN", request, "", files, DIGITS, split=request.part)
 
 
 def fetch(name: str, request: DataRequest, target: Path, **archive: Any) -> None:

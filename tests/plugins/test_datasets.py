@@ -247,9 +247,9 @@ def test_a_users_own_folders_divided_into_training_and_test(tmp_path):
     train, test = (load("image-folder", part, tmp_path) for part in ("train", "test"))
     assert train.classes == test.classes == ("ant", "bee", "cat")
     assert (train.labels.tolist(), test.labels.tolist()) == ([0, 1, 2], [2])
-    with pytest.raises(DataError, match="ask for its parts train and test"):
+    with pytest.raises(DataError, match="ask for its splits train and test"):
         load("image-folder", "all", tmp_path)
-    with pytest.raises(DataError, match=r"has no folder train; ask for its part all"):
+    with pytest.raises(DataError, match=r"has no folder train; ask for its split all"):
         load("image-folder", "test", root, options={"path": "train"})
     picture(root / "val" / "dog" / "1.png", 4)
     with pytest.raises(DataError, match="'dog', which is none of the set's classes"):

@@ -77,7 +77,8 @@ def _similar(hashes: Sequence[ImageHash]) -> Rows:
     limit = CONTRAST_SHARE * np.minimum(contrast[one], contrast[other])
     same = difference <= np.minimum(TOLERANCE, limit)
     same &= np.abs(aspect[one] - aspect[other]) <= ASPECT_TOLERANCE
-    return np.stack([one, other], axis=1)[same]
+    pairs: Rows = np.stack([one, other], axis=1)[same]
+    return pairs
 
 
 def connected(count: int, pairs: Rows) -> Rows:
