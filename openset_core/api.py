@@ -166,7 +166,7 @@ def run(
     if images is not None:
         from openset_core.data.image_folders.setup import set_up
 
-        return carry_out(*set_up(images, resolved, target, DEFAULT_RUNS, tell=_warn), runtime)
+        return carry_out(*set_up(images, resolved, target, DEFAULT_RUNS, notify=_warn), runtime)
     chosen = resolved(protocol)
     return carry_out(chosen, target or DEFAULT_RUNS / chosen.default_folder_name(), runtime)
 

@@ -22,7 +22,12 @@ from openset_core.data.image_folders.duplicates import (
     members,
 )
 from openset_core.data.image_folders.image_hash import image_hash
-from openset_core.data.image_folders.scan import ImageFolderConfig, ScannedFile, scan_folder
+from openset_core.data.image_folders.scan import (
+    ImageFolderConfig,
+    ScannedFile,
+    ScannedFolder,
+    scan_folder,
+)
 from openset_core.data.image_folders.splitting import assign_splits
 from openset_core.data.image_list import read_list, sides
 from openset_core.data.inference_input import inference_input
@@ -254,13 +259,18 @@ def split(files, known, exact=(), resaved=(), look_alikes=(), divided=False, **o
     def groups(*pairs):
         return connected(len(files), np.array([*pairs], np.int64).reshape(-1, 2))
 
-    return assign_splits(
-        files,
-        Duplicates(groups(*exact), groups(*exact, *resaved), np.array(look_alikes, np.int64)),
-        known,
-        ImageFolderConfig(folder="/photos", **options),
+    scan = ScannedFolder(
+        folder=Path("/photos"),
+        known=tuple(known),
+        unknown=(),
+        files=tuple(files),
         divided=divided,
+        ignored=(),
     )
+    duplicates = Duplicates(
+        groups(*exact), groups(*exact, *resaved), np.array(look_alikes, np.int64)
+    )
+    return assign_splits(scan, files, duplicates, ImageFolderConfig(folder="/photos", **options))
 
 
 def test_every_class_gives_its_share_and_the_seed_decides():

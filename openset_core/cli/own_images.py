@@ -108,11 +108,11 @@ def set_up_images(
             should_stop()
             yield item
 
-    def tell(line: str) -> None:
+    def notify(line: str) -> None:
         if not quiet:
             click.echo(line, err=True)
 
-    return set_up(images, resolve, out, runs, progress=reading, tell=tell)
+    return set_up(images, resolve, out, runs, progress=reading, notify=notify)
 
 
 def print_next(folder: Path) -> None:

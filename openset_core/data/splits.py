@@ -16,7 +16,7 @@ Indices = npt.NDArray[np.int64]
 
 @attrs.frozen(kw_only=True)
 class Split:
-    """Samples of one part.
+    """Samples of one split.
 
     Attributes:
         index: rows of the data set, int64 [n], ascending.
@@ -48,13 +48,13 @@ def check_classes(classes: tuple[int, ...], image_set: Images, where: str) -> No
 
 
 def stratified(labels: Indices, fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """Split rows so that each class gives `fraction` of its samples to the second part.
+    """Split rows so that each class gives `fraction` of its samples to the second side.
 
-    Every class keeps at least one sample in the first part. The same labels, fraction and
+    Every class keeps at least one sample on the first side. The same labels, fraction and
     seed always give the same split.
 
     Returns:
-        Rows of the first and of the second part, each ascending.
+        Rows of the first and of the second side, each ascending.
     """
     rng = np.random.default_rng(seed)
     chosen = np.zeros(len(labels), dtype=bool)

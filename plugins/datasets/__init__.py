@@ -9,7 +9,7 @@ from openset_core import DatasetSpec, hookimpl, option
 
 DIGITS = tuple("0123456789")
 IDX_FILES = tuple(
-    f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")
+    f"{side}-{what}-ubyte" for side in ("train", "t10k") for what in ("images-idx3", "labels-idx1")
 )
 """Files of a set in MNIST's format; torchvision wants both splits to be there."""
 
@@ -139,7 +139,7 @@ def openset_datasets() -> list[DatasetSpec]:
             summary="99,289 house numbers of 32x32 pixels, cut from street photographs",
             factory=f"{_HERE}.torchvision_sets:load_svhn",
             classes=DIGITS,
-            files={part: (f"{part}_32x32.mat",) for part in _BOTH},
+            files={side: (f"{side}_32x32.mat",) for side in _BOTH},
             samples={"train": 73_257, "test": 26_032},
             side=32,
             downloadable=True,
@@ -151,8 +151,8 @@ def openset_datasets() -> list[DatasetSpec]:
             factory=f"{_HERE}.cifar:load_cifar10",
             classes=_CIFAR10,
             files={
-                split: tuple(f"cifar-10-batches-py/{file}" for file in (*batches, "batches.meta"))
-                for split, batches in CIFAR10_BATCHES.items()
+                side: tuple(f"cifar-10-batches-py/{file}" for file in (*batches, "batches.meta"))
+                for side, batches in CIFAR10_BATCHES.items()
             },
             samples={"train": 50_000, "test": 10_000},
             side=32,
@@ -163,7 +163,7 @@ def openset_datasets() -> list[DatasetSpec]:
             name="cifar100",
             summary="60,000 photographs of 32x32 pixels, 100 classes",
             factory=f"{_HERE}.cifar:load_cifar100",
-            files={part: (f"cifar-100-python/{part}", "cifar-100-python/meta") for part in _BOTH},
+            files={side: (f"cifar-100-python/{side}", "cifar-100-python/meta") for side in _BOTH},
             class_count=100,
             samples={"train": 50_000, "test": 10_000},
             side=32,
@@ -247,7 +247,7 @@ def openset_datasets() -> list[DatasetSpec]:
             factory=f"{_HERE}.folder_sets:load_domainnet",
             config=DomainNetOptions,
             files={
-                part: ("domainnet/{domain}/*", f"domainnet/{{domain}}_{part}.txt") for part in _BOTH
+                side: ("domainnet/{domain}/*", f"domainnet/{{domain}}_{side}.txt") for side in _BOTH
             },
             class_count=345,
             obtain="ai.bu.edu/M3SDA, the cleaned version, for research under its fair-use notice: "
@@ -258,7 +258,7 @@ def openset_datasets() -> list[DatasetSpec]:
             name="air300",
             summary="320,000 pictures of aircraft, 300 classes, in class folders train/ and test/",
             factory=f"{_HERE}.folder_sets:load_air300",
-            files={part: (f"air300/{part}/*",) for part in _BOTH},
+            files={side: (f"air300/{side}/*",) for side in _BOTH},
             class_count=300,
             obtain="from its authors (github.com/iCGY96/ARPL), as air300/train/<class>/ and "
             "air300/test/<class>/",
@@ -271,7 +271,7 @@ def openset_datasets() -> list[DatasetSpec]:
             factory=f"{_HERE}.folder_sets:load_ssb",
             config=SSBOptions,
             parts=(*_BOTH, "easy", "hard"),
-            files={part: (f"{{folder}}/{part}/*",) for part in (*_BOTH, "easy", "hard")},
+            files={side: (f"{{folder}}/{side}/*",) for side in (*_BOTH, "easy", "hard")},
             obtain="your own images, or the splits of github.com/sgvaze/SSB, as "
             "ssb/{train,test,easy,hard}/<class>/",
             reference="Vaze et al., Open-Set Recognition: a Good Closed-Set Classifier is All You "

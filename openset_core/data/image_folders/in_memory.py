@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import attrs
 import numpy as np
 
 from openset_core import specs
@@ -15,31 +14,21 @@ from openset_core.registry import Component, Registry, registry
 DATASET = "own-images"
 
 
-@attrs.frozen(eq=False)
-class InMemory:
-    """Factory of a data set whose images are there already.
-
-    Attributes:
-        parts: images by part.
-    """
-
-    parts: dict[str, ImageSet]
-
-    def __call__(self, _config: specs.NoOptions, request: DataRequest) -> ImageSet:
-        """The images of a part."""
-        return self.parts[request.part]
-
-
 def registry_with(train: ImageSet, test: ImageSet, plugins: Registry | None = None) -> Registry:
-    """The installed parts and a data set `own-images` of these images."""
+    """The installed components and a data set `own-images` of these images."""
+    images = {"train": train, "test": test}
+
+    def serve(_config: specs.NoOptions, request: DataRequest) -> ImageSet:
+        return images[request.part]
+
     spec = specs.DatasetSpec(
         name=DATASET,
         summary="images handed over in memory",
-        factory=InMemory({"train": train, "test": test}),
+        factory=serve,
         classes=train.classes,
     )
-    part = Component(spec=spec, distribution="this process", version="0")
-    return (plugins or registry()).extended(part)
+    dataset = Component(spec=spec, distribution="this process", version="0")
+    return (plugins or registry()).extended(dataset)
 
 
 def protocol_of(

@@ -72,7 +72,7 @@ def own_protocol(
     acceptance: float = ACCEPTANCE,
     images: int = FEW_IMAGES,
 ) -> ProtocolFile:
-    """A protocol for own images. Parts that the user does not name are the default protocol's.
+    """A protocol for own images. Components that the user does not name are the default protocol's.
 
     Args:
         known: where the known classes come from.
@@ -81,7 +81,7 @@ def own_protocol(
         summary: one line.
         source: where the images come from.
         root: folder of the data, relative to the protocol's file.
-        unknown: whether the images' other classes are the unknown test part.
+        unknown: whether the images' other classes are the unknown test images.
         validation: share of each class held out for the threshold, where no list says.
         acceptance: share of the held-out samples to accept.
         images: number of images to train on, for the recipe.

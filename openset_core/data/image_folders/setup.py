@@ -85,27 +85,16 @@ Resolve = Callable[[Protocol], Experiment]
 
 
 @attrs.frozen(kw_only=True)
-class ImageRequest:
+class ImageRequest(ImageFolderConfig):
     """What `request.toml` says: what decides which images a run has, and in which form.
 
+    As `ImageFolderConfig`, with an absolute folder, and with classes and size as they were chosen.
+
     Attributes:
-        folder: the original folder, absolute.
-        known: known classes in label order.
-        image_size: height and width in pixels.
-        fit: how images become square.
-        test: share for testing.
-        validation: share held out.
-        split_seed: seed of the split.
         files: hash of names and lengths of the image files.
     """
 
-    folder: str
-    known: tuple[str, ...]
     image_size: int
-    fit: str
-    test: float
-    validation: float
-    split_seed: int
     files: str
 
 
@@ -116,7 +105,7 @@ def set_up(
     runs: Path,
     *,
     progress: Progress = no_progress,
-    tell: Callable[[str], None] = lambda _line: None,
+    notify: Callable[[str], None] = lambda _line: None,
 ) -> tuple[Experiment, Path]:
     """Set up a run on own images; what an earlier call prepared is used again.
 
@@ -126,7 +115,7 @@ def set_up(
         folder: the run folder; named after the experiment when None.
         runs: where run folders lie.
         progress: wraps the reading of images, with their number.
-        tell: called with each line that the user should read.
+        notify: called with each line that the user should read.
 
     Returns:
         The experiment and its run folder.
@@ -136,8 +125,8 @@ def set_up(
     """
     scan = scan_folder(options.folder, options.known)
     # As far as the protocol is known before an image was read.
-    size = options.image_size or USUAL
-    content = _protocol(options, scan, ImageOptions(size=size), len(scan.files))
+    image = ImageOptions(size=options.image_size or USUAL)
+    content = _protocol(options, scan, image, len(scan.files))
     draft = resolve(
         Protocol(name=content.name, path=Path(PROTOCOL_NAME), content=content, own=True)
     )
@@ -147,16 +136,16 @@ def set_up(
     }
     changes = {**draft.changes, "images": changed}
     folder = folder or runs / attrs.evolve(draft, changes=changes).default_folder_name()
-    request = _request(options, scan, options.image_size or _choose_size(draft, scan))
+    request = _request(options, scan, draft)
     images = folder / IMAGES
     if not _is_current(images, request, folder):
         if not RunFolder(folder).experiment.exists():
             refuse_foreign(folder, own=images / PROTOCOL_NAME)
         with os_errors_as(folder), atomic_folder(images) as temporary:
-            lines = _fill(temporary, scan, options, request, progress)
+            lines = _fill(temporary, scan, request, progress)
             write_text(temporary / SUMMARY_NAME, "".join(f"{line}\n" for line in lines))
     for line in (images / SUMMARY_NAME).read_text(encoding="utf-8").splitlines():
-        tell(line)
+        notify(line)
     experiment = resolve(load_protocol(str(images / PROTOCOL_NAME)))
     return attrs.evolve(experiment, changes=changes), folder
 
@@ -211,22 +200,18 @@ def _shorter_side(path: Path) -> int:
     return 0
 
 
-def _request(options: ImageFolderConfig, scan: ScannedFolder, size: int) -> ImageRequest:
+def _request(options: ImageFolderConfig, scan: ScannedFolder, draft: Experiment) -> ImageRequest:
     digest = hashlib.sha256()
     for file in scan.files:
         with contextlib.suppress(OSError):
             name = os.fsencode(file.path.relative_to(scan.folder))
             digest.update(name + f" {file.path.stat().st_size}\n".encode())
-    return ImageRequest(
-        folder=str(_absolute(options.folder)),
-        known=scan.known,
-        image_size=size,
-        fit=options.fit,
-        test=options.test,
-        validation=options.validation,
-        split_seed=options.split_seed,
-        files=digest.hexdigest()[:16],
-    )
+    values = attrs.asdict(options, recurse=False) | {
+        "folder": _absolute(options.folder),
+        "known": scan.known,
+        "image_size": options.image_size or _choose_size(draft, scan),
+    }
+    return ImageRequest(**values, files=digest.hexdigest()[:16])
 
 
 def _is_current(images: Path, request: ImageRequest, folder: Path) -> bool:
@@ -260,13 +245,7 @@ def _is_current(images: Path, request: ImageRequest, folder: Path) -> bool:
     )
 
 
-def _fill(
-    place: Path,
-    scan: ScannedFolder,
-    options: ImageFolderConfig,
-    request: ImageRequest,
-    progress: Progress,
-) -> list[str]:
+def _fill(place: Path, scan: ScannedFolder, request: ImageRequest, progress: Progress) -> list[str]:
     """Read every image, split them and write everything down.
 
     Returns:
@@ -281,7 +260,7 @@ def _fill(
         reason = next(reason for file, reason in unreadable if file.label == name)
         raise DataError(f"no image of known class {name!r} can be read; the first: {reason}")
     duplicates = find_duplicates([hashed.hashes[row] for row in rows])
-    assignment = assign_splits(files, duplicates, scan.known, options, divided=scan.divided)
+    assignment = assign_splits(scan, files, duplicates, request)
     splits = assignment.splits
     listed = [
         *zip(files, splits, assignment.notes, strict=True),
@@ -299,11 +278,11 @@ def _fill(
     image = ImageOptions(size=request.image_size, mean=mean, std=std, fit=request.fit)
     tested = {file.label for file, split in zip(files, splits, strict=True) if split == TEST}
     unknown = tuple(sorted(tested - set(scan.known)))
-    content = _protocol(options, attrs.evolve(scan, unknown=unknown), image, len(training))
+    content = _protocol(request, attrs.evolve(scan, unknown=unknown), image, len(training))
     write_protocol(content, place / PROTOCOL_NAME)
     write_text(place / REQUEST_NAME, tomli_w.dumps(config.unstructure(request)))
     reasons = [reason for _file, reason in unreadable]
-    return _summary(scan, options, request, files, assignment, reasons)
+    return _summary(scan, request, files, assignment, reasons)
 
 
 def _read(
@@ -327,7 +306,6 @@ def _read(
 
 def _summary(
     scan: ScannedFolder,
-    options: ImageFolderConfig,
     request: ImageRequest,
     files: Sequence[ScannedFile],
     assignment: SplitAssignment,
@@ -336,9 +314,9 @@ def _summary(
     count: Counter[str] = Counter()
     for file, split in zip(files, assignment.splits, strict=True):
         count[split if file.label in scan.known or split != TEST else "unknown"] += 1
-    how = "as the folder is divided" if scan.divided else f"split by seed {options.split_seed}"
+    how = "as the folder is divided" if scan.divided else f"split by seed {request.split_seed}"
     lines = [
-        f"images: {len(files):,} in {options.folder}; known: {some(scan.known, 10)}; unknown: "
+        f"images: {len(files):,} in {scan.folder}; known: {some(scan.known, 10)}; unknown: "
         f"{some(scan.unknown, 10) or 'none'}",
         f"images: {count[TRAIN]:,} for training, {count[VALIDATION]:,} held out for the threshold, "
         f"{count[TEST]:,} known and {count['unknown']:,} unknown for testing, {how}; "
@@ -348,7 +326,7 @@ def _summary(
     if not count["unknown"]:
         findings.append("no unknown images, so only closed-set figures come out")
     if unreadable:
-        named = [reason.replace(f"{options.folder}{os.sep}", "", 1) for reason in unreadable]
+        named = [reason.replace(f"{scan.folder}{os.sep}", "", 1) for reason in unreadable]
         number = "1 file" if len(named) == 1 else f"{len(named)} files"
         findings.append(f"{number} cannot be read, and left out: {some(named, separator='; ')}")
     findings += [*scan.ignored, *assignment.findings]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from openset_core.data.folders import some
 from openset_core.data.image_folders.duplicates import Duplicates, members
-from openset_core.data.image_folders.scan import ImageFolderConfig, ScannedFile
+from openset_core.data.image_folders.scan import ImageFolderConfig, ScannedFile, ScannedFolder
 from openset_core.data.image_list import LEFT_OUT
 from openset_core.errors import DataError
 
@@ -51,32 +51,29 @@ class SplitAssignment:
 
 
 def assign_splits(
+    scan: ScannedFolder,
     files: Sequence[ScannedFile],
     duplicates: Duplicates,
-    known: Sequence[str],
     options: ImageFolderConfig,
-    *,
-    divided: bool,
 ) -> SplitAssignment:
     """Split images by class.
 
     Args:
-        files: the images, by row.
+        scan: the folder that holds them.
+        files: the images that can be read, by row.
         duplicates: which of them show the same picture.
-        known: the known classes.
         options: shares and seed.
-        divided: whether the folder says the split of each file.
 
     Raises:
         DataError: a known class without an image to train on, or no image to test or to hold out.
     """
     assignment = SplitAssignment([""] * len(files), [""] * len(files))
-    _assign_unknown(assignment, files, known, divided)
-    _leave_out_contradictions(assignment, files, duplicates.exact, set(known), options.folder)
-    shares = {} if divided else {TEST: options.test}
+    _assign_unknown(assignment, files, scan)
+    _leave_out_contradictions(assignment, files, duplicates.exact, scan)
+    shares = {} if scan.divided else {TEST: options.test}
     if not any(file.split == VALIDATION for file in files):
         shares[VALIDATION] = options.validation
-    for name in known:
+    for name in scan.known:
         rows = [
             row
             for row, file in enumerate(files)
@@ -84,23 +81,23 @@ def assign_splits(
         ]
         own = np.array(rows, np.int64)
         copies = [own[group] for group in members(duplicates.resaved[own])]
-        if divided:
+        if scan.divided:
             copies = _keep_splits(assignment, files, copies)
         _split_class(assignment, name, copies, shares, options.split_seed)
-    _note_copies(assignment, files, duplicates, known, options.folder)
-    _check(assignment, files, known, options.folder)
+    _note_copies(assignment, files, duplicates, scan)
+    _check(assignment, files, scan)
     return assignment
 
 
 def _assign_unknown(
-    assignment: SplitAssignment, files: Sequence[ScannedFile], known: Sequence[str], divided: bool
+    assignment: SplitAssignment, files: Sequence[ScannedFile], scan: ScannedFolder
 ) -> None:
     """Images of other classes are for testing, unless they lie among training images."""
     aside = []
     for row, file in enumerate(files):
-        if file.label not in known:
+        if file.label not in scan.known:
             assignment.splits[row] = TEST
-            if divided and file.split != TEST:
+            if scan.divided and file.split != TEST:
                 aside.append(row)
     assignment.leave_out(aside, "not of a known class, and not for testing")
     if aside:
@@ -112,21 +109,18 @@ def _assign_unknown(
 
 
 def _leave_out_contradictions(
-    assignment: SplitAssignment,
-    files: Sequence[ScannedFile],
-    exact: Rows,
-    known: set[str],
-    folder: Path,
+    assignment: SplitAssignment, files: Sequence[ScannedFile], exact: Rows, scan: ScannedFolder
 ) -> None:
     """Leave out a picture in two known classes, and unknown images that show a known one."""
     contradictions = []
     for rows in members(exact):
         labels = {files[row].label for row in rows}
-        if len(labels) < 2 or not labels & known:
+        known = labels & set(scan.known)
+        if len(labels) < 2 or not known:
             continue
-        wrong = [r for r in rows if len(labels & known) > 1 or files[r].label not in known]
+        wrong = [row for row in rows if len(known) > 1 or files[row].label not in known]
         assignment.leave_out(wrong, f"the same picture lies in {' and '.join(sorted(labels))}")
-        contradictions.append(_equal(files, rows, folder))
+        contradictions.append(_equal(files, rows, scan.folder))
     if contradictions:
         assignment.findings.append(
             f"{len(contradictions)} {_plural(contradictions, 'picture lies', 'pictures lie')} in "
@@ -197,8 +191,7 @@ def _note_copies(
     assignment: SplitAssignment,
     files: Sequence[ScannedFile],
     duplicates: Duplicates,
-    known: Sequence[str],
-    folder: Path,
+    scan: ScannedFolder,
 ) -> None:
     """Say which images are copies of others."""
     copies = []
@@ -207,13 +200,13 @@ def _note_copies(
             first = rows[0]
             assignment.notes[row] = assignment.notes[row] or f"a copy of {files[first].path}"
             if files[row].label == files[first].label:
-                copies.append(_equal(files, (first, row), folder))
+                copies.append(_equal(files, (first, row), scan.folder))
     if copies:
         assignment.findings.append(
             f"{len(copies)} {_plural(copies, 'file is a copy', 'files are copies')} of another of "
             f"the class; copies were kept in one split: {some(copies, separator='; ')}"
         )
-    labels = {files[row].label for row in duplicates.look_alikes} & set(known)
+    labels = {files[row].label for row in duplicates.look_alikes} & set(scan.known)
     if labels:
         assignment.findings.append(
             f"many images of {some(sorted(labels))} look alike, and only those with the same "
@@ -221,10 +214,9 @@ def _note_copies(
         )
 
 
-def _check(
-    assignment: SplitAssignment, files: Sequence[ScannedFile], known: Sequence[str], folder: Path
-) -> None:
+def _check(assignment: SplitAssignment, files: Sequence[ScannedFile], scan: ScannedFolder) -> None:
     """Refuse a split that cannot work, and name classes with few images."""
+    known = scan.known
     count = Counter(
         (file.label, split) for file, split in zip(files, assignment.splits, strict=True)
     )
@@ -240,7 +232,7 @@ def _check(
             raise DataError(
                 f"no image of a known class is left for {_PURPOSES[split]}; the known classes have "
                 f"{', '.join(f'{name} {total}' for name, total in totals.items())} images in "
-                f"{folder}; three different ones of a class are the least"
+                f"{scan.folder}; three different ones of a class are the least"
             )
     few = [f"{name} {total}" for name, total in totals.items() if total < FEW_IMAGES]
     if few:
