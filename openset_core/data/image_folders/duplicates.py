@@ -1,8 +1,8 @@
 """Images that show the same picture: the same pixels, or saved anew in another quality or size.
 
 A picture saved anew has a sketch, see `ImageHash`, that differs by less than saving as JPEG or in
-another size changes it; pictures of little contrast must be more alike for that. Mirrored, cropped
-or recoloured copies are not found.
+another size changes it; pictures of little contrast must be more alike for that. Mirrored and
+cropped copies are not found.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _similar(hashes: Sequence[ImageHash]) -> Rows:
     if len(hashes) < 2:
         return np.zeros((0, 2), np.int64)
     sketches = np.stack([item.sketch for item in hashes]).astype(np.float32)
-    contrast = sketches.reshape(len(hashes), -1, 3).std(axis=1).mean(axis=1)
+    contrast = sketches.std(axis=1)
     aspect = np.log([item.aspect for item in hashes])
     search = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(hashes) - 1), algorithm="brute")
     distances, others = search.fit(sketches).kneighbors()

@@ -21,7 +21,8 @@ class ImageHash:
     Attributes:
         digest: hash of its pixels, however they are stored.
         aspect: width over height.
-        sketch: mean colour of each of 16 x 16 fields, uint8 [768].
+        sketch: mean grey level of each of 16 x 16 fields, uint8 [256]; formats that save colours
+            coarsely change it little.
     """
 
     digest: bytes
@@ -55,7 +56,7 @@ def image_hash(pixels: Pixels) -> ImageHash:
     digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels).data)
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    small = image.resize((SKETCH_SIDE, SKETCH_SIDE), Image.Resampling.BOX).convert("RGB")
+    small = image.convert("L").resize((SKETCH_SIDE, SKETCH_SIDE), Image.Resampling.BOX)
     return ImageHash(
         digest=digest.digest(),
         aspect=pixels.shape[1] / pixels.shape[0],
