@@ -67,11 +67,19 @@ class Interrupted(OpensetError):
 
 
 def nearest(name: str, candidates: Iterable[str], limit: int = 3) -> list[str]:
-    """The candidates most like `name`, best first; empty when none is close."""
+    """The candidates most like `name`, best first; empty when none is close.
+
+    >>> nearest("digit", ["digits", "mnist"])
+    ['digits']
+    """
     return difflib.get_close_matches(name, list(candidates), n=limit, cutoff=0.5)
 
 
 def did_you_mean(name: str, candidates: Iterable[str], limit: int = 3) -> str:
-    """A clause such as `; did you mean a or b?`, empty when nothing is close."""
+    """A clause for error messages, empty when nothing is close.
+
+    >>> did_you_mean("digit", ["digits", "mnist"])
+    '; did you mean digits?'
+    """
     close = nearest(name, candidates, limit)
     return f"; did you mean {' or '.join(close)}?" if close else ""

@@ -104,6 +104,10 @@ def sha256(path: Path) -> str:
 
 
 def natural_order(text: str) -> list[tuple[str, int]]:
-    """A sort key that orders numbers in names by value: `trial10` after `trial9`."""
+    """A sort key that orders numbers in names by value.
+
+    >>> sorted(["trial10", "trial9"], key=natural_order)
+    ['trial9', 'trial10']
+    """
     pieces = re.findall(r"([^0-9]*)([0-9]*)", text)
     return [(words, int(number or 0)) for words, number in pieces]

@@ -197,6 +197,9 @@ class Registry:
 
         Raises:
             PluginError: no such component, several of them, or the plugin is broken.
+
+        >>> registry().find("digits", ("protocol",)).qualified
+        'openset/protocol:digits'
         """
         distribution, bare, wanted = _split_name(name, kinds)
         matches = [
@@ -334,5 +337,9 @@ def _check_config(spec: specs.ComponentSpec | specs.FigureSpec) -> None:
 
 @cache
 def registry() -> Registry:
-    """The installed plugins, loaded once a process."""
+    """The installed plugins, loaded once a process.
+
+    >>> "digits" in [component.name for component in registry().of_kind("dataset")]
+    True
+    """
     return Registry()

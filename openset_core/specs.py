@@ -50,6 +50,15 @@ def option(
 
     Returns:
         An `attrs.field` that carries the texts as metadata.
+
+    >>> @attrs.frozen
+    ... class Options:
+    ...     width: int = option(32, "channels", validator=attrs.validators.ge(1))
+    >>> Options()
+    Options(width=32)
+    >>> Options(width=0)
+    Traceback (most recent call last):
+    ValueError: 'width' must be >= 1: 0
     """
     if validator is None:
         validators = []
@@ -345,6 +354,9 @@ def load_factory(factory: Factory) -> Callable[..., Any]:
 
     Raises:
         ImportError: the module cannot be imported or has no such attribute.
+
+    >>> load_factory("math:sqrt")(4.0)
+    2.0
     """
     if not isinstance(factory, str):
         return factory

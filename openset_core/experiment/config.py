@@ -44,6 +44,9 @@ def parse_assignments(assignments: Iterable[str]) -> Overrides:
 
     The key is what follows the last dot, so that a section may contain dots and colons
     (`timm:resnet18.a1_in1k.pretrained=true`).
+
+    >>> parse_assignments(["training.lr=0.05", "training.epochs=3", "my-loss.way=near"])
+    {'training': {'lr': 0.05, 'epochs': 3}, 'my-loss': {'way': 'near'}}
     """
     sections: Overrides = {}
     for assignment in assignments:
@@ -62,7 +65,11 @@ def parse_assignments(assignments: Iterable[str]) -> Overrides:
 
 
 def merge(*layers: Mapping[str, Mapping[str, Any]]) -> Overrides:
-    """Options by section; a later layer wins key by key."""
+    """Options by section; a later layer wins key by key.
+
+    >>> merge({"training": {"lr": 0.1, "epochs": 5}}, {"training": {"lr": 0.2}})
+    {'training': {'lr': 0.2, 'epochs': 5}}
+    """
     merged: Overrides = {}
     for layer in layers:
         for section, values in layer.items():
@@ -186,6 +193,13 @@ def structure(
     Raises:
         ConfigError: (or `error_class`) naming every unknown key, wrong type and value
             out of range.
+
+    >>> from openset_core.experiment.threshold import ThresholdChoice
+    >>> structure({"acceptance": 0.9}, ThresholdChoice, "my-scorer")
+    ThresholdChoice(acceptance=0.9, score=None)
+    >>> structure({"acceptence": 0.9}, ThresholdChoice, "my-scorer")
+    Traceback (most recent call last):
+    openset_core.errors.ConfigError: my-scorer has no option 'acceptence'; did you mean acceptance?
     """
     if not isinstance(values, Mapping):
         raise error_class(f"{where} expects a table of options, not {values!r}")
@@ -271,7 +285,12 @@ def _sentence(problem: BaseException, value: Any) -> str:
 
 
 def unstructure(config: Any) -> dict[str, Any]:
-    """An attrs object as plain values that TOML can write; absent (None) options are left out."""
+    """An attrs object as plain values that TOML can write; absent (None) options are left out.
+
+    >>> from openset_core.experiment.threshold import ThresholdChoice
+    >>> unstructure(ThresholdChoice(acceptance=0.9))
+    {'acceptance': 0.9}
+    """
     return {key: value for key, value in _plain(attrs.asdict(config)).items() if value is not None}
 
 

@@ -141,7 +141,11 @@ def _default(plugins: Registry, kind: str, name: str | None) -> Component:
 
 
 def split_names(names: str | Sequence[str]) -> list[str]:
-    """`"a, b"` or `["a", "b"]` as a list of names."""
+    """A list of names, also from one text.
+
+    >>> split_names("my-loss, my-backbone"), split_names(["my-scorer"])
+    (['my-loss', 'my-backbone'], ['my-scorer'])
+    """
     items = names.split(",") if isinstance(names, str) else list(names)
     return [item.strip() for item in items if item.strip()]
 

@@ -65,6 +65,9 @@ class Thresholds:
     def choice(self, scorer: str, default: float) -> ThresholdChoice:
         """What counts for a scorer.
 
+        >>> Thresholds(acceptance=0.99).choice("my-scorer", default=0.95)
+        ThresholdChoice(acceptance=0.99, score=None)
+
         Args:
             scorer: its name.
             default: the protocol's share to accept.
@@ -105,6 +108,8 @@ def parse_rule(text: str) -> tuple[str, ThresholdChoice]:
 
     >>> parse_rule("0.99")
     ('', ThresholdChoice(acceptance=0.99, score=None))
+    >>> parse_rule("my-scorer:score=1.5")
+    ('my-scorer', ThresholdChoice(acceptance=None, score=1.5))
 
     Returns:
         The scorer's name, "" where none is named, and the choice.
@@ -133,6 +138,9 @@ def parse_rule(text: str) -> tuple[str, ThresholdChoice]:
 
 def rules_for(texts: Sequence[str], scorers: Sequence[str]) -> list[tuple[str, ThresholdChoice]]:
     """Read several `--threshold` texts for a run's scorers.
+
+    >>> rules_for(["0.99", "mine:0.9"], scorers=["mine", "other"])[1]
+    ('mine', ThresholdChoice(acceptance=0.9, score=None))
 
     Raises:
         ConfigError: a text is malformed, names a scorer that the run does not have, or gives one

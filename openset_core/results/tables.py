@@ -86,7 +86,11 @@ class Table:
 
 
 def percent(value: float, signed: bool = False) -> str:
-    """A fraction in percent with one decimal; neither -0.0 nor +0.0."""
+    """A fraction in percent with one decimal; neither -0.0 nor +0.0.
+
+    >>> percent(0.9312), percent(-0.00001), percent(0.025, signed=True)
+    ('93.1', '0.0', '+2.5')
+    """
     if math.isnan(value):
         return EMPTY
     shown = f"{100 * value:{'+' if signed else ''}.1f}"
@@ -94,12 +98,22 @@ def percent(value: float, signed: bool = False) -> str:
 
 
 def rank_text(rank: float) -> str:
-    """A rank or an average of ranks: `2`, `2.5`, `2.33`."""
+    """A rank or an average of ranks.
+
+    >>> rank_text(2), rank_text(2.5), rank_text(7 / 3)
+    ('2', '2.5', '2.33')
+    """
     return f"{rank:.2f}".rstrip("0").rstrip(".")
 
 
 def cell_text(cell: Cell) -> str:
-    """A cell as plain text."""
+    """A cell as plain text.
+
+    >>> cell_text(Number(value=0.931, deviation=0.004)), cell_text(Interval(low=0.9, high=0.95))
+    ('93.1 ± 0.4', '[90.0, 95.0]')
+    >>> cell_text(12345), cell_text(0.123456), cell_text(None)
+    ('12,345', '0.1235', '-')
+    """
     if cell is None:
         return EMPTY
     if isinstance(cell, str):
@@ -125,6 +139,12 @@ def text(tables: Sequence[Table], notes: Sequence[str] = (), width: int | None =
         tables: what to show.
         notes: sentences on the whole, put last.
         width: columns of the terminal; wider tables are cut into pieces. None for no limit.
+
+    >>> columns = (Column("method", left=True), Column("AUROC"))
+    >>> print(text([Table(columns=columns, rows=[("my-loss", Number(value=0.91))])]))
+    method   AUROC
+    -------  -----
+    my-loss   91.0
     """
     parts = []
     for table, following in zip(tables, [*tables[1:], None], strict=True):
@@ -180,7 +200,15 @@ def _wrapped(sentences: Iterable[str]) -> list[str]:
 
 
 def markdown(tables: Sequence[Table], notes: Sequence[str] = ()) -> str:
-    """Tables as GitHub's Markdown, the best of each kind in bold."""
+    """Tables as GitHub's Markdown, the best of each kind in bold.
+
+    >>> columns = (Column("method", left=True), Column("AUROC"))
+    >>> best = Table(columns=columns, rows=[("my-loss", Number(value=0.91, best=True))])
+    >>> print(markdown([best]), end="")
+    | method | AUROC |
+    | --- | ---: |
+    | my-loss | **91.0** |
+    """
     parts = []
     for table in tables:
         heading = [f"### {_markdown_text(table.title)}", ""] if table.title else []
@@ -219,7 +247,11 @@ LATEX = {
 
 
 def latex_text(words: str) -> str:
-    """Words with LaTeX's special characters escaped."""
+    r"""Words with LaTeX's special characters escaped.
+
+    >>> print(latex_text("100 % of a_b"))
+    100 \% of a\_b
+    """
     return "".join(LATEX.get(sign, sign) for sign in words)
 
 
@@ -277,7 +309,11 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Comma-separated values with a header, in full precision; empty where a value is None."""
+    """Comma-separated values with a header, in full precision; empty where a value is None.
+
+    >>> csv_text(["run", "auroc"], [("a", 0.25), ("b", None)])
+    'run,auroc\\na,0.25\\nb,\\n'
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
