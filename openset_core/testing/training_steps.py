@@ -107,11 +107,14 @@ def training_step(
             after(item)
 
 
-def train(model: OpenSetModel, *, repeat: int = 1, device: Any = "cpu", **how: Any) -> None:
+def train(
+    model: OpenSetModel, *, count: int = 12, repeat: int = 1, device: Any = "cpu", **how: Any
+) -> None:
     """A step, or `repeat` steps, in each of the epochs that it takes to see all phases.
 
     Args:
         model: all that is trained.
+        count: images of a step.
         repeat: steps an epoch.
         device: of the images and labels.
         **how: see `training_step`.
@@ -119,7 +122,7 @@ def train(model: OpenSetModel, *, repeat: int = 1, device: Any = "cpu", **how: A
     model.train()
     items = optimizers_of(model)
     for epoch in epochs_with_all_phases(items) * repeat:
-        images, labels = (tensor.to(device) for tensor in stubs.learnable_images(12))
+        images, labels = (tensor.to(device) for tensor in stubs.learnable_images(count))
         batch = Batch(images, labels, backbone=model.backbone, epoch=epoch, epochs=EPOCHS)
         training_step(model, items, batch, **how)
 
