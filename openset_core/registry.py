@@ -180,7 +180,7 @@ class Registry:
     # --- look-up ------------------------------------------------------------------------
 
     def of_kind(self, kind: str) -> list[Component]:
-        """Parts of one kind, by name; families last."""
+        """Components of one kind, by name; families last."""
         found = [component for component in self.components if component.kind == kind]
         return sorted(
             found,
@@ -258,7 +258,7 @@ class Registry:
         for broken in self.broken:
             if {bare, bare.partition(":")[0]} & {broken.entry_point, broken.distribution}:
                 return f"{name} is not available: {broken}"
-        what = kinds[0] if len(kinds) == 1 else "part"
+        what = kinds[0] if len(kinds) == 1 else "component"
         message = f"no {what} is called {name!r}{did_you_mean(bare, installed)}"
         message += f"; installed: {', '.join(installed) or 'none'}"
         if self.broken:
@@ -287,7 +287,7 @@ def _ambiguous(name: str, matches: list[Component]) -> str:
                 "disable one of its plugins or tell its author"
             )
         choices = " or ".join(f"{component.kind}:{component.name}" for component in matches)
-        return f"{name!r} names several parts; write {choices}"
+        return f"{name!r} names several components; write {choices}"
     owners = " and ".join(f"{component.distribution} {component.version}" for component in matches)
     choices = " or ".join(component.qualified for component in matches)
     return f"{owners} both offer {name!r}; write {choices}"

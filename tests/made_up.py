@@ -70,7 +70,7 @@ def made_up_run(
     folder = RunFolder(path)
     path.mkdir(parents=True)
 
-    def part(label: np.ndarray[Any, Any], centre: np.ndarray[Any, Any]) -> dict[str, Any]:
+    def split(label: np.ndarray[Any, Any], centre: np.ndarray[Any, Any]) -> dict[str, Any]:
         embedding = (centre + random.normal(size=(len(label), width))).astype(np.float32)
         logits = (
             -np.square(embedding[:, None] - centres).mean(axis=2)
@@ -86,16 +86,16 @@ def made_up_run(
             "index": np.arange(len(label), dtype=np.int64),
         }
 
-    parts = {}
+    splits = {}
     for name, count in (("train", 2 * classes), ("validation", max(40, classes)), ("known", known)):
         label = np.arange(count) % classes
-        parts[name] = part(label, centres[label])
+        splits[name] = split(label, centres[label])
     for name, (count, kinds) in sets.items():
         label = 100 + np.arange(count) % kinds
         middle = random.normal(scale=0.7 * apart, size=(kinds, width))
-        parts[f"unknown/{name}"] = part(label, middle[label - 100])
+        splits[f"unknown/{name}"] = split(label, middle[label - 100])
     with FeatureWriter(folder.features, {"made": "up"}, classes) as writer:
-        for name, arrays in parts.items():
+        for name, arrays in splits.items():
             writer.write_split(name, iter([arrays]))
         if landmarks:
             points = StoredLandmarks(centres.astype(np.float32), np.arange(classes), landmarks)
@@ -108,17 +108,17 @@ def made_up_run(
             if constant
             else -arrays["logits"].max(axis=1).astype(np.float64)
             + number * 0.4 * random.normal(size=len(arrays["label"]))
-            for name, arrays in parts.items()
+            for name, arrays in splits.items()
         }
     with h5py.File(folder.scores, "w") as file:
         file.attrs["format"] = FORMAT
-        for scorer, by_part in scores.items():
-            for name, values in by_part.items():
+        for scorer, by_split in scores.items():
+            for name, values in by_split.items():
                 file.create_dataset(f"{file_name(scorer)}/{name}/score", data=values)
 
     def judged(scorer: str, names: Sequence[str], threshold: float, compat: str | None) -> Any:
-        label = parts["known"]["label"]
-        predicted = parts["known"]["logits"].argmax(axis=1)
+        label = splits["known"]["label"]
+        predicted = splits["known"]["logits"].argmax(axis=1)
         if not names:
             return {"accuracy": metrics.closed_set_accuracy(predicted, label)}
         return metrics.evaluate(
@@ -128,11 +128,11 @@ def made_up_run(
             known_labels=label,
             num_classes=classes,
             threshold=threshold,
-            unknown_predicted=np.concatenate([parts[n]["logits"].argmax(axis=1) for n in names]),
+            unknown_predicted=np.concatenate([splits[n]["logits"].argmax(axis=1) for n in names]),
             compat=compat,
         )
 
-    unknown = [name for name in parts if name.startswith("unknown/")]
+    unknown = [name for name in splits if name.startswith("unknown/")]
     found = {}
     for number, scorer in enumerate(scorers):
         threshold = metrics.threshold_at_acceptance(scores[scorer]["validation"], acceptance)
@@ -154,7 +154,7 @@ def made_up_run(
         seed=0,
         epochs=epochs,
         experiment="0123456789abcdef",
-        samples={name: len(arrays["label"]) for name, arrays in parts.items()},
+        samples={name: len(arrays["label"]) for name, arrays in splits.items()},
         scorers=found,
         shown=("accuracy", "auroc", "oscr", "macro_f1"),
         per_unknown=per_unknown,
@@ -191,7 +191,7 @@ def made_up_run(
             "device": {"name": "cpu", "precision": "fp32", "processes": 1, "threads": 2},
             "data": {
                 name: {"samples": len(arrays["label"]), "split": "a" * 16, "data": "b" * 16}
-                for name, arrays in parts.items()
+                for name, arrays in splits.items()
             },
             "seconds": {"train": 38.67, "extract": 5.68, "score": 0.03},
         },

@@ -127,7 +127,7 @@ def test_the_same_wishes_get_the_same_folder():
         (
             lambda: plan("softmax,tiny", "turns,tiny", "softmx,tiny"),
             PluginError,
-            r"^method 'softmx,tiny': no part is called 'softmx'; did you mean softmax",
+            r"^method 'softmx,tiny': no component is called 'softmx'; did you mean softmax",
         ),
         (
             lambda: plan("softmax,tiny", trials=(0, 2)),

@@ -45,11 +45,11 @@ def refused(openset):
 
 @pytest.fixture
 def offer(monkeypatch):
-    """Add specs to the installed parts."""
+    """Add specs to the installed components."""
 
     def add(*specs, distribution="elsewhere"):
-        parts = [Component(spec=spec, distribution=distribution, version="1.0") for spec in specs]
-        monkeypatch.setattr(registry(), "parts", [*registry().components, *parts])
+        added = [Component(spec=spec, distribution=distribution, version="1.0") for spec in specs]
+        monkeypatch.setattr(registry(), "components", [*registry().components, *added])
 
     return add
 
@@ -59,10 +59,13 @@ def offer(monkeypatch):
 BAD_ARGUMENTS = {
     "unknown plugin": (
         ["run", "-p", "softmx,vgg13"],
-        ["no part is called 'softmx'", "did you mean softmax", "installed: "],
+        ["no component is called 'softmx'", "did you mean softmax", "installed: "],
     ),
-    "unknown kind": (["run", "-p", "los:softmax,vgg13"], ["no part is called 'los:softmax'"]),
-    "family that is not there": (["run", "-p", "nope:resnet"], ["no part is called 'nope:resnet'"]),
+    "unknown kind": (["run", "-p", "los:softmax,vgg13"], ["no component is called 'los:softmax'"]),
+    "family that is not there": (
+        ["run", "-p", "nope:resnet"],
+        ["no component is called 'nope:resnet'"],
+    ),
     "two losses": (
         ["run", "-p", "softmax,vgg13,m2iosr"],
         ["softmax and m2iosr are 2 parts of kind loss"],
@@ -96,7 +99,7 @@ BAD_ARGUMENTS = {
         [*SOFTMAX, "--set", "training.learning_rate=1"],
         ["training has no option 'learning_rate'"],
     ),
-    "key of a part without options": (
+    "key of a component without options": (
         [*SOFTMAX, "--set", "vgg13.depth=3"],
         ["vgg13 has no option 'depth'; it has no options"],
     ),
@@ -104,7 +107,7 @@ BAD_ARGUMENTS = {
         [*SOFTMAX, "--set", "trainig.lr=1"],
         ["'trainig'", "did you mean training?", "it has msp, softmax, training, vgg13"],
     ),
-    "section of a part that is not chosen": (
+    "section of a component that is not chosen": (
         [*SOFTMAX, "--set", "m2iosr.gamma=1"],
         ["options for 'm2iosr' are given, which is not part of this experiment"],
     ),
@@ -158,8 +161,8 @@ BAD_ARGUMENTS = {
 def test_a_mistake_is_one_sentence(refused, case):
     arguments, expected = BAD_ARGUMENTS[case]
     sentence = refused(*arguments)
-    for part in expected:
-        assert part in sentence
+    for fragment in expected:
+        assert fragment in sentence
     assert list(Path.cwd().iterdir()) == []  # nothing was begun
 
 
@@ -189,7 +192,7 @@ def test_a_mistake_in_the_last_trial_costs_no_training(refused, monkeypatch):
     assert begun == []
 
 
-# ---- parts that do not fit
+# ---- components that do not fit
 
 
 def test_m2iosr_on_a_backbone_without_maps_is_refused(refused, offer):
@@ -201,8 +204,8 @@ def test_m2iosr_on_a_backbone_without_maps_is_refused(refused, offer):
 def test_two_distributions_with_one_name_are_refused_naming_both(refused, offer):
     offer(UnknownScorerSpec(name="msp", summary="another", factory="nowhere:build"))
     sentence = refused("run", "-p", "softmax,vgg13,msp")
-    for part in ("openset ", "elsewhere 1.0", "openset/scorer:msp or elsewhere/scorer:msp"):
-        assert part in sentence
+    for words in ("openset ", "elsewhere 1.0", "openset/scorer:msp or elsewhere/scorer:msp"):
+        assert words in sentence
     sentence = refused("run", "-p", "softmax,vgg13,elsewhere/scorer:msp", "--trial", "99")
     assert "there is no trial 99" in sentence
 
@@ -246,7 +249,7 @@ def test_only_scorers_are_added_to_a_run(refused):
         ("[training]\nlr = 'x'\n", "training.lr expects float, not 'x'"),
         ("training = 3\n", "e.toml.training expects a table, not 3"),
         ("plugins = 'softmax'\n", "e.toml.plugins expects list of text, not 'softmax'"),
-        ("plugins = ['softmx']\n", "no part is called 'softmx'; did you mean softmax"),
+        ("plugins = ['softmx']\n", "no component is called 'softmx'; did you mean softmax"),
         ("trial = -1\n", "e.toml.trial: 'trial' must be >= 0: -1"),
         ("trial = 7\n", "there is no trial 7"),
         ("seed = true\n", "e.toml.seed expects int, not True"),
@@ -374,15 +377,15 @@ def test_a_file_is_no_run_to_show(refused):
 
 def test_missing_data_is_told_before_training(refused, tmp_path):
     sentence = refused(*SOFTMAX, "--protocol", "mnist", "--data-root", tmp_path)
-    for part in (str(tmp_path / "MNIST" / "raw"), "$OPENSET_DATA", "--data-root", "--download"):
-        assert part in sentence
+    for words in (str(tmp_path / "MNIST" / "raw"), "$OPENSET_DATA", "--data-root", "--download"):
+        assert words in sentence
 
 
 # ---- tracebacks
 
 
 def test_debug_shows_where_an_error_comes_from():
-    with pytest.raises(PluginError, match="no part is called 'softmx'"):
+    with pytest.raises(PluginError, match="no component is called 'softmx'"):
         main(["--debug", "run", "-p", "softmx"])
     with pytest.raises(ConfigError):
         main(["--debug", *SOFTMAX, "--set", "x"])
@@ -413,14 +416,14 @@ def test_a_process_ends_with_2_and_one_sentence():
     done = in_a_process("run", "-p", "softmx")
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: no part is called 'softmx'")
+    assert line.startswith("error: no component is called 'softmx'")
 
 
 def test_a_process_with_debug_shows_the_traceback():
     done = in_a_process("--debug", "run", "-p", "softmx")
     assert done.returncode not in (0, 2)
     assert done.stderr.startswith("Traceback (most recent call last):")
-    assert "PluginError: no part is called 'softmx'" in done.stderr
+    assert "PluginError: no component is called 'softmx'" in done.stderr
 
 
 # ---- what stays light

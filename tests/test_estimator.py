@@ -266,7 +266,7 @@ def test_images_of_another_shape_are_refused(fitted):
 
 def test_parts_that_do_not_exist_or_fit():
     X, y = digits([0, 1], 30)
-    with pytest.raises(PluginError, match="no part is called 'sofmax'; did you mean softmax"):
+    with pytest.raises(PluginError, match="no component is called 'sofmax'; did you mean softmax"):
         OpenSetClassifier(plugins=["sofmax"]).fit(X, y)
     with pytest.raises(CompositionError, match="are 2 parts of kind backbone"):
         OpenSetClassifier(plugins=["vgg13", "resnet18"]).fit(X, y)

@@ -421,7 +421,7 @@ def shared_name(**rest):
 def test_a_name_that_two_kinds_share_wants_its_kind():
     found = shared_name()
     message = refusal(PluginError, found.find, "both")
-    assert "'both' names several parts; write loss:both or scorer:both" in message
+    assert "'both' names several components; write loss:both or scorer:both" in message
     assert found.find("loss:both").kind == "loss"
     assert found.find("scorer:both").kind == "scorer"
     assert found.find("both", ("scorer",)).kind == "scorer"
@@ -567,7 +567,7 @@ def test_families_of_two_kinds_may_share_a_prefix():
     found = shop(backbone=["net", "both"], loss=["margin", "both"])
     assert (found.find("zoo:net").kind, found.find("zoo:margin").kind) == ("backbone", "loss")
     assert refusal(PluginError, found.find, "zoo:both") == (
-        "'zoo:both' names several parts; write backbone:zoo:both or loss:zoo:both"
+        "'zoo:both' names several components; write backbone:zoo:both or loss:zoo:both"
     )
     assert found.find("loss:zoo:both").kind == "loss"
     assert refusal(PluginError, found.find, "backbone:zoo:margin") == (
@@ -689,7 +689,7 @@ def test_what_nothing_proposes_is_asked_for(given, kind, installed):
 
 def test_a_data_set_is_no_part():
     message = refusal(PluginError, select, "plain,net,data", Defaults(), workshop())
-    assert "no part is called 'data'" in message
+    assert "no component is called 'data'" in message
 
 
 def test_what_a_part_lacks_is_said_in_one_sentence():

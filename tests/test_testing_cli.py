@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 
-def test_sound_part_ends_with_0_and_lists_every_check(openset):
+def test_sound_component_ends_with_0_and_lists_every_check(openset):
     answer = openset("plugins", "check", "msp")
     assert answer.code == 0
     first, *checks, last = answer.out.splitlines()
@@ -40,7 +40,7 @@ def test_options_are_checked_with(tiny, openset):
 
 def test_mistakes_end_with_2(openset):
     for arguments, reason in (
-        (("no-such-part",), "no part is called 'no-such-part'"),
+        (("no-such-part",), "no component is called 'no-such-part'"),
         (("openmax", "--config", "tail=5"), "openmax has no option 'tail'"),
         (("openmax", "--config", "tail_size=1"), "openmax.tail_size"),
         (("openmax", "--config", "tail_size"), "is not of the form option=value"),

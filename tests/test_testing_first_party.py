@@ -1,4 +1,4 @@
-"""Every part in the box passes the conformance kit."""
+"""Every component in the box passes the conformance kit."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ if importlib.util.find_spec("pytorch_ood"):  # an optional extra
 
 
 def first_party():
-    """Every installed part of this distribution with its options; families are lists of names."""
-    parts = [
-        (f"{part.kind}:{part.name}", SMALLER.get(part.name, {}))
+    """Every installed component of this distribution, by name, and its options; no families."""
+    components = [
+        (f"{component.kind}:{component.name}", SMALLER.get(component.name, {}))
         for kind in CHECKED_KINDS
-        for part in registry().of_kind(kind)
-        if part.distribution == "openset" and not part.name.endswith(":NAME")
+        for component in registry().of_kind(kind)
+        if component.distribution == "openset" and not component.name.endswith(":NAME")
     ]
-    return parts + VARIANTS
+    return components + VARIANTS
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def no_data_and_one_thread(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "options"), first_party(), ids=str)
-def test_part_keeps_every_contract(name, options):
+def test_component_keeps_every_contract(name, options):
     report = testing.check_plugin(name, options, raises=False)
     assert report.passed, str(report)
     assert len(report.of("skipped")) <= 4, str(report)  # else the kit would have looked at nothing

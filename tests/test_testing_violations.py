@@ -1101,7 +1101,7 @@ def need(**changes):
 @pytest.mark.parametrize(
     ("spec", "check", "seen"),
     [
-        (figure(need(plugins=("no-such-loss",))), "runs-can-be-made", "no part is called"),
+        (figure(need(plugins=("no-such-loss",))), "runs-can-be-made", "no component is called"),
         (figure(need(options=("softmax.bais=true",))), "runs-can-be-made", "did you mean bias"),
         (figure(need(trials="0,7")), "runs-can-be-made", "there is no trial 7"),
         (figure(need(), need(label="b")), "runs-are-told-apart", "are one experiment"),

@@ -20,7 +20,7 @@ from openset_core.registry import Registry
 from openset_core.specs import HOOK_API
 
 EXAMPLE = Path(__file__).parent / "third_party" / "openset-example"
-PARTS = {
+COMPONENTS = {
     "backbone": "example-net",
     "loss": "example-cosine",
     "scorer": "example-margin",
@@ -108,17 +108,17 @@ def openset_there(python_there):
     return partial(python_there, "-m", "openset_core.cli")
 
 
-def test_every_part_is_listed_with_its_distribution(openset_there):
+def test_every_component_is_listed_with_its_distribution(openset_there):
     done = openset_there("plugins")
     assert done.returncode == 0, done.stderr
     own = [
         line.split()[0] for line in done.stdout.splitlines() if "[openset-example 1.2.3]" in line
     ]
-    assert sorted(own) == sorted(PARTS.values())
+    assert sorted(own) == sorted(COMPONENTS.values())
 
 
-def test_a_run_with_all_of_its_parts(openset_there, tmp_path):
-    names = [PARTS[kind] for kind in ("loss", "backbone", "generator", "scorer", "observer")]
+def test_a_run_with_all_of_its_components(openset_there, tmp_path):
+    names = [COMPONENTS[kind] for kind in ("loss", "backbone", "generator", "scorer", "observer")]
     arguments = ("--protocol", "example", "--plugins", ",".join(names), "--device", "cpu")
     done = openset_there("run", *arguments, "--out", "run")
     assert done.returncode == 0, done.stderr
@@ -151,12 +151,12 @@ def test_the_protocols_own_defaults_suffice(openset_there):
     assert "example-cosine on example-net" in done.stdout
 
 
-def test_every_part_passes_the_conformance_kit(python_there):
+def test_every_component_passes_the_conformance_kit(python_there):
     code = "import sys\nfrom openset_core.testing import check_plugin\n"
     code += "for name in sys.argv[1:]: print(check_plugin(name, raises=False))"
-    done = python_there("-c", code, *(f"{kind}:{name}" for kind, name in PARTS.items()))
+    done = python_there("-c", code, *(f"{kind}:{name}" for kind, name in COMPONENTS.items()))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count(", 0 failed, ") == len(PARTS), done.stdout
+    assert done.stdout.count(", 0 failed, ") == len(COMPONENTS), done.stdout
 
 
 def test_check_on_the_command_line(openset_there):
@@ -169,7 +169,7 @@ def test_check_on_the_command_line(openset_there):
 def test_plugin_for_another_hook_api_is_refused_and_the_rest_works(openset_there):
     listed = openset_there("plugins")
     assert listed.returncode == 0, listed.stderr
-    _parts, broken = listed.stdout.split("failed to load:\n")
+    _components, broken = listed.stdout.split("failed to load:\n")
     reason = (
         f"plugin future of openset-future 4.5.6: future was written for hook API {HOOK_API + 1}, "
         f"this openset has {HOOK_API}; upgrade openset, or install an older version of the plugin"
