@@ -74,7 +74,7 @@ class Page(HTMLParser):
 
     def rows(self, caption: str) -> list[list[str]]:
         """Texts of the cells of the table with this caption, head first."""
-        tables = re.findall(r"<table.*?</table>", self.source, re.S)
+        tables = re.findall(r"<table[^>]*>\s*<caption>.*?</table>", self.source, re.S)
         (found,) = (
             inner
             for each in tables
@@ -105,6 +105,11 @@ class Page(HTMLParser):
     def chart_rows(self, beginning: str, number: int = 0) -> list[dict[str, Any]]:
         """Rows of the data of that chart; `number` tells several data apart."""
         return chart_rows(self.chart(beginning), number)
+
+    @staticmethod
+    def chart_rows_of(chart: dict[str, Any], number: int = 0) -> list[dict[str, Any]]:
+        """The same of a specification."""
+        return chart_rows(chart, number)
 
     def check(self) -> None:
         """What holds for every page."""
@@ -145,7 +150,7 @@ class Page(HTMLParser):
         assert "prefers-color-scheme: dark" in style
         assert "@media print" in style
         for _, text in self.all("script", type="application/json"):
-            assert '"url":' not in text
+            assert '"url":"' not in text
         assert len(self.source.encode()) < LARGEST
 
 

@@ -1,25 +1,22 @@
-"""What all pages and figures share: palette, figure files, page shell, markup, reading a run."""
+"""What all pages share: palette, page shell, numbers, images, reading a run."""
 
 from __future__ import annotations
 
-import html
-import re
 import shutil
-from html.parser import HTMLParser
 from itertools import combinations
 
+import altair as alt
 import numpy as np
 import pytest
-from markupsafe import Markup
-from PIL import Image
 
 from openset_core.errors import RunFolderError
 from openset_core.features.store import FeatureStore
+from openset_core.report.charts.theme import records
 from openset_core.report.colours import DASHES, KNOWN, PALETTE, UNKNOWN, colour, dash
 from openset_core.report.data import open_run, rows_of
-from openset_core.report.markup import Row, element, folded, table
-from openset_core.report.page import Page, Section, render_page, write_page
-from openset_core.report.style import SINGLE_COLUMN, line, new_figure, paper_style, save_figure
+from openset_core.report.formatting import number, percent, seconds
+from openset_core.report.images import data_uri, montage, thumbnail
+from openset_core.report.render import environment, inputs_in, vega_script
 
 # ---- palette
 
@@ -107,176 +104,119 @@ def test_colours_and_dashes_begin_again():
     assert len(set(DASHES)) == len(DASHES) == len(PALETTE)
 
 
-# ---- figure files
+# ---- pages
 
-
-def drawn(label="a"):
-    with paper_style():
-        figure = new_figure(SINGLE_COLUMN, 2.0)
-        axes = figure.subplots()
-        for number in range(3):
-            axes.plot([0, 1], [number, 1], label=label, **line(number))
-        axes.legend()
-    return figure
-
-
-def test_a_figure_is_saved_as_png_and_svg(tmp_path):
-    png, svg = save_figure(drawn(), tmp_path / "figures" / "some.curves")
-    assert (png.name, svg.name) == ("some.curves.png", "some.curves.svg")
-    assert sorted(path.name for path in png.parent.iterdir()) == [png.name, svg.name]
-    with Image.open(png) as image:
-        assert image.width == round(SINGLE_COLUMN * 300)
-        assert np.asarray(image.convert("L")).std() > 5
-    assert svg.read_text("utf-8").count("<path") > 10
-
-
-def test_the_same_figure_has_the_same_bytes_whatever_the_user_configured(tmp_path):
-    import matplotlib
-
-    first = [path.read_bytes() for path in save_figure(drawn(), tmp_path / "a")]
-    with matplotlib.rc_context({"font.size": 20, "svg.hashsalt": None, "savefig.dpi": 50}):
-        second = [path.read_bytes() for path in save_figure(drawn(), tmp_path / "b")]
-        assert matplotlib.rcParams["font.size"] == 20
-    assert first == second
-
-
-def test_a_figure_appears_whole_or_not_at_all(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(RunFolderError, match="cannot be written"):
-        save_figure(drawn(), tmp_path / "file" / "figure")
-    figure = drawn()
-    figure.savefig = lambda *_args, **_kwargs: (_ for _ in ()).throw(ValueError("no"))
-    with pytest.raises(ValueError, match="no"):
-        save_figure(figure, tmp_path / "figure")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-# ---- markup and pages
-
-VOID = {"meta", "link", "br", "img", "input", "hr"}
-
-
-class Outline(HTMLParser):
-    """What a page is made of; raises where elements are not nested properly."""
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.open, self.elements, self.texts = [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open, f"</{tag}> without a start"
-        assert self.open.pop() == tag, f"</{tag}> closes something else"
-
-    def handle_data(self, data):
-        self.texts.append((self.open[-1] if self.open else "", data))
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def text(self, *tags):
-        return [data for tag, data in self.texts if tag in tags and data.strip()]
-
-
-def test_text_is_escaped_and_markup_is_not():
-    bold = element("b", "<1>")
-    assert bold == "<b>&lt;1&gt;</b>"
-    assert element("p", bold, [" & ", 2, None, 0.5]) == "<p><b>&lt;1&gt;</b> &amp; 20.5</p>"
-    assert element("p", class_='a"b', data_x=1, hidden=True, id=None, lang=False) == (
-        '<p class="a&#34;b" data-x="1" hidden></p>'
-    )
-    assert element("img", alt="") == '<img alt="">'
-    assert element("path", d="M0 0") == '<path d="M0 0"/>'
-
-
-def test_a_table_has_headers_and_a_caption():
-    made = table(
-        "what it shows",
-        ["scorer", "AUROC"],
-        [Row(header="<msp>", cells=["97.1"], best=frozenset({0})), Row(header="b", cells=["1"])],
-    )
-    outline = Outline(made)
-    assert [each["scope"] for each in outline.all("th")] == ["col", "col", "row", "row"]
-    assert outline.text("caption") == ["what it shows"]
-    assert outline.text("td", "th") == ["scorer", "AUROC", "<msp>", "97.1", "b", "1"]
-    assert [each["class"] for each in outline.all("td")] == ["number best", "number"]
-    assert outline.all("div") == [
-        {
-            "class": "scroll",
-            "tabindex": "0",
-            "role": "region",
-            "aria-label": "what it shows",
-        }
-    ]
+CONTENT = """{% extends "base.html" %}{% import "macros.html" as m with context %}
+{% block lead %}{{ m.tiles([{"title": "AUROC", "value": "97.1", "beside": ["published 95"]}]) }}
+{{ m.warnings(["beware"]) }}{% endblock %}
+{% block content %}
+{% call m.section("one", "One </title>", "why", "First") %}{{ m.chart(drawing, "A chart") }}
+{% call m.folded("more") %}{{ m.code("a < b") }}{% endcall %}{% endcall %}
+{% call m.section("two", "Two") %}{{ m.table("what it shows", ["scorer", "AUROC"],
+    [{"header": "<msp>", "cells": ["97.1"], "best": [0]},
+     {"header": "b", "cells": [{"text": "1", "link": "#one", "small": "x"}]}]) }}
+{{ m.image(pixels | picture, "an image") }}{% endcall %}{% endblock %}"""
 
 
 @pytest.fixture
-def page():
-    body = element("p", "text") + folded("more", element("p", "inside"))
-    return Page(
-        kind="run",
-        title="<script>alert(1)</script>",
-        subtitle="a & b",
-        sections=(Section("one", "One </title>", body, "why"), Section("two", "Two", Markup(""))),
-        footer="the end",
+def page_text():
+    bars = alt.Chart(
+        records(name=["</script><b>", "b"], value=[1.0, 2.0]), description="two bars of a test <i>"
+    )
+    return (
+        environment()
+        .from_string(CONTENT)
+        .render(
+            sections=[],
+            title="<script>alert(1)</script>",
+            kind="run",
+            subtitle="a & b",
+            inputs="0123/x",
+            footer="the end",
+            drawing=bars.mark_bar().encode(x="value:Q", y="name:N"),
+            pixels=np.zeros((2, 2, 1), np.uint8),
+        )
     )
 
 
-def test_a_page_is_whole_and_loads_nothing(page):
-    text = render_page(page)
-    outline = Outline(text)
-    assert text.startswith("<!DOCTYPE html>")
-    assert outline.all("html") == [{"lang": "en"}]
-    for tag in ("html", "head", "title", "body", "main", "nav", "h1", "header", "footer"):
-        assert len(outline.all(tag)) == 1, tag
-    ids = [attributes["id"] for _, attributes in outline.elements if "id" in attributes]
-    assert len(set(ids)) == len(ids)
-    for attributes in outline.all("a"):
-        assert attributes["href"].removeprefix("#") in ids
-    for attributes in outline.all("section"):
-        assert attributes["aria-labelledby"] in ids
-    assert not re.search(r"""(src|href)=(?!["'](#|data:))""", text)
-    assert not re.search(r"@import|url\(|fetch\(|XMLHttp|import\s*\(", text)
-    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text)
+def test_a_page_is_whole_and_loads_nothing(page_text, html_page):
+    page = html_page(page_text)
+    assert [(a["href"], text) for a, text in page.all("a")][1:3] == [
+        ("#one", "First"),
+        ("#two", "Two"),
+    ]
+    assert page.rows("what it shows") == [["scorer", "AUROC"], ["<msp>", "97.1"], ["b", "1 x"]]
+    assert [a["class"] for a, _ in page.all("td")] == ["number best", "number"]
+    assert "published 95" in page.all("div", class_="tile")[0][1]
+    assert page.all("aside", class_="warnings")[0][1].strip() == "beware."
+    assert page.all("details")[0][1].split() == ["more", "a", "<", "b"]
+    assert page.chart_rows("two bars")[0] == {"name": "</script><b>", "value": 1.0}
 
 
-def test_a_page_escapes_what_it_is_given(page):
-    outline = Outline(render_page(page))
-    assert outline.text("h1") == ["<script>alert(1)</script>"]
-    assert len(outline.all("script")) == 1
-    assert outline.text("subtitle", "p")[:2] == ["run", "a & b"]
+def test_a_page_escapes_what_it_is_given(page_text, html_page):
+    page = html_page(page_text)
+    assert [text for _, text in page.all("h1")] == ["<script>alert(1)</script>"]
+    assert page.all("b") == page.all("i") == []
+    assert page.all("p", class_="subtitle")[0][1] == "a & b"
+    assert [text for _, text in page.all("h2")] == ["One </title>", "Two"]
 
 
-def test_a_page_of_one_section_needs_no_list_of_sections(page):
-    single = render_page(Page(title="t", sections=page.sections[:1]))
-    assert Outline(single).all("nav") == []
+def test_a_page_of_one_section_needs_no_navigation(html_page):
+    content = CONTENT.partition('{% call m.section("two"')[0] + "{% endblock %}"
+    content = content.replace('{{ m.chart(drawing, "A chart") }}', "")
+    page = html_page(environment().from_string(content).render(sections=[], title="t"))
+    assert page.all("nav") == []
+    assert len(page.source) < 30_000  # no charts, no Vega
 
 
-def test_a_page_knows_the_palette_in_both_modes(page):
-    text = render_page(page)
-    light, dark = text.split("@media screen and (prefers-color-scheme: dark)")
-    assert f"--c0: {PALETTE[0].light};" in light
-    assert f"--c0: {PALETTE[0].dark};" in dark
-    assert f"--unknown: {UNKNOWN.dark};" in dark
-    assert "{{" not in text
-    assert ".c9 { --c: var(--c9); }" in text
+def test_charts_have_dark_twins_of_their_colours(page_text):
+    for colour_ in (*PALETTE, UNKNOWN):
+        assert f'[fill="{colour_.light}"] {{ fill: {colour_.dark}; }}' in page_text
+        assert f'[stroke="{colour_.light}"] {{ stroke: {colour_.dark}; }}' in page_text
+    assert "{{" not in page_text.partition("<script>")[0]
 
 
-def test_a_page_is_written_whole(page, tmp_path):
-    path = write_page(page, tmp_path / "page.html")
-    assert path.read_text("utf-8") == render_page(page)
-    assert [each.name for each in tmp_path.iterdir()] == ["page.html"]
-    assert html.escape(page.title) in path.read_text("utf-8")
+def test_a_page_says_what_it_was_made_from(page_text, tmp_path):
+    path = tmp_path / "page.html"
+    assert inputs_in(path) == ""
+    path.write_text(page_text, "utf-8")
+    assert inputs_in(path) == "0123/x"
+
+
+def test_the_script_of_charts_is_kept_between_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("vl_convert.javascript_bundle", lambda text: f"/* bundle */ {text}")
+    first = vega_script.__wrapped__()
+    (kept,) = (tmp_path / "openset").iterdir()
+    monkeypatch.setattr("vl_convert.javascript_bundle", None)
+    assert vega_script.__wrapped__() == first == kept.read_text("utf-8")
+    monkeypatch.setattr("vl_convert.javascript_bundle", lambda text: "again")
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert vega_script.__wrapped__() == "again"
+
+
+def test_numbers_are_short_and_true():
+    assert [number(v) for v in (0.279476, 0.75, -12345.6, 2e-5, 0.0, float("nan"), 0.99999)] == [
+        *("0.279", "0.750", "−12,346", "2.00e−05", "0", "–", "1.000")
+    ]
+    assert percent(0.97125) == "97.1"
+    assert percent(float("nan")) == "–"
+    assert [seconds(v) for v in (0.034, 38.67, 754, 9000, 99.97)] == [
+        *("0.03 s", "38.7 s", "12 min 34 s", "2 h 30 min", "1 min 40 s")
+    ]
+
+
+def test_images_become_small_and_part_of_the_page():
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
+    assert thumbnail(grey) is grey
+    wide = np.zeros((100, 400, 3), np.uint8)
+    assert thumbnail(wide).shape == (24, 96, 3)
+    assert thumbnail(np.zeros((200, 200, 1), np.uint8)).shape == (96, 96, 1)
+    assert data_uri(grey).startswith("data:image/png;base64,")
+    whole = montage(np.zeros((5, 4, 4, 3), np.uint8), columns=3)
+    assert whole.shape == (9, 14, 3)
+    assert whole[4, 0, 0] == 128
 
 
 # ---- a run's data

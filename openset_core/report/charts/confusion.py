@@ -136,6 +136,7 @@ def _axis(count: int, names: tuple[str, ...], title: str, **more: Any) -> dict[s
         ticks=False,
         domain=False,
         labelLimit=130,
+        titlePadding=10,
         labelOverlap=False,
         labelFlush=False,
         tickCount=2 * count,  # else Vega leaves out labels of small cells

@@ -54,29 +54,32 @@ class NamedCurve:
     threshold: float | None = None
 
 
-def roc_chart(curves: Sequence[NamedCurve], *, side: int = 320, against: str = "") -> Chart:
+def roc_chart(
+    curves: Sequence[NamedCurve], *, side: int = 320, against: str = "", points: int = 6000
+) -> Chart:
     """ROC curves with the AUROC beside each name.
 
     Args:
         curves: of one test, in the order of the legend.
         side: of the square plot, in pixels.
         against: names the unknown samples in the description.
+        points: of all curves together, at most; each curve keeps 40.
     """
-    return _chart(curves, "AUROC", "ROC", TPR, side, against)
+    return _chart(curves, True, side, against, points)
 
 
-def oscr_chart(curves: Sequence[NamedCurve], *, side: int = 320, against: str = "") -> Chart:
-    """OSCR curves with the area beside each name; arguments as those of `roc_chart`."""
-    return _chart(curves, "OSCR", "OSCR", CCR, side, against)
-
-
-def _chart(
-    curves: Sequence[NamedCurve], measure: str, title: str, axis: str, side: int, against: str
+def oscr_chart(
+    curves: Sequence[NamedCurve], *, side: int = 320, against: str = "", points: int = 6000
 ) -> Chart:
-    roc = title == "ROC"
+    """OSCR curves with the area beside each name; arguments as those of `roc_chart`."""
+    return _chart(curves, False, side, against, points)
+
+
+def _chart(curves: Sequence[NamedCurve], roc: bool, side: int, against: str, points: int) -> Chart:
+    title, measure, axis = ("ROC", "AUROC", TPR) if roc else ("OSCR", "OSCR", CCR)
     areas = [each.curve.auroc() if roc else each.curve.oscr() for each in curves]
     names = [f"{each.name} {percent(area)}" for each, area in zip(curves, areas, strict=True)]
-    most = max(40, min(MOST_POINTS, 6000 // max(len(curves), 1)))
+    most = max(40, min(MOST_POINTS, points // max(len(curves), 1)))
     rows: dict[str, list[object]] = {
         key: [] for key in ("scorer", "threshold", "fpr", "tpr", "ccr", "used")
     }

@@ -18,6 +18,9 @@ from openset_core.report.formatting import number
 Floats = npt.NDArray[np.float64]
 
 BINS = 40
+WORD = 55
+"""Pixels that a word beside the threshold takes."""
+
 ROBUST = 0.005
 """Share of the scores at either end that may lie outside, where they lie far outside."""
 
@@ -175,7 +178,10 @@ def _panel(
         marks.append(at.mark_rule(color=TEXT, strokeDash=[4, 3], strokeWidth=1.2))
         if first:
             words: dict[str, Any] = {"y": -6, "fontSize": 10, "color": TEXT}
-            marks.append(at.mark_text(text="accepted", align="right", dx=-4, **words))
-            marks.append(at.mark_text(text="rejected", align="left", dx=4, **words))
+            left = size[0] * (shown.threshold - shown.edges[0]) / np.ptp(shown.edges)
+            if left > WORD:
+                marks.append(at.mark_text(text="accepted", align="right", dx=-4, **words))
+            if size[0] - left > WORD:
+                marks.append(at.mark_text(text="rejected", align="left", dx=4, **words))
     panel = alt.LayerChart(layer=marks).properties(width=size[0], height=size[1])
     return panel.properties(title=name) if named else panel

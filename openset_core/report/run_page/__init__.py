@@ -1,4 +1,1 @@
-"""The page of one run, and its figures as PNG and SVG.
-
-One module a topic: each turns a `View` of the run into a section of the page and into figures.
-"""
+"""The page of a run: report.html, and its charts as files in figures/."""

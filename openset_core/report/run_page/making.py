@@ -12,29 +12,17 @@ from attrs import frozen
 from openset_core import __version__
 from openset_core.errors import ConfigError, OpensetError, did_you_mean
 from openset_core.files import sha256, write_text
+from openset_core.report.charts.output import save_chart
 from openset_core.report.data import RunData, open_run
 from openset_core.report.embedding import map_of
 from openset_core.report.figure_cache import images_of, kept_images
-from openset_core.report.page import Page, inputs_in, render_page
-from openset_core.report.run_page import (
-    confusion,
-    curves,
-    gallery,
-    histograms,
-    overview,
-    samples,
-    scatter,
-    scores_table,
-    training,
-)
+from openset_core.report.render import inputs_in, render
+from openset_core.report.run_page import charts, galleries, provenance, results
 from openset_core.report.run_page.view import View, deciding_scorer
 from openset_core.run_folder import RunFolder
 
-FORMAT = 1
+FORMAT = 2
 """Raised when pages made before should be made again."""
-
-TOPICS = (curves, histograms, confusion, scatter, gallery, training, samples)
-"""What a page shows after the results, in order; each has `section` and `figures`."""
 
 
 @frozen(kw_only=True)
@@ -78,22 +66,33 @@ def make_report(
     """
     with open_run(path) as run:
         view = _view(run, scorer, data_root)
-        sections = [scores_table.section(view), overview.what_was_run(view)]
-        sections += [made for topic in TOPICS if (made := topic.section(view)) is not None]
-        sections.append(overview.everything_recorded(view))
-        page = Page(
+        origin = provenance.facts(run)
+        text = render(
+            "run.html",
             kind="Run",
             title=run.title,
-            subtitle=overview.subtitle(view),
-            lead=overview.lead(view),
-            sections=sections,
+            subtitle=results.subtitle(view),
             footer=f"Made from what {path.resolve().name} recorded, by openset {__version__}.",
             inputs=inputs_of(path, scorer or ""),
+            view=view,
+            summary=results.summary(view),
+            tiles=results.tiles(view),
+            warnings=[*origin["origin"].warnings, *run.gaps, *view.remarks],
+            results=results.tables(view),
+            facts=origin,
+            curves=charts.curves(view),
+            histograms=charts.histograms(view),
+            confusion=charts.confusion(view),
+            embedding=charts.embedding(view),
+            galleries=galleries.galleries(view),
+            training=charts.training(view),
+            generated=galleries.generated(view),
         )
-        text = render_page(page)
-        written = _write_figures(view) if figures else ()
+        written: list[Path] = []
+        for name, chart in charts.figures(view).items() if figures else ():
+            written += save_chart(chart, run.folder.figures / name, ("png", "svg"))
     write_text(run.folder.report, text)
-    return Report(page=run.folder.report, figures=written, remarks=view.remarks)
+    return Report(page=run.folder.report, figures=tuple(sorted(written)), remarks=view.remarks)
 
 
 def _view(run: RunData, scorer: str | None, root: Path | None) -> View:
@@ -104,25 +103,14 @@ def _view(run: RunData, scorer: str | None, root: Path | None) -> View:
             " (`openset score RUN --plugins NAME` adds one)"
         )
     deciding = scorer or deciding_scorer(run)
-    wanted = gallery.wanted_images(gallery.picks(run, deciding))
+    needed = galleries.images_for(galleries.mistakes(run, deciding))
     remarks = []
     try:
-        images = images_of(run, wanted, root)
+        images = images_of(run, needed, root)
     except OpensetError as error:
-        images = {part: kept_images(run, part) for part in wanted}
+        images = {split: kept_images(run, split) for split in needed}
         remarks.append(f"Images are missing in the galleries: {error}.")
     return View(run=run, scorer=deciding, map=map_of(run), images=images, remarks=tuple(remarks))
-
-
-def _write_figures(view: View) -> tuple[Path, ...]:
-    from openset_core.report.style import paper_style, save_figure
-
-    written: list[Path] = []
-    for topic in TOPICS:
-        with paper_style():
-            for name, figure in topic.figures(view):
-                written += save_figure(figure, view.run.folder.figures / name)
-    return tuple(sorted(written))
 
 
 def inputs_of(path: Path, scorer: str = "") -> str:

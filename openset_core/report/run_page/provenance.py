@@ -1,27 +1,33 @@
-"""How a run came about: parts, settings, the command that repeats it, and what to be wary of."""
+"""How a run came about: components, settings, the command that repeats it, and warnings."""
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from attrs import frozen
 
 from openset_core.errors import OpensetError
+from openset_core.experiment import config
 from openset_core.experiment.experiment import Experiment, resolve
-from openset_core.report.axes import number, percent
 from openset_core.report.data import RunData
+from openset_core.report.formatting import number, percent, seconds
 from openset_core.run_folder import open_folder
+from openset_core.scoring.fitting import file_name
 
 FEW_SAMPLES = 30
 """Below so many validation samples a share of them is a coarse measure."""
 
 
+STAGES = ("train", "extract", "score")
+
+
 @frozen(kw_only=True)
 class ComponentInUse:
-    """A part of the experiment.
+    """A component of the experiment.
 
     Attributes:
         kind: loss, backbone, scorer, generator or observer.
@@ -43,14 +49,14 @@ class Provenance:
     """How a run came about.
 
     Attributes:
-        parts: the parts.
+        components: in the order of the experiment.
         protocol: one line about the protocol, and where it is from; empty where it is gone.
-        changes: settings that are not the protocol's and the parts' own, with what those are.
+        changes: settings that differ from those of protocol and components, with those.
         command: repeats the run.
         warnings: what to be wary of, one sentence each.
     """
 
-    parts: tuple[ComponentInUse, ...]
+    components: tuple[ComponentInUse, ...]
     protocol: str
     changes: tuple[str, ...]
     command: str
@@ -60,22 +66,24 @@ class Provenance:
 def provenance(run: RunData) -> Provenance:
     """Read it from what the run recorded, and from the installed plugins where they are there."""
     recorded = run.recorded
-    own = _without_changes(run)
-    changed = _changes(recorded, own)
+    unchanged = _without_changes(run)
+    changed = _changes(recorded, unchanged)
+    content = None if unchanged is None else unchanged.protocol.content
+    protocol = "" if content is None else content.summary
     return Provenance(
-        parts=_parts(run, own),
-        protocol=_protocol(own),
+        components=_components(run, unchanged),
+        protocol=f"{protocol} ({content.source})" if content and content.source else protocol,
         changes=tuple(
-            f"{section}.{key} = {_written(value)}" + (f" (otherwise {_written(usual)})")
+            f"{section}.{key} = {_written(value)} (otherwise {_written(usual)})"
             for section, key, value, usual in changed
         ),
-        command=_command(run, changed if own else _all_settings(recorded)),
+        command=_command(run, changed if unchanged else _all_settings(recorded)),
         warnings=tuple(_warnings(run)),
     )
 
 
 def _without_changes(run: RunData) -> Experiment | None:
-    """The same parts and protocol with nothing set by the user; None where a plugin is gone."""
+    """The experiment with no setting changed; None where a plugin is gone."""
     try:
         _, experiment = open_folder(run.folder.path)
         return resolve(
@@ -91,23 +99,16 @@ def _without_changes(run: RunData) -> Experiment | None:
 Change = tuple[str, str, Any, Any]
 
 
-def _changes(recorded: Mapping[str, Any], own: Experiment | None) -> list[Change]:
-    """Section, key, recorded value and the value it would have had, of what the user set."""
-    if own is None:
+def _changes(recorded: Mapping[str, Any], unchanged: Experiment | None) -> list[Change]:
+    """Section, key, recorded value and the value without the change."""
+    if unchanged is None:
         return []
-    usual = own.to_toml()
-    found = []
-    for section, values in recorded.items():
-        if section in ("record", "threshold") or not isinstance(values, Mapping):
-            continue
-        otherwise = usual.get(section, {})
-        # An option that a run does not record came into being after it.
-        found += [
-            (section, key, value, otherwise.get(key))
-            for key, value in values.items()
-            if value != otherwise.get(key)
-        ]
-    return found
+    usual = unchanged.to_toml()
+    return [
+        (section, key, value, usual.get(section, {}).get(key))
+        for section, key, value, _ in _all_settings(recorded)
+        if value != usual.get(section, {}).get(key)
+    ]
 
 
 def _all_settings(recorded: Mapping[str, Any]) -> list[Change]:
@@ -123,7 +124,7 @@ def _command(run: RunData, changed: list[Change]) -> str:
     recorded = run.recorded
     name = run.folder.path.resolve().name
     if (run.folder.path / str(recorded.get("protocol", ""))).is_file():
-        # The protocol lies in the run folder, as that of images of a person's own does.
+        # The protocol of a user's own images lies in the run folder.
         return shlex.join(["openset", "run", f"{name}/experiment.toml", "--out", f"{name}-again"])
     words = ["openset", "run", "--plugins", ",".join(recorded.get("plugins", []))]
     words += ["--protocol", str(recorded.get("protocol", ""))]
@@ -148,81 +149,158 @@ def _written(value: Any) -> str:
     if isinstance(value, float):
         return repr(value)
     if isinstance(value, list | dict):
-        import json
-
         return json.dumps(value)
     return str(value)
 
 
-def _parts(run: RunData, own: Experiment | None) -> tuple[ComponentInUse, ...]:
+def _components(run: RunData, experiment: Experiment | None) -> tuple[ComponentInUse, ...]:
     versions = run.record.get("plugins", {})
-    if own is None:
+    if experiment is None:
         names = [str(name) for name in run.recorded.get("plugins", [])]
         return tuple(
-            ComponentInUse(kind="part", name=name, distribution=str(versions.get(name, "")))
+            ComponentInUse(kind="component", name=name, distribution=str(versions.get(name, "")))
             for name in names
         )
     return tuple(
         ComponentInUse(
-            kind=part.kind,
-            name=part.name,
-            distribution=str(versions.get(part.name, f"{part.distribution} {part.version}")),
-            summary=part.spec.summary,
-            reference=getattr(part.spec, "reference", "") or "",
+            kind=component.kind,
+            name=component.name,
+            distribution=str(
+                versions.get(component.name, f"{component.distribution} {component.version}")
+            ),
+            summary=component.spec.summary,
+            reference=getattr(component.spec, "reference", "") or "",
         )
-        for part in own.selection.components
+        for component in experiment.selection.components
     )
 
 
-def _protocol(own: Experiment | None) -> str:
-    if own is None:
-        return ""
-    content = own.protocol.content
-    return f"{content.summary} ({content.source})" if content.source else content.summary
-
-
-def _warnings(run: RunData) -> list[str]:
-    """What makes the numbers less than they seem."""
-    found = []
+def _warnings(run: RunData) -> Iterator[str]:
+    """What limits what the numbers mean."""
     record, results = run.record, run.results
     if "dirty" in str(record.get("git_commit", "")):
-        found.append(
-            "The source was changed beyond its commit, so the commit alone repeats nothing."
-        )
+        yield "The source had uncommitted changes, so its commit alone does not repeat the run."
     validation = results.samples.get("validation", 0)
     if 0 < validation < FEW_SAMPLES:
-        found.append(
-            f"Only {validation} validation samples set the thresholds; another draw of them would "
-            "move these by much."
+        yield (
+            f"Only {validation} validation samples set the thresholds; another draw would "
+            "move them."
         )
     if run.num_classes > 1 and results.scorers:
         accuracy = next(iter(results.scorers.values())).metrics.get("accuracy", 1.0)
         if accuracy <= 1.5 / run.num_classes:
-            found.append(
+            yield (
                 f"Accuracy is {percent(accuracy)} %, about chance for {run.num_classes} classes: "
-                "the network has learnt nothing to tell them apart."
+                "the network has not learned to tell them apart."
             )
     for scorer in run.scored:
-        found += _about_scorer(run, scorer)
+        yield from _about_scorer(run, scorer)
     for line in run.history:
         values = [*line.get("terms", {}).values(), line.get("validation_accuracy", 0.0)]
         if not np.isfinite([value for value in values if isinstance(value, int | float)]).all():
-            found.append(f"In epoch {line['epoch']} something measured is not a finite number.")
+            yield f"In epoch {line['epoch']} something measured is not a finite number."
             break
-    return found
 
 
-def _about_scorer(run: RunData, scorer: str) -> list[str]:
+def _about_scorer(run: RunData, scorer: str) -> Iterator[str]:
     assert run.known is not None
-    scores = np.concatenate([run.known.scores[scorer], *(p.scores[scorer] for p in run.unknown)])
+    scores = np.concatenate([run.known.scores[scorer], *(u.scores[scorer] for u in run.unknown)])
     threshold = run.scorers[scorer].threshold
     if len(scores) and np.ptp(scores) == 0:
-        return [
+        yield (
             f"Scorer {scorer} gives every test sample the same score, "
             f"{number(float(scores[0]))}; it tells nothing apart."
-        ]
-    if (scores > threshold).all():
-        return [f"The threshold of {scorer} rejects every test sample."]
-    if run.unknown and (scores <= threshold).all():
-        return [f"The threshold of {scorer} accepts every test sample."]
-    return []
+        )
+    elif (scores > threshold).all():
+        yield f"The threshold of {scorer} rejects every test sample."
+    elif run.unknown and (scores <= threshold).all():
+        yield f"The threshold of {scorer} accepts every test sample."
+
+
+# --- what was run and recorded, for the page ------------------------------------------------------
+
+
+def facts(run: RunData) -> dict[str, Any]:
+    """Set-up, time and everything recorded, as the page's template wants it."""
+    record = run.record
+    origin = provenance(run)
+    times = record.get("seconds", {})
+    name = run.results.protocol
+    versions = {name: str(value) for name, value in record.get("versions", {}).items()}
+    if "git_commit" in record:
+        versions["commit"] = str(record["git_commit"])
+    return {
+        "origin": origin,
+        "protocol": f"{name}: {origin.protocol}" if origin.protocol else name,
+        "classes": _names(run.class_names),
+        "epochs": run.results.epochs,
+        "parameters": _parameters(run),
+        "thresholds": [
+            f"{scorer}: {number(found.threshold, 4)}{_how_set(run, scorer)}"
+            for scorer, found in run.scorers.items()
+        ],
+        "times": ", ".join(
+            f"{stage} {seconds(times[stage])}" for stage in STAGES if stage in times
+        ),
+        "hardware": _hardware(record),
+        "data": [
+            {
+                "header": split,
+                "cells": [
+                    f"{each.get('samples', 0):,}",
+                    each.get("split", ""),
+                    each.get("data", ""),
+                ],
+            }
+            for split, each in record.get("data", {}).items()
+        ],
+        "versions": versions | {"experiment": str(record.get("digest", ""))},
+        "options": {
+            section: [f"{key} = {value!r}" for key, value in values.items()]
+            for section, values in run.recorded.items()
+            if section != "record" and isinstance(values, Mapping) and values
+        },
+    }
+
+
+def _names(names: tuple[str, ...], most: int = 40) -> str:
+    said = f"{len(names):,}: " + ", ".join(names[:most])
+    return said if len(names) <= most else f"{said} and {len(names) - most:,} more"
+
+
+def _parameters(run: RunData) -> int:
+    from openset_core.model.artefact import read_description
+
+    try:
+        return read_description(run.folder.model).parameters
+    except OpensetError:
+        return 0
+
+
+def _how_set(run: RunData, scorer: str) -> str:
+    path = run.folder.model / "scorers" / f"{file_name(scorer)}.toml"
+    try:
+        acceptance = config.read_toml(path, "scorer").get("acceptance")
+    except OpensetError:
+        return ""
+    if acceptance is None:
+        return ", given as a score"
+    return f", accepts {100 * acceptance:.4g} % of the validation samples"
+
+
+def _hardware(record: Mapping[str, Any]) -> str:
+    device, machine = record.get("device", {}), record.get("hardware", {})
+    said = []
+    if device:
+        processes = device.get("processes", 1)
+        many = f"{processes} × " if processes > 1 else ""
+        said.append(f"{many}{device.get('name', '?')}, {device.get('precision', '?')}")
+        threads = device.get("threads", 0)
+        if threads:
+            said.append(f"{threads} {'threads' if threads > 1 else 'thread'}")
+    if machine:
+        said.append(
+            f"{machine.get('processors', '?')} processors, {machine.get('system', '')} "
+            f"{machine.get('machine', '')}"
+        )
+    return "; ".join(said) or "not recorded"

@@ -1,9 +1,8 @@
-"""What the topics of a run's page look at."""
+"""What the sections of a run's page look at."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Mapping
 
 import numpy as np
 from attrs import field, frozen
@@ -14,15 +13,6 @@ from openset_core.report.embedding import EmbeddingMap
 from openset_core.report.images import Pixels
 from openset_core.results.run_results import ScorerResults
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-Figures: TypeAlias = "Iterator[tuple[str, Figure]]"
-"""File names without suffix, and the figures; drawn one by one within `style.paper_style`."""
-
-TOO_MANY_NAMES = 25
-"""From so many classes on a page no longer names each."""
-
 
 @frozen(kw_only=True, eq=False)
 class View:
@@ -32,7 +22,7 @@ class View:
         run: its recorded data.
         scorer: whose decisions are shown; empty where the run has none.
         map: the embeddings in two dimensions; None where there is none.
-        images: of samples that the galleries show, uint8 [H, W, C], by part and number within it.
+        images: of samples in the galleries, uint8 [H, W, C], by split and number within it.
         remarks: what could not be shown, and why, in one sentence each.
     """
 
@@ -57,16 +47,16 @@ class View:
         """A score above it means unknown."""
         return self.decided.threshold
 
-    def scores(self, part: TestSplit) -> Floats:
-        """Scores of a part by the scorer whose decisions are shown, float64 [n]."""
-        return part.scores[self.scorer]
+    def scores(self, split: TestSplit) -> Floats:
+        """Scores of a split by the scorer whose decisions are shown, float64 [n]."""
+        return split.scores[self.scorer]
 
-    def decisions(self, part: TestSplit) -> Integers:
+    def decisions(self, split: TestSplit) -> Integers:
         """Predictions over K+1 classes, K = unknown, int64 [n]."""
-        if not len(part):
+        if not len(split):
             return np.empty(0, dtype=np.int64)
         return metrics.open_set_predictions(
-            self.scores(part), part.predicted, self.threshold, self.run.num_classes
+            self.scores(split), split.predicted, self.threshold, self.run.num_classes
         )
 
 
@@ -75,12 +65,9 @@ def deciding_scorer(run: RunData) -> str:
 
     The one that decides in the saved model, if its scores are there, else the first.
     """
-    from openset_core.errors import OpensetError
-    from openset_core.model.artefact import read_description
+    from openset_core.model import artefact
 
-    try:
-        own = read_description(run.folder.model).scorer
-    except OpensetError:  # the model may be gone; the page does not need it
-        own = ""
-    there = run.scored or tuple(run.scorers)
-    return own if own in there else next(iter(there), "")
+    available = run.scored or tuple(run.scorers)
+    if not available:
+        return ""
+    return artefact.deciding_scorer(artefact.own_scorer(run.folder.model), available)

@@ -1,0 +1,164 @@
+"""Images on a run's page: samples that it gets wrong, and what a sample generator makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from attrs import frozen
+
+from openset_core.report.data import Integers, RunData, TestSplit
+from openset_core.report.formatting import number
+from openset_core.report.images import Pixels, montage, thumbnail
+from openset_core.report.run_page.view import View
+from openset_core.training.sample_history import read_sample_history
+
+MOST_SAMPLES = 24
+MOST_EPOCHS = 4
+GENERATED = 36
+"""Generated images shown for an epoch; a square."""
+
+
+@frozen(kw_only=True, eq=False)
+class Mistakes:
+    """Wrong decisions of one kind, the worst first.
+
+    Attributes:
+        title: what they have in common.
+        kind: short name, for files.
+        samples: split and row of each.
+        of: how many there are.
+        among: how many there could be.
+    """
+
+    title: str
+    kind: str
+    samples: Sequence[tuple[TestSplit, int]]
+    of: int
+    among: int
+
+
+def mistakes(run: RunData, scorer: str) -> tuple[Mistakes, ...]:
+    """Known samples rejected with the highest scores, unknown ones accepted with the lowest."""
+    if run.known is None or scorer not in run.scored:
+        return ()
+    threshold = run.scorers[scorer].threshold
+    known = run.known.scores[scorer]
+    rejected = np.flatnonzero(known > threshold)
+    worst = rejected[np.argsort(-known[rejected], kind="stable")][:MOST_SAMPLES]
+    kinds = [
+        Mistakes(
+            title="Known, but rejected",
+            kind="known-rejected",
+            samples=[(run.known, int(row)) for row in worst],
+            of=len(rejected),
+            among=len(known),
+        )
+    ]
+    if run.unknown:
+        pooled = run.pooled(scorer)
+        accepted = np.flatnonzero(pooled <= threshold)
+        worst = accepted[np.argsort(pooled[accepted], kind="stable")][:MOST_SAMPLES]
+        places = [(split, row) for split in run.unknown for row in range(len(split))]
+        kinds.append(
+            Mistakes(
+                title="Unknown, but accepted with the highest confidence",
+                kind="unknown-accepted",
+                samples=[places[at] for at in worst],
+                of=len(accepted),
+                among=len(pooled),
+            )
+        )
+    return tuple(kinds)
+
+
+def images_for(kinds: Sequence[Mistakes]) -> dict[str, Integers]:
+    """Numbers of the samples that the galleries show, by split of the feature store."""
+    rows: dict[str, list[int]] = {}
+    for kind in kinds:
+        for split, row in kind.samples:
+            rows.setdefault(split.part, []).append(row)
+    return {split: np.array(numbers, dtype=np.int64) for split, numbers in rows.items()}
+
+
+@frozen(kw_only=True, eq=False)
+class Sample:
+    """One sample of a gallery.
+
+    Attributes:
+        true: its class, with its set where there are several.
+        predicted: the known class that it would be given.
+        score: as text.
+        pixels: uint8 [H, W, C]; None where the image is not there.
+    """
+
+    true: str
+    predicted: str
+    score: str
+    pixels: Pixels | None
+
+
+@frozen(kw_only=True, eq=False)
+class Gallery:
+    """Samples of one kind of mistake.
+
+    Attributes:
+        title: what they have in common.
+        kind: short name, for files.
+        count: how many there are, as a sentence.
+        samples: in order.
+    """
+
+    title: str
+    kind: str
+    count: str
+    samples: tuple[Sample, ...]
+
+    @property
+    def pictured(self) -> bool:
+        """Whether any sample has an image."""
+        return any(sample.pixels is not None for sample in self.samples)
+
+
+def galleries(view: View) -> list[Gallery]:
+    """A gallery for each kind of mistake."""
+    made = []
+    for kind in mistakes(view.run, view.scorer):
+        count = f"{kind.of:,} of {kind.among:,} samples"
+        if len(kind.samples) < kind.of:
+            count += f"; the first {len(kind.samples)} are shown"
+        if not kind.samples:
+            count = f"None of {kind.among:,} samples"
+        samples = tuple(_sample(view, split, row) for split, row in kind.samples)
+        made.append(Gallery(title=kind.title, kind=kind.kind, count=f"{count}.", samples=samples))
+    return made
+
+
+def _sample(view: View, split: TestSplit, row: int) -> Sample:
+    true = split.class_name(split.label[row])
+    if split.name != "known" and len(view.run.unknown) > 1:
+        true = f"{split.name}: {true}"
+    pixels = view.images.get(split.part, {}).get(row)
+    return Sample(
+        true=true,
+        predicted=view.run.class_names[split.predicted[row]],
+        score=number(float(view.scores(split)[row])),
+        pixels=None if pixels is None else thumbnail(pixels),
+    )
+
+
+def generated(view: View) -> list[Mapping[str, Any]]:
+    """What the generator made after the first epoch, the last, and some between them."""
+    history = read_sample_history(view.run.folder.sample_history)
+    if history is None:
+        return []
+    count = len(history.epochs)
+    chosen = np.unique(np.linspace(0, count - 1, min(count, MOST_EPOCHS)).round().astype(np.int64))
+    return [
+        {
+            "epoch": int(history.epochs[at]),
+            "pixels": montage(history.images[at][:GENERATED], columns=int(np.sqrt(GENERATED))),
+        }
+        for at in chosen
+    ]
