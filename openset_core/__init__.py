@@ -54,6 +54,10 @@ if TYPE_CHECKING:
     from openset_core.estimator import OpenSetClassifier
     from openset_core.inference.trained_model import load
     from openset_core.observers import Observer, RunEvent
+    from openset_core.report.comparison_page import (
+        write_comparison_figures,
+        write_comparison_page,
+    )
     from openset_core.results.comparison import compare
     from openset_core.scorer import FeatureSource, FeatureTable, FormulaScorer, UnknownScorer
 
@@ -88,6 +92,8 @@ _LAZY = {
     "load_run": "api",
     "run": "api",
     "run_trials": "api",
+    "write_comparison_figures": "report.comparison_page",
+    "write_comparison_page": "report.comparison_page",
 }
 
 __all__ = [
@@ -137,6 +143,8 @@ __all__ = [
     "option",
     "run",
     "run_trials",
+    "write_comparison_figures",
+    "write_comparison_page",
 ]
 
 

@@ -98,6 +98,13 @@ def html_page() -> Callable[[Path | str], Any]:
 
 
 @pytest.fixture(scope="session")
+def chart_rows() -> Callable[..., list[dict[str, Any]]]:
+    """`chart_rows(specification, number)`: rows of a chart's data; see `html_page.py`."""
+    function: Callable[..., list[dict[str, Any]]] = _from("html_page", "chart_rows")
+    return function
+
+
+@pytest.fixture(scope="session")
 def made_up_run() -> Callable[..., Path]:
     """Writes a finished run of any shape without training; see `made_up.py`."""
     function: Callable[..., Path] = _from("made_up", "made_up_run")

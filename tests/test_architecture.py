@@ -65,7 +65,6 @@ KNOWN_UPWARD_IMPORTS = {
 """Imports against the order that are still to be removed; take an entry out with the import."""
 
 KNOWN_MATPLOTLIB = {
-    "openset_core.report.comparison_page",
     "openset_core.report.figures",
     "openset_core.report.run_page",
     "openset_core.report.style",

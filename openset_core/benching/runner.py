@@ -287,9 +287,9 @@ def run_bench(plan: Plan, place: Path, execution: Execution) -> Bench:
             results.save(folder, plan, comparison, failed)
         page = None
         if comparison is not None and execution.report:
-            from openset_core.benching.report import make_page
+            from openset_core.report.bench_page import write_bench_page
 
-            page = make_page(folder, comparison, failed)
+            page = write_bench_page(folder, comparison, failed)
     return Bench(folder=folder.path, failed=failed, comparison=comparison, page=page)
 
 

@@ -10,7 +10,7 @@ import click
 from openset_core.cli.common import terminal_width
 
 if TYPE_CHECKING:
-    from openset_core.report.comparison_page.view import Origin
+    from openset_core.report.comparison_page import Origin
 
 FORMATS = ("text", "markdown", "html", "csv", "latex", "json")
 CONFIDENCE = 0.95
@@ -58,7 +58,7 @@ BY_SUFFIX = {
     "--figures",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Also write the page's figures there, as PNG and SVG.",
+    help="Also write the page's figures there, as PNG, SVG and PDF.",
 )
 def compare(
     folders: tuple[Path, ...],
@@ -72,7 +72,7 @@ def compare(
     """Compare methods over protocols, trials and seeds.
 
     RUNS_OR_BENCH are run folders, benches, or folders that contain either. Runs of the same
-    parts, options and recipe are one method; what differs between them is their trials and seeds.
+    components, options and recipe are one method; they differ in trial and seed.
 
     \b
     Shown are
@@ -91,7 +91,7 @@ def compare(
     from openset_core.errors import ConfigError
     from openset_core.experiment.selection import split_names
     from openset_core.files import write_text
-    from openset_core.results import comparison
+    from openset_core.results.comparison import compare as compare_runs
 
     if not folders:
         raise ConfigError("name folders of runs or benches to compare, for example: runs/")
@@ -101,17 +101,19 @@ def compare(
             f"--output {output} does not tell the format; name one with --format, or end the name "
             f"in {', '.join(BY_SUFFIX)}"
         )
-    found = comparison.compare(
+    compared = compare_runs(
         *folders, metrics=split_names(metrics), reference=reference, confidence=confidence
     )
     if chosen == "text":
-        content = found.table(None if output else terminal_width())
+        content = compared.table(None if output else terminal_width())
     elif chosen == "html":
-        from openset_core.report.comparison_page.making import comparison_page
+        from openset_core.report.comparison_page import comparison_html
 
-        content = comparison_page(found, _origin(folders, metrics, reference, confidence, output))
+        content = comparison_html(
+            compared, _origin(folders, metrics, reference, confidence, output)
+        )
     else:
-        content = getattr(found, chosen)()
+        content = getattr(compared, chosen)()
     content = content.rstrip("\n")
     if output:
         write_text(output, content + "\n")
@@ -119,9 +121,9 @@ def compare(
     else:
         click.echo(content)
     if figures:
-        from openset_core.report.comparison_page.making import comparison_figures
+        from openset_core.report.comparison_page import write_comparison_figures
 
-        files = comparison_figures(found, figures)
+        files = write_comparison_figures(compared, figures)
         click.echo(f"written to {figures}: {len(files)} files of figures", err=output is None)
 
 
@@ -135,7 +137,7 @@ def _origin(
     """What a page says of where it comes from."""
     import shlex
 
-    from openset_core.report.comparison_page.view import Origin
+    from openset_core.report.comparison_page import Origin
 
     words = ["openset", "compare", *map(str, folders)]
     words += ["--metrics", metrics] if metrics else []

@@ -1,6 +1,18 @@
-"""The page of a comparison or a bench, and its figures as PNG and SVG.
+"""The page of a comparison or bench, and its figures."""
 
-One module a topic: each turns a `View` of the comparison into a section of the page, and some into
-figures. `forest` draws values with intervals line by line, `critical` lays out diagrams of critical
-differences, `cells` writes the tables that text and LaTeX have too.
-"""
+from __future__ import annotations
+
+from openset_core.report.comparison_page.making import (
+    comparison_html,
+    write_comparison_figures,
+    write_comparison_page,
+)
+from openset_core.report.comparison_page.origin import Failure, Origin
+
+__all__ = [
+    "Failure",
+    "Origin",
+    "comparison_html",
+    "write_comparison_figures",
+    "write_comparison_page",
+]

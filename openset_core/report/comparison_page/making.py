@@ -2,70 +2,499 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from statistics import fmean
+from typing import Any
 
-from openset_core import __version__
-from openset_core.report.comparison_page import (
-    differences,
-    intervals,
-    overview,
-    ranks,
-    results_table,
-    runs,
+import attrs
+
+from openset_core.errors import OpensetError
+from openset_core.experiment.protocol import load_protocol
+from openset_core.files import write_text
+from openset_core.metrics.open_set import METRICS
+from openset_core.report.charts.output import save_chart
+from openset_core.report.charts.ranks import LEAST_METHODS, is_informative
+from openset_core.report.comparison_page import charts
+from openset_core.report.comparison_page.charts import heading, scorer_label
+from openset_core.report.comparison_page.origin import Origin
+from openset_core.report.formatting import percent, seconds
+from openset_core.report.render import render
+from openset_core.results.comparison import Comparison
+from openset_core.results.comparison.grouping import GroupedRun
+from openset_core.results.comparison.model import EvaluationSetting
+from openset_core.results.comparison.tables import (
+    confidence_text,
+    difference_tables,
+    interval_tables,
+    metric_tables,
+    overview_tables,
+    p_text,
+    published_tables,
+    ranking_tables,
 )
-from openset_core.report.comparison_page.view import Origin, View
-from openset_core.report.page import Page, render_page
-
-if TYPE_CHECKING:
-    from openset_core.results.comparison.comparison import Comparison
-
-TOPICS = (
-    results_table.section,
-    results_table.across,
-    overview.section,
-    intervals.section,
-    differences.section,
-    ranks.section,
-    runs.section,
+from openset_core.results.tables import (
+    Cell,
+    Column,
+    Interval,
+    Number,
+    Table,
+    cell_text,
+    rank_text,
 )
-FIGURES = (intervals.figures, differences.figures, ranks.figures)
+from openset_core.run_folder import RunFolder
+
+MOST_NOTES = 4
+"""Notes at the head of the page; more stand further below."""
+
+MOST_ROWS = 1500
+"""Rows of single values on a page; files have them all."""
+
+OPEN_SETTINGS = 3
+"""Charts of so many settings stand open on a page; those of others are folded away."""
 
 
-def comparison_page(comparison: Comparison, origin: Origin | None = None) -> str:
-    """The page as HTML text, which loads nothing.
+def write_comparison_page(
+    comparison: Comparison, path: str | Path, origin: Origin | None = None
+) -> Path:
+    """Write a comparison as a page for a browser: one HTML file that loads nothing.
 
     Args:
         comparison: what it shows.
-        origin: where that comes from.
-    """
-    view = View(comparison=comparison, origin=origin or Origin())
-    sections = [made for topic in TOPICS if (made := topic(view)) is not None]
-    return render_page(
-        Page(
-            kind=view.origin.kind,
-            title=overview.title(view),
-            subtitle=overview.subtitle(view),
-            lead=overview.lead(view),
-            sections=sections,
-            footer=f"Made from what runs recorded, by openset {__version__}.",
-            inputs=view.origin.inputs,
-        )
-    )
-
-
-def comparison_figures(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
-    """Write the figures as PNG and SVG, and return their paths.
+        path: of the file.
+        origin: where that comes from; links lead to run pages from the page's folder by default.
 
     Raises:
         RunFolderError: the folder cannot be written.
     """
-    from openset_core.report.style import paper_style, save_figure
+    path = Path(path)
+    write_text(path, comparison_html(comparison, origin or Origin(folder=path.parent)))
+    return path
 
-    view = View(comparison=comparison)
+
+def write_comparison_figures(comparison: Comparison, folder: str | Path) -> tuple[Path, ...]:
+    """Write the page's figures into a folder as PNG, SVG and PDF, and return their paths.
+
+    Raises:
+        RunFolderError: the folder cannot be written.
+    """
     written: list[Path] = []
-    for topic in FIGURES:
-        with paper_style():
-            for name, figure in topic(view):
-                written += save_figure(figure, folder / name)
+    for stem, chart in charts.figures(comparison):
+        written += save_chart(chart, Path(folder) / stem)
     return tuple(sorted(written))
+
+
+def comparison_html(comparison: Comparison, origin: Origin | None = None) -> str:
+    """The page as HTML text."""
+    c, origin = comparison, origin or Origin()
+    notes = [_sentence(f"failed: {each.title}: {each.reason}") for each in origin.failures]
+    notes += [_sentence(note) for note in c.notes]
+    single = len(c.protocols) == 1
+    tables = list(zip(c.protocols, metric_tables(c, marks=False), strict=True))
+    return render(
+        "comparison.html",
+        kind=origin.kind,
+        title=_title(c),
+        subtitle=_subtitle(c, origin),
+        inputs=origin.inputs,
+        c=c,
+        origin=origin,
+        METRICS=METRICS,
+        RunPage=bool(_linked(c, origin)),
+        notes=notes,
+        most_notes=MOST_NOTES,
+        tiles=[tile for metric in c.metrics_in(c.settings) if (tile := _tile(c, metric))],
+        tables=[(table, published_tables(c, [protocol])) for protocol, table in tables],
+        single=single,
+        legend=_legend(c),
+        level=confidence_text(c),
+        significance=f"{1 - c.confidence:.4g}",
+        units=c.settings[0].units,
+        methods=_methods(c),
+        facts=list(_facts(c)),
+        overview=overview_tables(c),
+        means=_means(c),
+        intervals=interval_tables(c),
+        differences=_by_setting(c, charts.differences_chart),
+        pairs=_pairs(c),
+        difference_tables=difference_tables(c),
+        ranks=_ranks(c),
+        ranking_tables=ranking_tables(c),
+        runs=list(_run_tables(c, origin)),
+        sentence=_sentence,
+        grouped=grouped,
+    )
+
+
+# --- the head -------------------------------------------------------------------------------------
+
+
+def _title(c: Comparison) -> str:
+    names = list(dict.fromkeys(method.name for method in c.methods))
+    protocols = list(c.protocols)
+    where = ", ".join(protocols) if len(protocols) <= 3 else f"{len(protocols)} protocols"
+    return f"{names[0] if len(names) == 1 else f'{len(names)} methods'} on {where}"
+
+
+def _subtitle(c: Comparison, origin: Origin) -> str:
+    results = [each.run.results for each in c.runs]
+    counts = [
+        many(len({result.trial for result in results}), "trial"),
+        many(len({result.seed for result in results}), "seed"),
+        many(len(results), "run"),
+    ]
+    failed = [f"{len(origin.failures)} failed"] if origin.failures else []
+    return "; ".join(counts + failed)
+
+
+def _tile(c: Comparison, metric: str) -> dict[str, Any] | None:
+    """The best method by a metric: by its mean in the only setting, else by its average rank."""
+    title = METRICS[metric].title
+    if len(c.settings) == 1:
+        (setting,) = c.settings
+        methods = c.methods_in(setting)
+        best = c.best(setting, metric)
+        first = c.duplicate_of(best[0] if best else methods[0], metric)
+        estimate = c.estimate(setting, first, metric)
+        value = "–"
+        if estimate:
+            value = cell_text(Number(value=estimate.mean, deviation=estimate.deviation))
+        if not best:
+            beside = ["the same for all"] if len(methods) > 1 else []
+            return {"title": title, "value": value, "beside": beside}
+        close = {*best, *c.not_significantly_worse(setting, metric)}
+        others = {c.duplicate_of(method, metric) for method in close} - {first}
+        tested = [each.p for each in c.differences(setting, metric, first).values()]
+        if others:
+            beside = [f"{many(len(others), 'other')} not significantly worse"]
+        elif all(p is None for p in tested):
+            beside = ["too few runs to rule out chance"]
+        else:
+            beside = ["all others significantly worse"] if None not in tested else []
+    else:
+        ranks = c.average_ranks(metric)
+        if len(set(ranks.values())) < 2:
+            return None
+        first = min(ranks, key=lambda method: ranks[method])
+        value = f"rank {rank_text(ranks[first])}"
+        over = many(len(c.protocols), "protocol") if len(c.protocols) > 1 else "settings"
+        beside = [f"average over {over}"]
+    name = f"{first.name} {scorer_label(c, first, metric)}".strip()
+    return {"title": f"Best {title}", "value": value, "beside": [name, *beside]}
+
+
+# --- results --------------------------------------------------------------------------------------
+
+
+def _legend(c: Comparison) -> str:
+    """What bold print and shades mean."""
+    shown = [(setting, metric) for setting in c.settings for metric in c.metrics_in([setting])]
+    if not any(c.best(setting, metric) for setting, metric in shown):
+        return ""
+    legend = "Bold: the best mean."
+    if any(c.not_significantly_worse(setting, metric) for setting, metric in shown):
+        legend += (
+            " Lightly shaded: not significantly worse; a paired t test does not tell it from the "
+            f"best (p ≥ {1 - c.confidence:.4g} after Holm's correction)."
+        )
+    return legend
+
+
+def grouped(
+    table: Table, links: Mapping[int, str | None] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Rows of a table for a template; names at the left stand once for all rows that share them.
+
+    Args:
+        table: its last column flush left is never merged.
+        links: addresses by row, for the second column.
+    """
+    left = sum(column.left for column in table.columns)
+
+    def starts(number: int, column: int) -> bool:
+        if number == 0:
+            return True
+        return table.rows[number][: column + 1] != table.rows[number - 1][: column + 1]
+
+    for number, row in enumerate(table.rows):
+        names = []
+        for column in range(left):
+            last = column == left - 1
+            if not last and not starts(number, column):
+                continue
+            end = number + 1
+            while not last and end < len(table.rows) and not starts(end, column):
+                end += 1
+            link = links.get(number) if links and column == 1 else None
+            kind = "scorer" if last else "" if column else "method"
+            text = str(row[column] or "–")
+            names.append({"text": text, "span": end - number, "kind": kind, "link": link})
+        yield {
+            "names": names,
+            "cells": [_cell(cell) for cell in row[left:]],
+            "begins": number > 0 and starts(number, 0),
+        }
+
+
+def _cell(cell: Cell) -> dict[str, str]:
+    if not isinstance(cell, Number | Interval):
+        return {"text": "–" if cell is None else cell_text(cell), "small": "", "kind": ""}
+    small = f" ({rank_text(cell.rank)})" if cell.rank is not None else ""
+    kind = ""
+    plain: Cell = attrs.evolve(cell, rank=None)
+    if isinstance(cell, Number):
+        small = (f" ± {percent(cell.deviation)}" if cell.deviation is not None else "") + small
+        kind = "best" if cell.best else "close" if cell.close else ""
+        plain = Number(value=cell.value, signed=cell.signed)
+    return {"text": cell_text(plain).replace("-", "−"), "small": small, "kind": kind}
+
+
+# --- what was compared ----------------------------------------------------------------------------
+
+
+def _methods(c: Comparison) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of a table of methods: how often each was run, and what that took."""
+    runs: dict[str, list[GroupedRun]] = {}
+    scorers: dict[str, dict[str, None]] = {}
+    for each in c.runs:
+        for name in dict.fromkeys(method.name for method in each.methods.values()):
+            runs.setdefault(name, []).append(each)
+        for method in each.methods.values():
+            scorers.setdefault(method.name, {})[method.scorer] = None
+    rows = []
+    for name, several in runs.items():
+        results = several[0].run.results
+        components = ",".join([*results.method.split("+"), results.backbone])
+        taken = [each.run.seconds for each in several if each.run.seconds]
+        cells = {
+            "components": components if components != name else "",
+            "scorers": ", ".join(scorers[name]),
+            "runs": f"{len(several)}",
+            "epochs": _numbers(each.run.results.epochs for each in several),
+            "time a run": seconds(fmean(taken)) if taken else "–",
+        }
+        rows.append((name, cells))
+    columns = [key for key in rows[0][1] if any(cells[key] for _, cells in rows)]
+    return ["method", *columns], [
+        {"header": name, "cells": [cells[key] for key in columns]} for name, cells in rows
+    ]
+
+
+def _facts(c: Comparison) -> Iterator[tuple[str, str | list[str]]]:
+    records = [each.run.record for each in c.runs]
+    for name in c.protocols:
+        yield "Protocol", _protocol(c, name)
+    yield "Trials", _numbers(each.run.results.trial for each in c.runs)
+    yield "Seeds", _numbers(each.run.results.seed for each in c.runs)
+    yield "Reference", c.reference.title
+    yield "Confidence", confidence_text(c)
+    devices = [record.get("device", {}) for record in records]
+    yield "Computed on", _distinct(_words(device, "name", "precision") for device in devices)
+    versions = [
+        ", ".join(
+            f"{name} {version}"
+            for name, version in record.get("versions", {}).items()
+            if name in ("openset", "torch")
+        )
+        for record in records
+    ]
+    yield "Versions", _distinct(versions)
+
+
+def _words(record: Mapping[str, Any], *keys: str) -> str:
+    return ", ".join(str(record[key]) for key in keys if key in record)
+
+
+def _distinct(values: Iterable[str]) -> str:
+    return "; ".join(value for value in dict.fromkeys(values) if value) or "not recorded"
+
+
+def _protocol(c: Comparison, name: str) -> list[str]:
+    run = next(each.run for each in c.runs if each.settings[0] in c.protocols[name])
+    lines = [name]
+    try:
+        content = load_protocol(str(run.recorded.get("protocol", ""))).content
+        lines = [f"{name}: {content.summary}", *([content.source] if content.source else [])]
+    except OpensetError:  # the file is gone
+        pass
+    samples = run.results.samples
+    unknown = sum(count for split, count in samples.items() if split.startswith("unknown/"))
+    counts = f"{samples.get('known', 0):,} known"
+    counts += f" and {unknown:,} unknown test samples" if unknown else " test samples"
+    return [*lines, f"{counts} in trial {run.results.trial}"]
+
+
+def _numbers(values: Iterable[int]) -> str:
+    """Whole numbers, each once, with consecutive ones shortened: `0 to 4, 7`."""
+    spans: list[list[int]] = []
+    for value in sorted(set(values)):
+        if spans and value == spans[-1][-1] + 1:
+            spans[-1].append(value)
+        else:
+            spans.append([value])
+    return ", ".join(
+        f"{span[0]} to {span[-1]}" if len(span) > 2 else ", ".join(map(str, span)) for span in spans
+    )
+
+
+# --- charts ---------------------------------------------------------------------------------------
+
+
+def _by_setting(c: Comparison, chart: Any) -> list[dict[str, Any]]:
+    """For each setting with charts its heading and a chart a metric."""
+    settings: list[dict[str, Any]] = []
+    for setting in c.settings:
+        drawn = [
+            {
+                "title": METRICS[metric].title,
+                "drawing": drawing,
+                "subtitle": "" if METRICS[metric].higher_is_better else "lower is better",
+            }
+            for metric in c.metrics_in([setting])
+            if (drawing := chart(c, setting, metric)) is not None
+        ]
+        if drawn:
+            is_open = len(settings) < OPEN_SETTINGS
+            settings.append({"heading": heading(c, setting), "charts": drawn, "open": is_open})
+    return settings
+
+
+def _means(c: Comparison) -> dict[str, Any] | None:
+    """Charts of means; None for a single value."""
+    several = any(
+        estimate is not None and estimate.low is not None
+        for setting in c.settings
+        for method in c.methods_in(setting)
+        for metric in c.metrics_in([setting])
+        for estimate in [c.estimate(setting, method, metric)]
+    )
+    if not several and len(c.methods) == 1:
+        return None
+    rules = {entry.rule for entry in c.published}
+    return {
+        "several": several,
+        "published": bool(rules),
+        "other_rules": bool(rules - {"exact"}),
+        "settings": _by_setting(c, charts.means_chart),
+    }
+
+
+def _pairs(c: Comparison) -> int:
+    """The most pairs that a difference is over."""
+    return max(
+        (
+            difference.pairs
+            for setting in c.settings
+            for metric in c.metrics_in([setting])
+            for difference in c.differences(setting, metric).values()
+        ),
+        default=0,
+    )
+
+
+def _ranks(c: Comparison) -> dict[str, Any] | None:
+    """Diagrams where ranks can be told apart at all, else why there is none."""
+    rankings = {metric: ranked for metric in c.metrics if (ranked := c.ranking(metric))}
+    if not rankings:
+        return None
+    drawn = []
+    for metric, (methods, ranking) in rankings.items():
+        if is_informative(ranking):
+            p = p_text(ranking.p)
+            tested = f"; Friedman's test: p {p if p[0] == '<' else f'= {p}'}" if p else ""
+            drawn.append(
+                {
+                    "title": METRICS[metric].title,
+                    "drawing": charts.ranks_chart(c, metric, methods, ranking),
+                    "subtitle": c.ranked_over(metric) + tested,
+                }
+            )
+    over = c.ranked_over(next(iter(rankings)))
+    unit = "seed" if " seeds" in over else "trial"
+    return {"charts": drawn, "unit": unit, "reason": "" if drawn else _no_diagram(c, rankings)}
+
+
+def _no_diagram(c: Comparison, rankings: Mapping[str, Any]) -> str:
+    metric = max(rankings, key=lambda metric: len(rankings[metric][0]))
+    methods, ranking = len(rankings[metric][0]), rankings[metric][1]
+    if methods < LEAST_METHODS:
+        return "Two methods have no diagram of critical differences; their difference is enough."
+    if ranking.critical_difference < methods - 1:
+        return "All methods share their ranks."
+    return (
+        f"There is no diagram of critical differences: the average ranks of {methods} methods over "
+        f"{c.ranked_over(metric)} would have to lie {ranking.critical_difference:.2f} apart to be "
+        f"told apart, and can lie {methods - 1} apart at most. More of them help."
+    )
+
+
+# --- single runs ----------------------------------------------------------------------------------
+
+
+def _linked(c: Comparison, origin: Origin) -> list[str]:
+    links = (origin.link(RunFolder(each.run.folder).report) for each in c.runs)
+    return [link for link in links if link]
+
+
+def _run_tables(c: Comparison, origin: Origin) -> Iterator[dict[str, Any]]:
+    """For each setting a table of every run, or a sentence where it is too long for a page."""
+    left = MOST_ROWS
+    order = {method: number for number, method in enumerate(c.methods)}
+    for setting in c.settings:
+        runs = [each for each in c.runs if setting in each.settings]
+        runs.sort(
+            key=lambda each: (
+                min(order[method] for method in each.methods.values()),
+                each.run.results.trial,
+                each.run.results.seed,
+            )
+        )
+        count = sum(len(each.methods) for each in runs)
+        name = heading(c, setting)
+        title = f"Every run{f': {name}' if name else ''}"
+        if count > left:
+            yield {
+                "title": title,
+                "missing": f"{title}: {count:,} rows are too many for a page; CSV and JSON have "
+                "them.",
+            }
+            continue
+        left -= count
+        table, links = _run_table(c, origin, setting, runs)
+        yield {"title": title, "table": table, "links": links}
+
+
+def _run_table(
+    c: Comparison, origin: Origin, setting: EvaluationSetting, runs: Sequence[GroupedRun]
+) -> tuple[Table, dict[int, str | None]]:
+    metrics = c.metrics_in([setting])
+    rows: list[tuple[Cell, ...]] = []
+    links: dict[int, str | None] = {}
+    for each in runs:
+        run = each.run
+        links[len(rows)] = origin.link(RunFolder(run.folder).report)
+        for number, (scorer, method) in enumerate(each.methods.items()):
+            values = run.results.scorers[scorer].by_rule("exact", setting.unknown)
+            taken = "" if number else seconds(run.seconds) if run.seconds else "–"
+            name = f"trial {run.results.trial}, seed {run.results.seed}"
+            cells = [Number(value=values[m]) if m in values else None for m in metrics]
+            rows.append((method.name, name, method.scorer, *cells, taken))
+    names = (Column(title, left=True) for title in ("method", "run", "scorer"))
+    columns = (*names, *(Column(METRICS[metric].title) for metric in metrics), Column("time"))
+    return Table(title="Percent, exact evaluation", columns=columns, rows=rows), links
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def many(count: int, what: str) -> str:
+    """A number of things: `1 trial`, `5 trials`."""
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
+def _sentence(text: str) -> str:
+    """A sentence with a capital letter, unless it begins with a name or a symbol, and a stop."""
+    word = text.partition(" ")[0].rstrip(":")
+    if word.isalpha() and len(word) > 1:
+        text = text[:1].upper() + text[1:]
+    return text if text.endswith(".") else f"{text}."
