@@ -92,3 +92,22 @@ def _built(component: tuple[Component, Any], context: Any, expected: type) -> An
             f"{type(made).__name__}, not a {expected.__name__}"
         )
     return made
+
+
+def inference_parameters(model: OpenSetModel) -> int:
+    """Parameters that remain at test time: without generator and training-only modules."""
+    from openset_core.auxiliary_batchnorm import AuxiliaryBatchNorm
+
+    dropped = tuple(f"{name}." for name in model.loss.training_only)
+    head = sum(
+        parameter.numel()
+        for name, parameter in model.loss.named_parameters()
+        if not f"{name}.".startswith(dropped)
+    )
+    second_sides = sum(
+        parameter.numel()
+        for layer in model.backbone.modules()
+        if isinstance(layer, AuxiliaryBatchNorm)
+        for parameter in layer.generated.parameters()
+    )
+    return head + sum(parameter.numel() for parameter in model.backbone.parameters()) - second_sides

@@ -10,15 +10,17 @@ import contextlib
 import pickle
 import random
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from openset_core.errors import ModelError
+from openset_core.components import OpenSetModel
+from openset_core.errors import ModelError, TrainingError
 from openset_core.files import atomic_write
+from openset_core.training.optimisation import PhaseOptimizer
 
 FILE_NAME = "last.pt"
 FORMAT = "openset-checkpoint-1"
@@ -107,3 +109,66 @@ def load(folder: Path) -> dict[str, Any] | None:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ModelError(f"checkpoint {path} was not written by this version of openset; {advice}")
     return state
+
+
+def capture(
+    epochs_done: int,
+    model: OpenSetModel,
+    optimizers: Sequence[PhaseOptimizer],
+    order: torch.Generator,
+) -> dict[str, Any]:
+    """All that the next epoch depends on; `resume` brings it back.
+
+    Args:
+        epochs_done: finished epochs.
+        model: backbone, loss and generator.
+        optimizers: of the phases.
+        order: generator of the data order and the augmentation.
+    """
+    return {
+        "epochs_done": epochs_done,
+        "model": model.state_dict(),
+        "optimizers": {
+            name: optimizer.state_dict() for name, optimizer in _by_phase(optimizers).items()
+        },
+        "order": order.get_state(),
+        "random": random_state(),
+    }
+
+
+def resume(
+    folder: Path, model: OpenSetModel, optimizers: Sequence[PhaseOptimizer], order: torch.Generator
+) -> int:
+    """Bring back the last checkpoint of a folder.
+
+    Returns:
+        The number of finished epochs, 0 without a checkpoint.
+
+    Raises:
+        ModelError: the file is damaged.
+        TrainingError: it is of another experiment.
+    """
+    state = load(folder)
+    if state is None:
+        return 0
+    try:
+        model.load_state_dict(state["model"])
+        for name, optimizer in _by_phase(optimizers).items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        order.set_state(state["order"])
+        restore_random_state(state["random"])
+        return int(state["epochs_done"])
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise TrainingError(
+            f"checkpoint in {folder} does not fit this experiment: "
+            f"{str(error).splitlines()[0]}; delete it to train from the start"
+        ) from error
+
+
+def _by_phase(optimizers: Sequence[PhaseOptimizer]) -> dict[str, torch.optim.Optimizer]:
+    """Optimisers by the phase that owns them; other phases may share one of these."""
+    return {
+        item.phase.name: item.optimizer
+        for item in optimizers
+        if item.phase.shares_optimizer is None
+    }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -77,6 +78,27 @@ class PhaseOptimizer:
     def rate(self) -> float:
         """The learning rate in force."""
         return float(self.optimizer.param_groups[0]["lr"])
+
+    @contextlib.contextmanager
+    def only_own_gradients(self, trainable: list[nn.Parameter]) -> Iterator[None]:
+        """Freeze what the phase does not update; gradients still pass through it.
+
+        Args:
+            trainable: all parameters of the model that are trained.
+        """
+        if len(self.parameters) == len(trainable):
+            yield
+            return
+        kept = (p for module in self.phase.keeps_graph for p in module.parameters())
+        live = set(map(id, (*self.parameters, *kept)))
+        frozen = [p for p in trainable if id(p) not in live]
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad_(True)
 
 
 def build_optimizers(phases: Iterable[Phase], options: TrainingOptions) -> list[PhaseOptimizer]:

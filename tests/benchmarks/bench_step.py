@@ -110,7 +110,7 @@ def compare(
             item.optimizer.zero_grad(set_to_none=True)
 
     def loop() -> None:
-        trainer._epoch(0, lambda _done: 0.0)
+        trainer._epoch(0)
 
     rates: list[tuple[float, float]] = []
     for _ in range(rounds + 1):

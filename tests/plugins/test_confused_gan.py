@@ -24,9 +24,10 @@ from openset_core.errors import CompositionError, TrainingError
 from openset_core.experiment.experiment import resolve
 from openset_core.experiment.training_options import TrainingOptions
 from openset_core.model.artefact import build_model, load_model, save_model
+from openset_core.model.building import inference_parameters
 from openset_core.observers import Observers
 from openset_core.registry import registry
-from openset_core.training.loop import Trainer, inference_parameters
+from openset_core.training.loop import Trainer
 from openset_plugins.arpl import ARPLOptions
 from openset_plugins.arpl.loss import build_arpl
 from openset_plugins.confused_gan import ConfusedGANOptions, JointConfidenceOptions

@@ -10,7 +10,7 @@ from torch import nn
 from openset_core import BackboneContext, LossContext, NoOptions
 from openset_core.components import OpenSetModel
 from openset_core.errors import CompositionError
-from openset_core.training.loop import inference_parameters
+from openset_core.model.building import inference_parameters
 from openset_plugins.m2iosr import M2IOSROptions
 from openset_plugins.m2iosr.loss import build as build_m2iosr
 from openset_plugins.softmax import SoftmaxOptions
