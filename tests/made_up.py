@@ -10,8 +10,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from openset_core import metrics
 from openset_core.features.store import FeatureWriter, StoredLandmarks
-from openset_core.metrics import open_set as metrics
 from openset_core.results.run_results import PublishedFigure, Results, ScorerResults
 from openset_core.run_folder import RunFolder
 from openset_core.scoring.fitting import FORMAT, file_name

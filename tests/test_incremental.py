@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openset_core.errors import OpensetError
-from openset_core.metrics.incremental import add_classes_one_by_one
+from openset_core.metrics import add_classes_one_by_one
 
 
 def blobs(seed: int, classes: int, each: int, spread: float) -> tuple[np.ndarray, np.ndarray]:

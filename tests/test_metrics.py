@@ -15,14 +15,12 @@ import numpy as np
 import pytest
 import sklearn.metrics as reference
 
-from openset_core.metrics import open_set as metrics
-from openset_core.metrics.open_set import (
+from openset_core.metrics import (
     METRICS,
     ArplCurve,
     closed_set_accuracy,
     confusion_matrix,
     evaluate,
-    f1_against_openness,
     macro_f1,
     open_set_curve,
     open_set_predictions,
@@ -466,63 +464,6 @@ def test_openness_variants():
     assert openness(3, 10, num_target=2) == pytest.approx(1 - (6 / 12) ** 0.5)
 
 
-def openness_experiment():
-    rng = np.random.default_rng(9)
-    return {
-        "known_scores": rng.random(50),
-        "unknown_scores": rng.random(40) + 0.3,
-        "known_predicted": rng.integers(0, 3, 50),
-        "known_labels": rng.integers(0, 3, 50),
-        "unknown_predicted": rng.integers(0, 3, 40),
-        "unknown_labels": rng.permutation(np.repeat([11, 5, 70, 8], 10)),
-        "num_classes": 3,
-        "threshold": 0.7,
-    }
-
-
-@pytest.mark.parametrize("class_order", [None, [70, 5, 11], [8]])
-def test_f1_against_openness_is_macro_f1_of_each_subset(class_order):
-    data = openness_experiment()
-    points = f1_against_openness(**data, class_order=class_order)
-    order = sorted({5, 8, 11, 70}) if class_order is None else class_order
-    assert [point.num_unknown_classes for point in points] == list(range(1, len(order) + 1))
-    for count, point in enumerate(points, start=1):
-        present = np.isin(data["unknown_labels"], order[:count])
-        values = evaluate(
-            data["known_scores"],
-            data["unknown_scores"][present],
-            known_predicted=data["known_predicted"],
-            known_labels=data["known_labels"],
-            unknown_predicted=data["unknown_predicted"][present],
-            num_classes=3,
-            threshold=0.7,
-        )
-        assert point.macro_f1 == values["macro_f1"]
-        assert point.openness == openness(3, 3 + count)
-
-
-def test_f1_against_openness_at_chosen_counts():
-    every = f1_against_openness(**openness_experiment())
-    chosen = f1_against_openness(**openness_experiment(), unknown_counts=[4, 2])
-    assert chosen == (every[3], every[1])
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"unknown_counts": [5]}, "unknown_counts asks for 5 of 4"),
-        ({"unknown_counts": [0]}, "unknown_counts must be at least 1"),
-        ({"class_order": [5, 5]}, "class_order must not repeat"),
-        ({"class_order": [5, 6]}, "class_order names class 6"),
-        ({"unknown_labels": [5, 6]}, "unknown_labels must be as long as unknown_scores"),
-        ({"known_labels": [0]}, "known_labels must be as long as known_scores"),
-    ],
-)
-def test_f1_against_openness_refuses(change, message):
-    with pytest.raises(ValueError, match=message):
-        f1_against_openness(**(openness_experiment() | change))
-
-
 # --- evaluate -------------------------------------------------------------------------------------
 
 
@@ -586,7 +527,7 @@ def test_evaluate_sorts_once(compat, monkeypatch):
             calls.append(_name)
             return _original(*args, **kwargs)
 
-        monkeypatch.setattr(metrics.np, name, counted)
+        monkeypatch.setattr(np, name, counted)
     evaluate(**whole_experiment(), compat=compat)
     assert calls == ["argsort"]
 
@@ -729,7 +670,7 @@ def test_functions_refuse(call, message):
 def test_the_module_is_light():
     """Neither torch nor scikit-learn nor scipy is loaded by importing the metrics."""
     code = (
-        "import sys, openset_core.metrics.open_set; "
+        "import sys, openset_core.metrics; "
         "print(sorted({'torch', 'sklearn', 'scipy', 'pandas'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -125,7 +125,7 @@ def test_every_shipped_protocol_runs_as_it_stands(name):
 
 @each_shipped
 def test_published_figures_carry_their_source_and_a_known_metric(name):
-    from openset_core.metrics.open_set import METRICS
+    from openset_core.metrics import METRICS
 
     content = load_protocol(name).content
     assert set(content.report.metrics) <= set(METRICS)

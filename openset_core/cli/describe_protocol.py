@@ -67,7 +67,7 @@ def described(protocol: Protocol, data: Sequence[str]) -> Iterator[str]:
         yield from _entry("", f"with {method}: {_options(recipe)}")
     for method, options in content.options.items():
         yield from _entry("options", f"of {method}: {_options(options)}")
-    from openset_core.metrics.open_set import METRICS
+    from openset_core.metrics import METRICS
 
     titles = ", ".join(METRICS[name].title for name in content.report.metrics)
     each = ", a row for each unknown set" if content.report.per_unknown else ""
@@ -226,7 +226,7 @@ def _unknown(part: UnknownSection) -> str:
 
 def published_table(figures: Sequence[Published]) -> Iterator[str]:
     """Published figures as a table, a row for each method, score rule and unknown set."""
-    from openset_core.metrics.open_set import METRICS
+    from openset_core.metrics import METRICS
     from openset_core.results.run_results import RULES
 
     metrics = [name for name in METRICS if any(figure.metric == name for figure in figures)]

@@ -30,7 +30,7 @@ from openset_core.experiment.classes import (
 from openset_core.experiment.named_files import find_file
 from openset_core.experiment.selection import Defaults
 from openset_core.experiment.training_options import TrainingOptions
-from openset_core.metrics.open_set import METRICS
+from openset_core.metrics import METRICS
 from openset_core.registry import Registry, registry
 
 

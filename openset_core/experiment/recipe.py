@@ -18,7 +18,7 @@ from openset_core.experiment import config
 from openset_core.experiment.named_files import find_file
 from openset_core.experiment.protocol import ImageOptions, Protocol, Published, check_image
 from openset_core.experiment.training_options import TrainingOptions
-from openset_core.metrics.open_set import METRICS
+from openset_core.metrics import METRICS
 from openset_core.registry import Registry
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from attrs.validators import gt, le, optional
 
+from openset_core import metrics
 from openset_core.errors import ConfigError, did_you_mean
-from openset_core.metrics import open_set as metrics
 
 FORM = "acceptance=0.95, or 0.95 for short, or score=VALUE"
 

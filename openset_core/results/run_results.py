@@ -12,14 +12,14 @@ from typing import Any
 import attrs
 import numpy as np
 
+from openset_core import metrics
 from openset_core.data.preparation import LATER_PREFIX, UNKNOWN_PREFIX
 from openset_core.errors import RunFolderError
 from openset_core.experiment import config
 from openset_core.experiment.experiment import Experiment
 from openset_core.features.store import FeatureStore
 from openset_core.files import write_text
-from openset_core.metrics import open_set as metrics
-from openset_core.metrics.incremental import IncrementalResults, add_classes_one_by_one
+from openset_core.metrics import IncrementalResults, add_classes_one_by_one
 from openset_core.results.tables import EMPTY, Column, Number, Table, cell_text, text
 from openset_core.scoring.fitting import ScoredRun
 

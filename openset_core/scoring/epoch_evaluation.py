@@ -15,7 +15,7 @@ from openset_core.data.loading import Loader, make_loader
 from openset_core.data.preparation import UNKNOWN_PREFIX, ExperimentData
 from openset_core.experiment.experiment import Experiment
 from openset_core.features.store import as_float
-from openset_core.metrics.open_set import evaluate
+from openset_core.metrics import evaluate
 from openset_core.observers import EpochScores
 from openset_core.scorer import FeatureTable, UnknownScorer
 from openset_core.scoring.fitting import build_scorer, checked_scores

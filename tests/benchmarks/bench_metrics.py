@@ -19,7 +19,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # runs from a checkout that is not installed
 
-from openset_core.metrics.open_set import evaluate, open_set_curve
+from openset_core.metrics import evaluate, open_set_curve
 
 
 def medians(repeats: int, **not_significantly_worse: Callable[[], object]) -> dict[str, float]:
