@@ -25,7 +25,7 @@ from openset_core.run_folder import Runtime
 from openset_core.training.checkpoint import FORMAT
 
 EPOCHS = 3
-PATIENCE = 60.0
+PATIENCE = 300.0
 """Seconds that a child process is waited for, on a machine that has other work too."""
 
 OPTIONS = {
