@@ -15,64 +15,12 @@ from openset_core.experiment.config import structure
 from openset_core.experiment.experiment import Experiment, resolve, with_epochs
 from openset_core.experiment.protocol import Protocol
 from openset_core.observers import Observer
-from openset_core.pipeline import Stages
+from openset_core.pipeline import Run, execute
 from openset_core.results.run_results import Results, TrialsResults
-from openset_core.run_folder import (
-    DEFAULT_RUNS,
-    RunFolder,
-    Runtime,
-    claim_folder,
-    open_folder,
-    read_metrics,
-)
+from openset_core.run_folder import DEFAULT_RUNS, Runtime, open_folder
 
 if TYPE_CHECKING:
     from openset_core.report.figures.making import MadeFigure
-
-
-@attrs.frozen
-class Run:
-    """A finished run.
-
-    Attributes:
-        folder: where everything about it is kept.
-        experiment: what was run.
-        results: what came out.
-    """
-
-    folder: Path
-    experiment: Experiment
-    results: Results
-
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        """The record of each epoch: loss terms, rate, validation accuracy, seconds."""
-        return read_metrics(RunFolder(self.folder))
-
-    def report(
-        self,
-        scorer: str | None = None,
-        *,
-        figures: bool = True,
-        data_root: str | Path | None = None,
-    ) -> Path:
-        """Make the run's page, and figures/ beside it.
-
-        Args:
-            scorer: whose decisions the page shows; by default the model's own.
-            figures: whether to write figures as PNG and SVG too.
-            data_root: folder of data sets, for images; $OPENSET_DATA or `./data` by default.
-
-        Returns:
-            Path of report.html in the run folder.
-
-        Raises:
-            OpensetError: no such scorer, or the folder cannot be written.
-        """
-        from openset_core.report.run_page.making import make_report
-
-        root = Path(data_root) if data_root else None
-        return make_report(self.folder, scorer=scorer, figures=figures, data_root=root).page
 
 
 @attrs.frozen
@@ -166,9 +114,9 @@ def run(
     if images is not None:
         from openset_core.data.image_folders.setup import set_up
 
-        return carry_out(*set_up(images, resolved, target, DEFAULT_RUNS, notify=_warn), runtime)
+        return execute(*set_up(images, resolved, target, DEFAULT_RUNS, notify=_warn), runtime)
     chosen = resolved(protocol)
-    return carry_out(chosen, target or DEFAULT_RUNS / chosen.default_folder_name(), runtime)
+    return execute(chosen, target or DEFAULT_RUNS / chosen.default_folder_name(), runtime)
 
 
 def own_images(
@@ -296,25 +244,3 @@ def load_run(folder: str | Path) -> Run:
     """
     opened, experiment = open_folder(Path(folder))
     return Run(opened.path, experiment, Results.load(opened.results))
-
-
-def carry_out(
-    experiment: Experiment, folder: Path, runtime: Runtime, *, report: bool = False
-) -> Run:
-    """Do whatever is missing of an experiment in a folder.
-
-    Args:
-        experiment: what to run.
-        folder: where.
-        runtime: how.
-        report: whether to make the run's page in the end.
-    """
-    claimed = claim_folder(folder, experiment)
-    # Scorers of earlier calls stay in the results, so the folder's own list counts.
-    whole = resolve(file=claimed.experiment, registry_=runtime.plugins)
-    stages = Stages.begin(claimed, whole, runtime)
-    try:
-        results = stages.everything(report)
-    finally:
-        stages.observers.close()
-    return Run(folder, whole, results)

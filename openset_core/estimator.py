@@ -25,7 +25,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from openset_core.api import carry_out
 from openset_core.data.image_folders.in_memory import protocol_of, registry_with
 from openset_core.data.image_folders.protocol import write_protocol
 from openset_core.data.images import ImageSet
@@ -33,6 +32,7 @@ from openset_core.errors import OpensetError
 from openset_core.experiment.experiment import resolve, with_epochs
 from openset_core.files import atomic_write
 from openset_core.inference.trained_model import Predictions, TrainedModel
+from openset_core.pipeline import execute
 from openset_core.run_folder import Runtime
 
 PAD = "pad"
@@ -160,7 +160,7 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             registry_=plugins,
         )
         runtime = Runtime(device=self.device, observers=self._observers(), plugins=plugins)
-        run = carry_out(experiment, folder / "run", runtime)
+        run = execute(experiment, folder / "run", runtime)
         self.history_ = run.history
         stored = TrainedModel(folder / "run" / "model", device="cpu")
         self.model_ = TrainedModel.from_artefact(stored.artefact(), device=self.device)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -22,7 +23,7 @@ from openset_core.errors import (
 )
 from openset_core.experiment import config
 from openset_core.experiment.environment import library_versions
-from openset_core.experiment.experiment import Experiment
+from openset_core.experiment.experiment import Experiment, resolve
 from openset_core.model.artefact import (
     check_weights,
     load_model,
@@ -32,7 +33,7 @@ from openset_core.model.device import pick_device
 from openset_core.observers import Observers, RunDone, RunStarted, StageDone
 from openset_core.registry import Component
 from openset_core.results.run_results import Results, evaluate_run
-from openset_core.run_folder import RunFolder, Runtime, leave_out
+from openset_core.run_folder import RunFolder, Runtime, claim_folder, leave_out, read_metrics
 
 EXTRACTION_BATCH = {"cpu": 64, "accelerator": 512}
 """Images in a batch of extraction: on a CPU few, whose maps stay in its caches (a fifth faster than
@@ -43,6 +44,71 @@ if TYPE_CHECKING:
     from openset_core.data.preparation import ExperimentData
     from openset_core.features.store import FeatureStore, StoredLandmarks
     from openset_core.scoring.fitting import ScoredRun
+
+
+@attrs.frozen
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: where everything about it is kept.
+        experiment: what was run.
+        results: what came out.
+    """
+
+    folder: Path
+    experiment: Experiment
+    results: Results
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The record of each epoch: loss terms, rate, validation accuracy, seconds."""
+        return read_metrics(RunFolder(self.folder))
+
+    def report(
+        self,
+        scorer: str | None = None,
+        *,
+        figures: bool = True,
+        data_root: str | Path | None = None,
+    ) -> Path:
+        """Make the run's page, and figures/ beside it.
+
+        Args:
+            scorer: whose decisions the page shows; by default the model's own.
+            figures: whether to write figures as PNG and SVG too.
+            data_root: folder of data sets, for images; $OPENSET_DATA or `./data` by default.
+
+        Returns:
+            Path of report.html in the run folder.
+
+        Raises:
+            OpensetError: no such scorer, or the folder cannot be written.
+        """
+        from openset_core.report.run_page.making import make_report
+
+        root = Path(data_root) if data_root else None
+        return make_report(self.folder, scorer=scorer, figures=figures, data_root=root).page
+
+
+def execute(experiment: Experiment, folder: Path, runtime: Runtime, *, report: bool = False) -> Run:
+    """Do whatever is missing of an experiment in a folder.
+
+    Args:
+        experiment: what to run.
+        folder: where.
+        runtime: how.
+        report: whether to make the run's page in the end.
+    """
+    claimed = claim_folder(folder, experiment)
+    # Scorers of earlier calls stay in the results, so the folder's own list counts.
+    whole = resolve(file=claimed.experiment, registry_=runtime.plugins)
+    stages = Stages.begin(claimed, whole, runtime)
+    try:
+        results = stages.everything(report)
+    finally:
+        stages.observers.close()
+    return Run(folder, whole, results)
 
 
 @attrs.define

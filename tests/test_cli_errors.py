@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from openset_core import BackboneSpec, RepresentationLossSpec, UnknownScorerSpec, api
+from openset_core import BackboneSpec, RepresentationLossSpec, UnknownScorerSpec
 from openset_core.cli import main
 from openset_core.errors import ConfigError, PluginError, RunFolderError
 from openset_core.experiment.experiment import resolve
@@ -187,7 +187,7 @@ def test_a_malformed_command_is_told_with_its_usage(openset, arguments, reason):
 
 def test_a_mistake_in_the_last_trial_costs_no_training(refused, monkeypatch):
     begun = []
-    monkeypatch.setattr(api, "carry_out", lambda *arguments: begun.append(arguments))
+    monkeypatch.setattr(pipeline, "execute", lambda *arguments: begun.append(arguments))
     assert "there is no trial 99" in refused(*SOFTMAX, "--trials", "0,1,99")
     assert begun == []
 

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 
-from openset_core import api
+from openset_core import api, pipeline
 from openset_core.cli.common import interruptible
 from openset_core.errors import Interrupted, ModelError, TrainingError
 from openset_core.features.store import FeatureStore
@@ -232,7 +232,7 @@ def test_stopped_anywhere_the_end_is_the_same(tiny, tmp_path, uninterrupted, cal
 
     runtime = Runtime(device="cpu", should_stop=stop_at_last)
     with pytest.raises(Interrupted):
-        api.carry_out(resolved, tmp_path, runtime)
+        pipeline.execute(resolved, tmp_path, runtime)
     trained = (tmp_path / "model" / "model.toml").exists()
     assert trained is (epochs_kept == EPOCHS)
     assert (tmp_path / "checkpoints" / "last.pt").exists() is (0 < epochs_kept < EPOCHS)
@@ -269,7 +269,9 @@ def halted(tiny, tmp_path, uninterrupted):
             raise Interrupted("interrupted")
 
     with pytest.raises(Interrupted):
-        api.carry_out(resolved, folder, Runtime(device="cpu", should_stop=stop_after_first_epoch))
+        pipeline.execute(
+            resolved, folder, Runtime(device="cpu", should_stop=stop_after_first_epoch)
+        )
     return folder, folder / "checkpoints" / "last.pt"
 
 

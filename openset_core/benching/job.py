@@ -89,12 +89,12 @@ def attempt(job: Job, runtime: Runtime, report: bool) -> Outcome:
         runtime: how.
         report: whether its page is made in the end.
     """
-    from openset_core.api import carry_out
+    from openset_core.pipeline import execute
     from openset_core.run_folder import open_folder
 
     try:
         _folder, experiment = open_folder(job.folder)
-        carry_out(experiment, job.folder, runtime, report=report)
+        execute(experiment, job.folder, runtime, report=report)
     except Interrupted as error:
         return Outcome(state="stopped", reason=str(error))
     except OpensetError as error:

@@ -24,9 +24,9 @@ from openset_core.cli.own_images import (
 )
 
 if TYPE_CHECKING:
-    from openset_core.api import Run
     from openset_core.experiment.experiment import Experiment
     from openset_core.experiment.protocol import Protocol
+    from openset_core.pipeline import Run
 
 
 @click.command()
@@ -99,7 +99,7 @@ def run(
     With --data it trains on images of your own: photos/cat/*.jpg, photos/dog/*.jpg, ... or
     photos/train/cat/*.jpg, photos/test/cat/*.jpg, ...
     """
-    from openset_core import api
+    from openset_core import pipeline
     from openset_core.errors import ConfigError, RunFolderError
     from openset_core.experiment import config
     from openset_core.experiment.experiment import resolve
@@ -181,7 +181,7 @@ def run(
             current.append(folder)
             if not quiet:
                 click.echo(_headline(resolved, folder), err=True)
-            finished.append(api.carry_out(resolved, folder, runtime, report=not no_report))
+            finished.append(pipeline.execute(resolved, folder, runtime, report=not no_report))
     _print(finished, trials is not None)
     if images is not None:
         print_next(finished[0].folder)
