@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from openset_core import BackboneSpec, RepresentationLossSpec, UnknownScorerSpec
+from openset_core import BackboneSpec, RepresentationLossSpec, UnknownScorerSpec, pipeline
 from openset_core.cli import main
 from openset_core.errors import ConfigError, PluginError, RunFolderError
 from openset_core.experiment.experiment import resolve
