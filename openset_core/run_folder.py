@@ -31,8 +31,8 @@ class Runtime:
         device: `"auto"`, or `"cpu"` to leave a GPU alone.
         devices: number of processes, one a device; more than one trains data-parallel.
         observers: told of what happens, beside those named as plugins.
-        plugins: where parts and data sets are looked up; the installed ones when None. Others live
-            in this process only, and so with one device.
+        plugins: where components and data sets are looked up; the installed ones when None. Others
+            live in this process only, and so with one device.
         should_stop: asked between steps; raises to stop.
     """
 
@@ -139,8 +139,19 @@ def open_folder(path: Path) -> tuple[RunFolder, Experiment]:
     return folder, resolve(file=folder.experiment)
 
 
-def claim_folder(path: Path, experiment: Experiment) -> RunFolder:
+def initialize_folder(
+    path: Path, experiment: Experiment, plugins: Registry | None = None
+) -> tuple[RunFolder, Experiment]:
     """A folder for an experiment: a new one, or the one it already has.
+
+    Args:
+        path: the folder.
+        experiment: what is run in it.
+        plugins: where components are looked up; the installed ones when None.
+
+    Returns:
+        The folder, and the experiment with the scorers and observers of earlier calls, too, which
+        stay in the results.
 
     Raises:
         RunFolderError: the folder holds another experiment or foreign files, or cannot be
@@ -148,22 +159,22 @@ def claim_folder(path: Path, experiment: Experiment) -> RunFolder:
     """
     folder = RunFolder(path)
     with os_errors_as(path):
-        claimed = folder.experiment.exists()
-    if claimed:
+        exists = folder.experiment.exists()
+    if exists:
         recorded = folder.read()
-        same = recorded.get("record", {}).get("digest") == experiment.digest
-        if same:
-            _add_parts(folder, recorded, experiment)
-            return folder
+        record = recorded.get("record", {})
+        if record.get("digest") == experiment.digest:
+            if _join(folder, recorded, experiment):
+                return folder, experiment
+            return folder, resolve(file=folder.experiment, registry_=plugins)
         produced = (folder.metrics, folder.checkpoints, folder.model)
-        if "data" in recorded.get("record", {}) or any(item.exists() for item in produced):
+        if "data" in record or any(item.exists() for item in produced):
             _refuse_other(experiment, recorded, path)
         # A start that failed before training began gives way to a corrected one.
-        folder.write({**_plain(experiment, folder), "record": _record(experiment)})
-        return folder
-    refuse_foreign(path, own=experiment.protocol.path)
+    else:
+        refuse_foreign(path, own=experiment.protocol.path)
     folder.write({**_plain(experiment, folder), "record": _record(experiment)})
-    return folder
+    return folder, experiment
 
 
 def refuse_foreign(path: Path, own: Path | None = None) -> None:
@@ -201,25 +212,27 @@ def _plain(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
 
 def _refuse_other(experiment: Experiment, recorded: dict[str, Any], path: Path) -> None:
     differing = experiment.differences(recorded, _plain(experiment, RunFolder(path)))
-    parts = sorted(
-        {part.reference for part in experiment.selection.components if part.kind != "scorer"}
-        - set(recorded.get("plugins", []))
-    )
-    differing += [f"part {name}" for name in parts if name not in differing]
+    chosen = {item.reference for item in experiment.selection.components if item.kind != "scorer"}
+    missing = sorted(chosen - set(recorded.get("plugins", [])))
+    differing += [f"component {name}" for name in missing if name not in differing]
     what = ", ".join(differing) or "the protocol's file"
     raise RunFolderError(
         f"{path} holds another experiment (different: {what}); choose another folder with --out"
     )
 
 
-def _add_parts(folder: RunFolder, recorded: dict[str, Any], experiment: Experiment) -> None:
-    """Note the scorers, observers and thresholds of this call beside those that were there."""
+def _join(folder: RunFolder, recorded: dict[str, Any], experiment: Experiment) -> bool:
+    """Note the scorers, observers and thresholds of this call beside those that were there.
+
+    Returns:
+        Whether the folder's experiment is now exactly this one.
+    """
     names = list(recorded["plugins"])
     updated = dict(recorded)
-    for part in (*experiment.selection.scorers, *experiment.selection.observers):
-        if part.reference not in names:
-            names.append(part.reference)
-        updated[part.name] = config.unstructure(experiment.options[part.name])
+    for component in (*experiment.selection.scorers, *experiment.selection.observers):
+        if component.reference not in names:
+            names.append(component.reference)
+        updated[component.name] = config.unstructure(experiment.options[component.name])
     updated["plugins"] = names
     origins = {**_origins(experiment), **recorded.get("record", {}).get("plugins", {})}
     updated["record"] = {**recorded.get("record", {}), "plugins": origins}
@@ -230,16 +243,18 @@ def _add_parts(folder: RunFolder, recorded: dict[str, Any], experiment: Experime
     if updated != recorded:
         updated["record"] = updated.pop("record")  # stays last in the file
         folder.write(updated)
+    ours = _plain(experiment, folder)
+    return all(updated.get(key) == ours.get(key) for key in ("plugins", "threshold"))
 
 
-def leave_out(folder: RunFolder, parts: Iterable[Component]) -> None:
-    """Strike parts, their options and thresholds from what experiment.toml says."""
+def remove_components(folder: RunFolder, components: Iterable[Component]) -> None:
+    """Remove components, their options and thresholds from what experiment.toml says."""
     recorded = folder.read()
-    for part in parts:
-        recorded["plugins"] = [name for name in recorded["plugins"] if name != part.reference]
-        recorded.pop(part.name, None)
-        recorded.get("threshold", {}).get("scorers", {}).pop(part.name, None)
-        recorded.get("record", {}).get("plugins", {}).pop(part.name, None)
+    for component in components:
+        recorded["plugins"] = [name for name in recorded["plugins"] if name != component.reference]
+        recorded.pop(component.name, None)
+        recorded.get("threshold", {}).get("scorers", {}).pop(component.name, None)
+        recorded.get("record", {}).get("plugins", {}).pop(component.name, None)
     folder.write(recorded)
 
 
@@ -255,9 +270,10 @@ def _record(experiment: Experiment) -> dict[str, Any]:
 
 
 def _origins(experiment: Experiment) -> dict[str, str]:
-    """Distribution and version of each part."""
+    """Distribution and version of each component."""
     return {
-        part.name: f"{part.distribution} {part.version}" for part in experiment.selection.components
+        component.name: f"{component.distribution} {component.version}"
+        for component in experiment.selection.components
     }
 
 

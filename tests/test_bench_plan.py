@@ -10,7 +10,7 @@ from openset_core.benching.folder import BenchFolder, check_claim, claim
 from openset_core.benching.plan import BenchFile, BenchMethod, make_plan, read_bench_file
 from openset_core.benching.results import check_reference
 from openset_core.errors import ConfigError, PluginError, ProtocolError, RunFolderError
-from openset_core.run_folder import claim_folder
+from openset_core.run_folder import initialize_folder
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -244,7 +244,7 @@ def test_a_run_folder_of_another_experiment_is_refused(tmp_path):
     made = plan("softmax,tiny")
     folder = BenchFolder(tmp_path)
     other = plan("softmax,tiny", set={"training": {"epochs": 9}}).runs[0].experiment
-    claim_folder(folder.run(made.runs[0]), other)
+    initialize_folder(folder.run(made.runs[0]), other)
     (folder.run(made.runs[0]) / "metrics.jsonl").write_text("")
     (folder.run(made.runs[0]) / "results.json").write_text("{}")
     with pytest.raises(RunFolderError, match=r"different: training\.epochs"):

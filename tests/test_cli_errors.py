@@ -15,7 +15,7 @@ from openset_core.cli import main
 from openset_core.errors import ConfigError, PluginError, RunFolderError
 from openset_core.experiment.experiment import resolve
 from openset_core.registry import BrokenPlugin, Component, registry
-from openset_core.run_folder import claim_folder
+from openset_core.run_folder import initialize_folder
 
 SOFTMAX = ("run", "--quiet", "-p", "softmax,vgg13")
 
@@ -232,7 +232,7 @@ def test_the_list_of_plugins_shows_what_failed_and_bears_poor_texts(openset, off
 
 
 def test_only_scorers_are_added_to_a_run(refused):
-    claim_folder(Path("run"), resolve("softmax,vgg13"))
+    initialize_folder(Path("run"), resolve("softmax,vgg13"))
     sentence = refused("score", "run", "-p", "m2iosr")
     assert "m2iosr is a loss; `openset score` adds scorers only" in sentence
 
@@ -331,7 +331,7 @@ def test_a_disk_that_takes_no_more_is_told_and_leaves_no_scraps(
 def test_a_folder_of_another_experiment_is_refused_naming_the_difference(
     refused, arguments, different
 ):
-    claim_folder(Path("run"), resolve("softmax,vgg13"))
+    initialize_folder(Path("run"), resolve("softmax,vgg13"))
     Path("run/metrics.jsonl").write_text("", encoding="utf-8")  # training began
     before = Path("run/experiment.toml").read_bytes()
     sentence = refused("run", "--quiet", *arguments, "--out", "run")
@@ -346,7 +346,7 @@ def test_a_part_of_another_distribution_is_another_experiment(refused, offer):
             name="twin", summary="s", factory="nowhere:build", default_scorers=("msp",)
         )
         offer(twin, distribution=owner)
-    claim_folder(Path("run"), resolve("alpha/loss:twin,vgg13"))
+    initialize_folder(Path("run"), resolve("alpha/loss:twin,vgg13"))
     Path("run/metrics.jsonl").write_text("", encoding="utf-8")  # training began
     sentence = refused("run", "--quiet", "-p", "beta/loss:twin,vgg13", "--out", "run")
     assert "run holds another experiment" in sentence
@@ -354,19 +354,19 @@ def test_a_part_of_another_distribution_is_another_experiment(refused, offer):
 
 
 def test_a_damaged_experiment_in_a_run_folder_is_told(refused):
-    claim_folder(Path("run"), resolve("softmax,vgg13"))
+    initialize_folder(Path("run"), resolve("softmax,vgg13"))
     Path("run/experiment.toml").write_text("plugins = [")
     for command in (("run", "run"), ("show", "run"), (*SOFTMAX, "--out", "run")):
         assert "experiment run/experiment.toml is not valid TOML" in refused(*command)
 
 
 def test_out_beside_a_run_folder_is_refused(refused):
-    claim_folder(Path("run"), resolve("softmax,vgg13"))
+    initialize_folder(Path("run"), resolve("softmax,vgg13"))
     assert "run is the run folder already" in refused("run", "run", "--out", "other")
 
 
 def test_a_run_that_is_not_finished_cannot_be_shown(refused):
-    claim_folder(Path("run"), resolve("softmax,vgg13"))
+    initialize_folder(Path("run"), resolve("softmax,vgg13"))
     assert "the run is not finished" in refused("show", "run")
 
 
@@ -462,18 +462,18 @@ def test_commands_that_only_tell_load_no_heavy_library(arguments, shown):
 
 
 def test_a_start_that_produced_nothing_gives_way_to_a_corrected_one(tmp_path):
-    folder = claim_folder(tmp_path / "run", resolve("softmax,vgg13"))
-    claim_folder(folder.path, resolve("softmax,vgg13", seed=3))
+    folder, _ = initialize_folder(tmp_path / "run", resolve("softmax,vgg13"))
+    initialize_folder(folder.path, resolve("softmax,vgg13", seed=3))
     assert folder.read()["seed"] == 3
 
 
 def test_a_run_whose_first_epoch_is_under_way_is_not_overwritten(tmp_path):
-    folder = claim_folder(tmp_path / "run", resolve("softmax,vgg13"))
+    folder, _ = initialize_folder(tmp_path / "run", resolve("softmax,vgg13"))
     recorded = folder.read()
     recorded["record"]["data"] = {}  # written down once the model is built and training begins
     folder.write(recorded)
     with pytest.raises(RunFolderError, match="different: seed"):
-        claim_folder(folder.path, resolve("softmax,vgg13", seed=3))
+        initialize_folder(folder.path, resolve("softmax,vgg13", seed=3))
     assert folder.read()["seed"] == 0
 
 

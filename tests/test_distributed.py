@@ -10,7 +10,7 @@ import signal
 import pytest
 import torch
 
-from openset_core import api
+from openset_core import api, run_folder
 from openset_core.cli import main
 from openset_core.data.images import data_root
 from openset_core.data.loading import MemoryLoader
@@ -68,7 +68,7 @@ def test_two_processes_train_one_model(tiny, tmp_path, start):
 def test_what_stops_a_worker_comes_back_as_one_sentence(finished, tmp_path, capfd, monkeypatch):
     folder = tmp_path / "run"
     resolved = api.load_run(finished).experiment
-    claimed = api.claim_folder(folder, resolved)
+    claimed, _ = run_folder.initialize_folder(folder, resolved)
     recorded = claimed.read()
     recorded["record"]["data"] = {"train": {"samples": 7}}
     claimed.write(recorded)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import openset_core
-from openset_core import api
+from openset_core import api, run_folder
 from openset_core.errors import (
     ConfigError,
     DataError,
@@ -263,7 +263,7 @@ def test_quiet_prints_results_only(tiny, tmp_path, openset):
 def test_stage_commands_one_after_the_other(tiny, tmp_path, openset):
     resolved = experiment.resolve("softmax,tiny", "tiny-digits")
     folder = tmp_path / "run"
-    api.claim_folder(folder, resolved)
+    run_folder.initialize_folder(folder, resolved)
     early = openset("score", folder)
     assert early.code == 2
     assert early.err.startswith("error: model ")
@@ -509,7 +509,7 @@ def test_changed_data_is_refused_when_extracting(finished, monkeypatch):
     shifted_digits(monkeypatch)
     with pytest.raises(DataError) as caught:
         api.run(**SOFTMAX, out=finished)
-    assert "the data of part train changed since" in str(caught.value)
+    assert "the data of split train changed since" in str(caught.value)
     assert not (finished / "features.h5").exists()
 
 
@@ -679,7 +679,7 @@ def test_loss_that_turns_nan_is_one_sentence_on_the_command_line(tiny, tmp_path,
 def test_backbone_runs_once_a_phase(tiny, tmp_path, monkeypatch, recorder, loss, phases):
     from openset_tiny.parts import Tiny
 
-    from openset_core.pipeline import EXTRACTION_BATCH
+    from openset_core.features.extraction import BATCH_SIZE
 
     calls = {"training": 0, "evaluation": 0}
     forward = Tiny.forward
@@ -701,7 +701,7 @@ def test_backbone_runs_once_a_phase(tiny, tmp_path, monkeypatch, recorder, loss,
     )
     (started,) = (event for event in recorder.events if isinstance(event, TrainingStarted))
     assert calls["training"] == 2 * started.steps_per_epoch * phases
-    batches = [-(-count // EXTRACTION_BATCH["cpu"]) for count in run.results.samples.values()]
+    batches = [-(-count // BATCH_SIZE["cpu"]) for count in run.results.samples.values()]
     assert calls["evaluation"] == 2 * 1 + sum(batches)  # validation, one batch, after each epoch
 
 
@@ -722,18 +722,33 @@ def test_epoch_without_an_active_phase_is_refused(tiny, tmp_path, monkeypatch):
         api.run("turns,tiny", "tiny-digits", out=tmp_path, device="cpu")
 
 
-def test_a_run_reads_its_data_once(tiny, tmp_path, monkeypatch):
+def test_a_run_with_its_page_reads_its_data_once(tiny, tmp_path, monkeypatch):
     from openset_core.data import preparation
+    from openset_core.pipeline import execute
+    from openset_core.run_folder import RunFolder, Runtime
 
-    calls = []
-    read = preparation.open_images
+    opened, written = [], []
+    read, write = preparation.open_images, RunFolder.write
 
     def counted(*arguments, **options):
-        calls.append(arguments)
+        opened.append(arguments)
         return read(*arguments, **options)
 
+    def noted(folder, values):
+        written.append(values)
+        write(folder, values)
+
     monkeypatch.setattr(preparation, "open_images", counted)
-    api.run("softmax,tiny", "tiny-digits", epochs=1, out=tmp_path / "run", device="cpu")
-    assert len(calls) == 1
-    api.run("softmax,tiny", "tiny-digits", epochs=1, out=tmp_path / "run", device="cpu")
-    assert len(calls) == 1  # all is there
+    monkeypatch.setattr(RunFolder, "write", noted)
+    monkeypatch.setattr(run_folder, "resolve", None)  # an experiment is resolved by its caller
+    chosen = experiment.resolve(
+        "softmax,tiny", "tiny-digits", overrides={"training": {"epochs": 1}}
+    )
+    execute(chosen, tmp_path / "run", Runtime(device="cpu"), report=True)
+    assert (tmp_path / "run" / "report.html").exists()
+    assert len(opened) == 1
+    # The experiment; data and device; seconds of training; seconds of the rest.
+    assert len(written) == 4
+    assert list(written[-1]["record"]["seconds"]) == ["train", "extract", "score"]
+    execute(chosen, tmp_path / "run", Runtime(device="cpu"), report=True)
+    assert (len(opened), len(written)) == (1, 4)  # all is there

@@ -16,7 +16,7 @@ from openset_core.experiment.environment import library_versions
 from openset_core.files import os_errors_as, write_text
 from openset_core.results.comparison.runs import BENCH_FILE
 from openset_core.results.run_results import Results
-from openset_core.run_folder import RunFolder, claim_folder
+from openset_core.run_folder import RunFolder, initialize_folder
 
 RUNS = "runs"
 
@@ -139,7 +139,7 @@ def claim(folder: BenchFolder, plan: Plan) -> list[PlannedRun]:
         if _is_of(RunFolder(path), planned):
             # Results of other scorers than are wanted now must not pass for these after a crash.
             RunFolder(path).results.unlink(missing_ok=True)
-        claim_folder(path, planned.experiment)
+        initialize_folder(path, planned.experiment)
     _write(folder, plan)
     return unfinished
 

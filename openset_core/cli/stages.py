@@ -38,7 +38,7 @@ def _stages(
     from openset_core.experiment.selection import split_names
     from openset_core.pipeline import Stages
     from openset_core.registry import registry
-    from openset_core.run_folder import Runtime, claim_folder, open_folder
+    from openset_core.run_folder import Runtime, initialize_folder, open_folder
 
     folder, experiment = open_folder(run)
     if plugins or assignments or thresholds:
@@ -53,8 +53,7 @@ def _stages(
         names = [*experiment.selection.names, *(part.reference for part in parts)]
         overrides = config.parse_assignments(assignments)
         changed = resolve(names, overrides=overrides, file=folder.experiment, threshold=thresholds)
-        claim_folder(run, changed)
-        folder, experiment = open_folder(run)
+        folder, experiment = initialize_folder(run, changed)
     observers = progress(quiet)
     stages = Stages.begin(
         folder, experiment, Runtime(observers=observers, should_stop=stop, **runtime)
@@ -62,7 +61,7 @@ def _stages(
     try:
         yield stages
     finally:
-        stages.observers.close()
+        stages.close()
 
 
 @click.command()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -21,6 +21,9 @@ from openset_core.data.images import data_root
 from openset_core.errors import DataError, FigureError, RunFolderError
 from openset_core.files import atomic_write
 from openset_core.report.data import Integers, RunData
+
+if TYPE_CHECKING:
+    from openset_core.data.preparation import ExperimentData
 
 FORMAT = "openset-figures-1"
 Arrays = dict[str, npt.NDArray[Any]]
@@ -90,7 +93,10 @@ def split_images(run: RunData, part: str, rows: Integers, root: Path | None = No
 
 
 def images_of(
-    run: RunData, wanted: Mapping[str, Integers], root: Path | None = None
+    run: RunData,
+    wanted: Mapping[str, Integers],
+    root: Path | None = None,
+    data: ExperimentData | None = None,
 ) -> dict[str, dict[int, Pixels]]:
     """Images of some samples, as they lie in the data sets.
 
@@ -101,6 +107,7 @@ def images_of(
         run: the run.
         wanted: numbers of samples within their part, by part of the feature store.
         root: folder of data sets; $OPENSET_DATA or `./data` by default.
+        data: the run's data where it is there already.
 
     Returns:
         For each part the images that are kept now, uint8 [H, W, C] by number, the wanted ones
@@ -115,7 +122,7 @@ def images_of(
         for part, rows in wanted.items()
     }
     missing = {part: rows for part, rows in missing.items() if len(rows)}
-    for part, images in (_from_data(run, missing, root) if missing else {}).items():
+    for part, images in (_from_data(run, missing, root, data) if missing else {}).items():
         there[part] |= dict(zip(missing[part].tolist(), images, strict=True))
         numbers = sorted(there[part])
         every = np.stack([there[part][number] for number in numbers])
@@ -134,18 +141,20 @@ def _images_name(part: str) -> str:
 
 
 def _from_data(
-    run: RunData, missing: Mapping[str, Integers], root: Path | None
+    run: RunData, missing: Mapping[str, Integers], root: Path | None, data: ExperimentData | None
 ) -> dict[str, Pixels]:
     from openset_core.data.preparation import prepare_data
     from openset_core.run_folder import open_folder
 
-    _, experiment = open_folder(run.folder.path)
-    try:
-        data = prepare_data(experiment.protocol, experiment.trial, data_root(root))
-    except DataError as error:
-        raise FigureError(
-            f"{run.folder.path} does not keep these images yet, and its data is not there: {error}"
-        ) from error
+    if data is None:
+        _, experiment = open_folder(run.folder.path)
+        try:
+            data = prepare_data(experiment.protocol, experiment.trial, data_root(root))
+        except DataError as error:
+            raise FigureError(
+                f"{run.folder.path} does not keep these images yet, and its data is not there: "
+                f"{error}"
+            ) from error
     facts = data.record()
     images = {}
     for part, rows in missing.items():

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from openset_core.errors import PluginError, StoreError
+from openset_core.errors import CompositionError, PluginError, StoreError
 from openset_core.experiment import config
 from openset_core.experiment.threshold import ThresholdChoice
 from openset_core.features.store import FeatureStore, StoredSplit
@@ -101,7 +101,12 @@ def score_run(
         options: its options.
         threshold: how the rejection threshold is set; another choice than before needs no more
             than the stored scores of the validation samples.
+
+    Raises:
+        CompositionError: the store lacks an array that the scorer reads.
+        PluginError: the scorer cannot be fitted or applied.
     """
+    _check_reads(part, store)
     key = score_key(store, part, options)
     found = _read(scores_path, part.name, key, store)
     name = file_name(part.name)
@@ -125,6 +130,16 @@ def score_run(
     save_scorer(model_folder, name, scorer.state(), record)
     _write(scores_path, part.name, key, scores)
     return ScoredRun(scores, record.threshold, reused=False)
+
+
+def _check_reads(scorer: Component, store: FeatureStore) -> None:
+    available = store.arrays("train")
+    missing = [name for name in getattr(scorer.load(), "reads", ()) if name not in available]
+    if missing:
+        raise CompositionError(
+            f"scorer {scorer.name} reads {', '.join(missing)}, which the feature store does not "
+            f"hold; it has {', '.join(available)}"
+        )
 
 
 def _same_scorer(record: ScorerRecord, part: Component, options: Any, store: FeatureStore) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from attrs import frozen
@@ -20,6 +21,9 @@ from openset_core.report.render import inputs_in, render
 from openset_core.report.run_page import charts, galleries, provenance, results
 from openset_core.report.run_page.view import View, deciding_scorer
 from openset_core.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from openset_core.data.preparation import ExperimentData
 
 FORMAT = 2
 """Raised when pages made before should be made again."""
@@ -46,6 +50,7 @@ def make_report(
     scorer: str | None = None,
     figures: bool = True,
     data_root: Path | None = None,
+    data: ExperimentData | None = None,
 ) -> Report:
     """Make the page of a finished run, and its figures.
 
@@ -58,6 +63,7 @@ def make_report(
             that decides in the saved model.
         figures: whether to write figures/ too.
         data_root: folder of data sets.
+        data: the run's data where it is there already; read when it is needed otherwise.
 
     Raises:
         RunFolderError: not a finished run; says which command goes on with it.
@@ -65,7 +71,7 @@ def make_report(
         StoreError: the feature store is damaged.
     """
     with open_run(path) as run:
-        view = _view(run, scorer, data_root)
+        view = _view(run, scorer, data_root, data)
         origin = provenance.facts(run)
         text = render(
             "run.html",
@@ -95,7 +101,7 @@ def make_report(
     return Report(page=run.folder.report, figures=tuple(sorted(written)), remarks=view.remarks)
 
 
-def _view(run: RunData, scorer: str | None, root: Path | None) -> View:
+def _view(run: RunData, scorer: str | None, root: Path | None, data: ExperimentData | None) -> View:
     if scorer is not None and scorer not in run.scorers:
         raise ConfigError(
             f"{run.folder.path} has no scorer {scorer!r}"
@@ -106,7 +112,7 @@ def _view(run: RunData, scorer: str | None, root: Path | None) -> View:
     needed = galleries.images_for(galleries.mistakes(run, deciding))
     remarks = []
     try:
-        images = images_of(run, needed, root)
+        images = images_of(run, needed, root, data)
     except OpensetError as error:
         images = {split: kept_images(run, split) for split in needed}
         remarks.append(f"Images are missing in the galleries: {error}.")
