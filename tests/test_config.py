@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from pathlib import Path
 from typing import Literal
@@ -221,7 +222,7 @@ def test_values_of_the_right_type_are_taken(key, value, expected):
 )
 def test_values_of_a_wrong_type_are_refused_naming_key_type_and_value(key, value, expects):
     message = refusal({key: value}, Typed)
-    assert message.startswith(f"part.{key} expects {expects}, not ")
+    assert re.match(rf"part\.{key}[\w.\[\]]* expects {re.escape(expects)}, not ", message)
     inner = value
     while isinstance(inner, dict | list) and repr(inner) not in message:
         inner = next(iter(inner.values())) if isinstance(inner, dict) else inner[-1]
@@ -229,9 +230,7 @@ def test_values_of_a_wrong_type_are_refused_naming_key_type_and_value(key, value
 
 
 def test_a_word_outside_the_allowed_ones_is_refused():
-    message = refusal({"word": "c"}, Typed)
-    assert message.startswith("part.word")
-    assert "'a', 'b'" in message
+    assert refusal({"word": "c"}, Typed) == "part.word expects 'a' or 'b', not 'c'"
 
 
 @pytest.mark.parametrize("values", [3, "text", [1], None])
@@ -316,7 +315,10 @@ class Outer:
         ({"inner": {}}, "file.toml.inner lacks size"),
         ({"inner": 3}, "file.toml.inner expects a table of options, not 3"),
         ({"inner": {"size": "x"}}, "file.toml.inner.size expects int, not 'x'"),
-        ({"inner": {"size": 1, "trials": [["x"]]}}, "file.toml.inner.trials expects int, not 'x'"),
+        (
+            {"inner": {"size": 1, "trials": [["x"]]}},
+            "file.toml.inner.trials[0][0] expects int, not 'x'",
+        ),
         (
             {"inner": {"size": 1, "sise": 2}},
             "file.toml.inner has no option 'sise'; did you mean size?",

@@ -227,12 +227,12 @@ def test_plugins_bring_recipes_and_two_of_one_name_are_refused(own, tmp_path, op
         Component(spec=spec, distribution=f"dist-{number}", version="1.0")
         for number, spec in enumerate(specs)
     ]
-    monkeypatch.setattr(registry(), "parts", [*registry().components, parts[0]])
+    monkeypatch.setattr(registry(), "components", [*registry().components, parts[0]])
     assert resolve("softmax", "digits", recipe="theirs").training.epochs == 3
     listed = openset("recipes").out
     assert "theirs  a recipe of one's own" in listed
     assert "tuned for: digits" in listed
-    monkeypatch.setattr(registry(), "parts", [*registry().components, parts[1]])
+    monkeypatch.setattr(registry(), "components", [*registry().components, parts[1]])
     found = refusal("theirs")
     assert "dist-0 1.0 and dist-1 1.0 both offer recipe 'theirs'" in found
     assert str(other) in found

@@ -6,10 +6,10 @@ accepted where a float is asked for, because TOML writes 1 for 1.0.
 
 from __future__ import annotations
 
+import contextlib
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -95,8 +95,8 @@ def type_name(annotation: Any) -> str:
         )
     if origin is dict:
         return "a table"
-    if origin is tuple:
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
+    if origin in (tuple, list):
+        if origin is list or arguments[1:] == (Ellipsis,):
             return f"list of {type_name(arguments[0])}"
         return f"list of {len(arguments)} values ({', '.join(map(type_name, arguments))})"
     if annotation is str:
@@ -104,76 +104,6 @@ def type_name(annotation: Any) -> str:
     if annotation is bool:
         return "true or false"
     return getattr(annotation, "__name__", str(annotation))
-
-
-class _WrongType(ValueError):
-    """A value of the wrong type; carries the sentence."""
-
-
-def _primitive_hook(expected: type) -> Callable[[Any, Any], Any]:
-    def structure(value: Any, _annotation: Any) -> Any:
-        if expected is float and type(value) is int:
-            return float(value)
-        if type(value) is not expected:
-            raise _WrongType(f"expects {type_name(expected)}, not {value!r}")
-        return value
-
-    return structure
-
-
-@cache
-def _converter() -> Any:
-    import cattrs
-
-    converter = cattrs.Converter(forbid_extra_keys=True)
-    for primitive in (bool, int, float, str):
-        converter.register_structure_hook(primitive, _primitive_hook(primitive))
-
-    def is_tuple(annotation: Any) -> bool:
-        return typing.get_origin(annotation) is tuple
-
-    def structure_tuple(value: Any, annotation: Any) -> Any:
-        if isinstance(value, str) or not isinstance(value, Sequence):
-            raise _WrongType(f"expects {type_name(annotation)}, not {value!r}")
-        members = typing.get_args(annotation)
-        if len(members) == 2 and members[1] is Ellipsis:
-            members = (members[0],) * len(value)
-        elif len(members) != len(value):
-            raise _WrongType(f"expects {type_name(annotation)}, not {value!r}")
-        return tuple(
-            converter.structure(item, member) for item, member in zip(value, members, strict=True)
-        )
-
-    converter.register_structure_hook_func(is_tuple, structure_tuple)
-
-    def is_table(annotation: Any) -> bool:
-        return typing.get_origin(annotation) is dict
-
-    def structure_table(value: Any, annotation: Any) -> Any:
-        if not isinstance(value, Mapping):
-            raise _WrongType(f"expects {type_name(annotation)}, not {value!r}")
-        member = typing.get_args(annotation)[1]
-        return {key: converter.structure(item, member) for key, item in value.items()}
-
-    converter.register_structure_hook_func(is_table, structure_table)
-
-    def is_union(annotation: Any) -> bool:
-        return typing.get_origin(annotation) in (types.UnionType, typing.Union)
-
-    def structure_union(value: Any, annotation: Any) -> Any:
-        members = typing.get_args(annotation)
-        if value is None and types.NoneType in members:
-            return None
-        for member in members:
-            if member is not types.NoneType:
-                try:
-                    return converter.structure(value, member)
-                except Exception:  # the next member may accept the value
-                    continue
-        raise _WrongType(f"expects {type_name(annotation)}, not {value!r}")
-
-    converter.register_structure_hook_func(is_union, structure_union)
-    return converter
 
 
 def structure(
@@ -209,15 +139,15 @@ def structure(
     for key, value in values.items():
         if key not in fields:
             continue
+        field = fields[key]
         try:
-            arguments[key] = _structure_field(value, fields[key].type, f"{where}.{key}")
-            _validate(fields[key], arguments[key])
-        except _WrongType as problem:
-            problems.append(f"{where}.{key} {problem}")
-        except (ConfigError, error_class) as problem:
+            arguments[key] = _structured(value, field.type, f"{where}.{key}")
+            if field.validator is not None:  # alone, so that every problem is told at once
+                field.validator(None, field, arguments[key])
+        except ConfigError as problem:
             problems.append(str(problem))
-        except Exception as problem:
-            problems.append(f"{where}.{key}: {_sentence(problem, value)}")
+        except (ValueError, TypeError) as problem:
+            problems.append(f"{where}.{key}: {_first_line(problem)}")
     missing = [
         name
         for name, field in fields.items()
@@ -229,7 +159,7 @@ def structure(
     try:
         return cls(**arguments)
     except (ValueError, TypeError) as problem:
-        raise error_class(f"{where}: {_sentence(problem, values)}") from problem
+        raise error_class(f"{where}: {_first_line(problem)}") from problem
 
 
 def _fields(cls: Any) -> Any:
@@ -247,41 +177,48 @@ def _unknown_keys(values: Mapping[str, Any], cls: type, where: str) -> list[str]
     ]
 
 
-def _structure_field(value: Any, annotation: Any, where: str) -> Any:
-    """Nested attrs classes are walked here, so that their errors name the whole path."""
+def _structured(value: Any, annotation: Any, where: str) -> Any:
+    """A value as its annotation asks, nothing coerced but an integer to a float."""
     if isinstance(annotation, type) and attrs.has(annotation):
         return structure(value, annotation, where)
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (types.UnionType, typing.Union) and isinstance(value, Mapping):
-        tables = [option for option in arguments if attrs.has(option)]
-        if len(tables) == 1:
-            return structure(value, tables[0], where)
-    member = arguments[-1] if origin is dict else arguments[0] if origin is tuple else None
-    if isinstance(member, type) and attrs.has(member):
-        if origin is dict and isinstance(value, Mapping):
-            return {key: structure(item, member, f"{where}.{key}") for key, item in value.items()}
-        if origin is tuple and isinstance(value, list):
-            return tuple(
-                structure(item, member, f"{where}[{index}]") for index, item in enumerate(value)
+    origin, members = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (types.UnionType, typing.Union):
+        return _structured_union(value, annotation, where)
+    if origin is dict and isinstance(value, Mapping):
+        return {key: _structured(item, members[1], f"{where}.{key}") for key, item in value.items()}
+    if origin in (tuple, list) and isinstance(value, tuple | list):
+        if origin is list or members[1:] == (Ellipsis,):
+            members = members[:1] * len(value)
+        if len(members) == len(value):
+            return origin(
+                _structured(item, member, f"{where}[{index}]")
+                for index, (item, member) in enumerate(zip(value, members, strict=True))
             )
-    return _converter().structure(value, annotation)
+    if annotation is Any or (origin is typing.Literal and value in members):
+        return value
+    if annotation is float and type(value) is int:
+        return float(value)
+    if isinstance(annotation, type) and type(value) is annotation:
+        return value
+    if annotation is Path and isinstance(value, str):
+        return Path(value)
+    raise ConfigError(f"{where} expects {type_name(annotation)}, not {value!r}")
 
 
-def _validate(field: Any, value: Any) -> None:
-    """Run one field's validator alone, so that every problem is reported at once."""
-    if field.validator is not None:
-        field.validator(None, field, value)
+def _structured_union(value: Any, annotation: Any, where: str) -> Any:
+    members = [member for member in typing.get_args(annotation) if member is not types.NoneType]
+    if value is None and types.NoneType in typing.get_args(annotation):
+        return None
+    if len(members) == 1 and isinstance(value, Mapping):
+        return _structured(value, members[0], where)  # its errors name the key inside
+    for member in members:
+        with contextlib.suppress(ConfigError):
+            return _structured(value, member, where)
+    raise ConfigError(f"{where} expects {type_name(annotation)}, not {value!r}")
 
 
-def _sentence(problem: BaseException, value: Any) -> str:
-    """The readable part of an attrs validator's or cattrs's error."""
-    leaves: Any = problem
-    while isinstance(leaves, BaseExceptionGroup):
-        leaves = leaves.exceptions[0]
-    if isinstance(leaves, _WrongType):
-        return str(leaves)
-    text = leaves.args[0] if leaves.args else str(leaves)
-    return str(text).splitlines()[0] if text else f"{value!r} is not allowed"
+def _first_line(problem: BaseException) -> str:
+    return str(problem.args[0] if problem.args else problem).splitlines()[0]
 
 
 def unstructure(config: Any) -> dict[str, Any]:

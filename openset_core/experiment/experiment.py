@@ -16,7 +16,7 @@ import attrs
 from openset_core.errors import ConfigError, PluginError, did_you_mean
 from openset_core.experiment import config
 from openset_core.experiment.protocol import Protocol, load_protocol
-from openset_core.experiment.recipe import Recipe, fitting, load_recipe
+from openset_core.experiment.recipe import Recipe, load_recipe
 from openset_core.experiment.selection import Selection, check_label_smoothing, select, split_names
 from openset_core.experiment.threshold import ThresholdChoice, Thresholds, rules_for
 from openset_core.experiment.training_options import TrainingOptions
@@ -66,7 +66,7 @@ class Experiment:
         options: each part's options, by name.
         thresholds: how rejection thresholds are set, where not as the protocol says.
         recipe: the training recipe over the protocol's, if any.
-        changes: what the user set himself, for the run's default name.
+        changes: options that the user set, for the run's default name.
     """
 
     selection: Selection
@@ -99,13 +99,10 @@ class Experiment:
     @cached_property
     def digest(self) -> str:
         """Hash of what decides the trained weights; scorers and observers do not."""
-        selection = self.selection
-        parts = [selection.loss, selection.backbone]
-        if selection.generator:
-            parts.append(selection.generator)
+        trained = self.selection.trained
         relevant = {
-            "parts": {part.kind: f"{part.distribution}/{part.name}" for part in parts},
-            "options": {part.name: config.unstructure(self.options[part.name]) for part in parts},
+            "parts": {item.kind: f"{item.distribution}/{item.name}" for item in trained},
+            "options": {item.name: config.unstructure(self.options[item.name]) for item in trained},
             "protocol": self.protocol.digest,
             "trial": self.trial,
             "seed": self.seed,
@@ -130,11 +127,11 @@ class Experiment:
     def default_folder_name(self) -> str:
         """A run's folder name: the same experiment always gets the same one.
 
-        What the user set himself enters as a short hash; scorers do not, so that another
+        Options that the user set enter as a short hash; those of scorers do not, so that another
         scorer joins the run that is already there.
         """
         selection = self.selection
-        parts = [
+        words = [
             self.protocol.short_name,
             selection.loss.name,
             *([selection.generator.name] if selection.generator else []),
@@ -143,15 +140,12 @@ class Experiment:
             f"trial{self.trial}",
             f"seed{self.seed}",
         ]
-        changes = {
-            section: values
-            for section, values in self.changes.items()
-            if values and section not in {part.name for part in selection.scorers}
-        }
-        if changes:
+        scorers = {scorer.name for scorer in selection.scorers}
+        changes = {name: values for name, values in self.changes.items() if values}
+        if changes := {name: changes[name] for name in changes.keys() - scorers}:
             text = json.dumps(changes, sort_keys=True)
-            parts.append(hashlib.sha256(text.encode()).hexdigest()[:6])
-        return re.sub(r"[^A-Za-z0-9._+-]+", "_", "-".join(parts))
+            words.append(hashlib.sha256(text.encode()).hexdigest()[:6])
+        return re.sub(r"[^A-Za-z0-9._+-]+", "_", "-".join(words))
 
     def differences(
         self, other: Mapping[str, Any], ours: Mapping[str, Any] | None = None
@@ -166,17 +160,17 @@ class Experiment:
         scorers = {part.name for part in self.selection.scorers}
         keys = (ours.keys() | other.keys()) - {"record", "plugins", THRESHOLD_SECTION}
         keys -= scorers
-        found = []
+        differing = []
         for key in sorted(keys):
             mine, theirs = ours.get(key), other.get(key)
-            if mine == theirs:
-                continue
             if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
                 names = sorted(mine.keys() | theirs.keys())
-                found += [f"{key}.{name}" for name in names if mine.get(name) != theirs.get(name)]
-            else:
-                found.append(key)
-        return found
+                differing += [
+                    f"{key}.{name}" for name in names if mine.get(name) != theirs.get(name)
+                ]
+            elif mine != theirs:
+                differing.append(key)
+        return differing
 
 
 def resolve(
@@ -190,12 +184,11 @@ def resolve(
     threshold: Sequence[str] = (),
     recipe: str | None = None,
 ) -> Experiment:
-    """Resolve a user's wishes into an experiment.
+    """Resolve what a user asks for into an experiment.
 
-    Options come, from weak to strong, from: the part's and the core's defaults, the
-    protocol's general training recipe, the method's own recipe, the protocol's recipes and
-    options for the chosen parts (a recipe for more parts counts more), the recipe that the user
-    named, the experiment file, the user's overrides.
+    Options have four layers, each stronger than the one before: defaults of components and core;
+    the protocol, see `Protocol.options_for`; the named recipe, see `Recipe.options_for`; what the
+    user says, in the experiment file and over it in `overrides`.
 
     Args:
         plugins: part names; those of the file when empty.
@@ -213,55 +206,40 @@ def resolve(
     """
     installed = registry_ or registry()
     base, tables = _read_file(file)
+    if seed is not None and seed < 0:
+        raise ConfigError(f"seed {seed} must be 0 or more")
     names = split_names(plugins) or list(base.plugins)
     _check_installed(names, base.record.get("plugins"), installed)
     if not isinstance(protocol, Protocol):
         protocol = load_protocol(protocol or _beside(base.protocol, file), installed)
-    chosen = protocol
     trial = base.trial if trial is None else trial
-    chosen.check_trial(trial)
-    if seed is not None and seed < 0:
-        raise ConfigError(f"seed {seed} must be 0 or more")
-    recipe = base.recipe if recipe is None else recipe
-    laid_over = load_recipe(recipe, installed) if recipe else None
-    if laid_over:
-        chosen = laid_over.over(chosen)
-    content = chosen.content
-    rules = laid_over.content.scorers if laid_over else ()
-    selection = select(names, content.defaults, installed, rules)
-    user = config.merge(
-        {TRAINING_SECTION: base.training} if base.training else {}, tables, overrides or {}
-    )
+    protocol.check_trial(trial)
+    recipe_name = base.recipe if recipe is None else recipe
+    named = load_recipe(recipe_name, installed) if recipe_name else None
+    rules = named.content.scorers if named else ()
+    selection = select(names, protocol.content.defaults, installed, rules)
+    own = {TRAINING_SECTION: base.training} if base.training else {}
+    user = config.merge(own, tables, overrides or {})
     _check_sections(user, selection)
-    loss, generator = selection.loss, selection.generator
-    trained = {part.name for part in (loss, selection.backbone, generator) if part}
-    layers = [
-        content.training,
-        loss.spec.recipe,
-        generator.spec.recipe if generator else {},
-        *fitting(content.recipes, trained),
-        laid_over.training(chosen, trained) if laid_over else {},
-    ]
-    merged = config.merge(*({TRAINING_SECTION: values} for values in layers), user)
-    options = {
-        part.name: config.structure(
-            {**content.options.get(part.name, {}), **user.get(part.name, {})},
-            part.spec.config,
-            part.name,
-        )
-        for part in selection.components
-    }
-    training = config.structure(merged[TRAINING_SECTION], TrainingOptions, TRAINING_SECTION)
+    merged = config.merge(
+        protocol.options_for(selection),
+        named.options_for(protocol, selection) if named else {},
+        user,
+    )
+    training = config.structure(merged.get(TRAINING_SECTION, {}), TrainingOptions, TRAINING_SECTION)
     check_label_smoothing(selection, training.label_smoothing)
     return Experiment(
         selection=selection,
-        protocol=chosen,
+        protocol=named.over(protocol) if named else protocol,
         trial=trial,
         seed=base.seed if seed is None else seed,
         training=training,
-        options=options,
+        options={
+            item.name: config.structure(merged.get(item.name, {}), item.spec.config, item.name)
+            for item in selection.components
+        },
         thresholds=_thresholds(base.threshold, threshold, selection),
-        recipe=laid_over,
+        recipe=named,
         changes=user,
     )
 

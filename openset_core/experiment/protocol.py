@@ -6,7 +6,7 @@ person's own file works by path.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from openset_core.experiment.classes import (
     selected,
 )
 from openset_core.experiment.named_files import find_file
-from openset_core.experiment.selection import Defaults
+from openset_core.experiment.selection import Defaults, Selection
 from openset_core.experiment.training_options import TrainingOptions
 from openset_core.metrics import METRICS
 from openset_core.registry import Registry, registry
@@ -385,6 +385,17 @@ class Protocol:
             relevant.append(config.unstructure(content.incremental))
         return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
+    def options_for(self, selection: Selection) -> config.Overrides:
+        """What it says for chosen components, their own training recipes among it.
+
+        The recipes of loss and generator come over the general `[training]`; the protocol's
+        `[recipes]` come over both.
+        """
+        names = [component.name for component in selection.trained]
+        own = [getattr(component.spec, "recipe", {}) for component in selection.trained]
+        training = (self.content.training, *own, *matching_recipes(self.content.recipes, names))
+        return config.merge(self.content.options, *({"training": values} for values in training))
+
     def published_for(
         self,
         method: str,
@@ -409,6 +420,16 @@ class Protocol:
             and figure.made_with(options or {})
         ]
         return max(fitting, key=lambda figure: len(figure.options), default=None)
+
+
+def matching_recipes(
+    recipes: Mapping[str, Mapping[str, Any]], components: Iterable[str]
+) -> list[Mapping[str, Any]]:
+    """Recipes by `component` or `component+component` that fit, those for more components last."""
+    chosen = set(components)
+    by_names = [(frozenset(key.split("+")), values) for key, values in recipes.items()]
+    matching = [(names, values) for names, values in by_names if names <= chosen]
+    return [values for _names, values in sorted(matching, key=lambda item: len(item[0]))]
 
 
 @frozen(kw_only=True)
@@ -552,8 +573,12 @@ def _check_known(known: KnownSection, where: str) -> None:
         raise ProtocolError(f"{where} has both split and test_fraction; keep one")
     if known.classes is not None and known.classes != "all":
         parse_ranges(known.classes, f"{where}.classes")
-    for number, classes in enumerate(known.trials):
-        if len(classes) < 1:
+    _check_trials(known.trials, where)
+
+
+def _check_trials(trials: Sequence[Listed], where: str) -> None:
+    for number, classes in enumerate(trials):
+        if not classes:
             raise ProtocolError(f"{where}.trials[{number}] names no class")
         if len(set(classes)) < len(classes):
             raise ProtocolError(f"{where}.trials[{number}] names a class twice")
@@ -562,11 +587,7 @@ def _check_known(known: KnownSection, where: str) -> None:
 def _check_unknown(part: UnknownSection, known: KnownSection, where: str) -> None:
     if part.trials and part.draw:
         raise ProtocolError(f"{where} has both trials and draw; keep one")
-    for number, classes in enumerate(part.trials):
-        if len(classes) < 1:
-            raise ProtocolError(f"{where}.trials[{number}] names no class")
-        if len(set(classes)) < len(classes):
-            raise ProtocolError(f"{where}.trials[{number}] names a class twice")
+    _check_trials(part.trials, where)
     if part.trials and len(part.trials) != known.count:
         raise ProtocolError(
             f"{where}.trials lists {len(part.trials)} trials, the known classes have {known.count}"

@@ -6,7 +6,7 @@ protocol's and a method's own, and weaker than the user's.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,14 @@ from attrs import frozen
 from openset_core.errors import ProtocolError, did_you_mean
 from openset_core.experiment import config
 from openset_core.experiment.named_files import find_file
-from openset_core.experiment.protocol import ImageOptions, Protocol, Published, check_image
+from openset_core.experiment.protocol import (
+    ImageOptions,
+    Protocol,
+    Published,
+    check_image,
+    matching_recipes,
+)
+from openset_core.experiment.selection import Selection
 from openset_core.experiment.training_options import TrainingOptions
 from openset_core.metrics import METRICS
 from openset_core.registry import Registry
@@ -93,16 +100,17 @@ class Recipe:
         ]
         return [layer for layer in found if layer is not None]
 
-    def training(self, protocol: Protocol, parts: Collection[str]) -> dict[str, Any]:
-        """Training options for a protocol and the chosen loss, backbone and generator."""
-        merged: dict[str, Any] = {}
+    def options_for(self, protocol: Protocol, selection: Selection) -> config.Overrides:
+        """What it says under a protocol for chosen components."""
+        names = [component.name for component in selection.trained]
+        merged: config.Overrides = {}
         for layer in self.layers(protocol):
-            for values in (layer.training, *fitting(layer.recipes, parts)):
-                merged.update(values)
+            training = (layer.training, *matching_recipes(layer.recipes, names))
+            merged = config.merge(merged, layer.options, *({"training": item} for item in training))
         return merged
 
     def over(self, protocol: Protocol) -> Protocol:
-        """A protocol with this recipe's preprocessing, options and published figures.
+        """A protocol with this recipe's preprocessing and published figures.
 
         Figures that were made without the recipe are left out.
         """
@@ -120,7 +128,6 @@ class Recipe:
             content=attrs.evolve(
                 content,
                 image=image,
-                options=config.merge(content.options, *(layer.options for layer in layers)),
                 published=tuple(figure for layer in layers for figure in layer.published),
             ),
         )
@@ -133,15 +140,6 @@ def _for_channels(image: Mapping[str, Any], channels: int) -> dict[str, Any]:
         else value
         for key, value in image.items()
     }
-
-
-def fitting(
-    recipes: Mapping[str, Mapping[str, Any]], parts: Collection[str]
-) -> list[Mapping[str, Any]]:
-    """Recipes by `part` or `part+part` that fit chosen parts, the more particular one last."""
-    named = [(frozenset(key.split("+")), values) for key, values in recipes.items()]
-    found = [(names, values) for names, values in named if names <= set(parts)]
-    return [values for _names, values in sorted(found, key=lambda item: len(item[0]))]
 
 
 def load_recipe(name: str, plugins: Registry | None = None) -> Recipe:

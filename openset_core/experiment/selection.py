@@ -24,8 +24,12 @@ class Selection:
     @property
     def components(self) -> tuple[Component, ...]:
         """All components, the loss first."""
-        generator = (self.generator,) if self.generator else ()
-        return (self.loss, self.backbone, *generator, *self.scorers, *self.observers)
+        return (*self.trained, *self.scorers, *self.observers)
+
+    @property
+    def trained(self) -> tuple[Component, ...]:
+        """What decides the trained weights: loss, backbone and generator."""
+        return tuple(item for item in (self.loss, self.backbone, self.generator) if item)
 
     @property
     def names(self) -> list[str]:
