@@ -251,8 +251,8 @@ spec_violates("defaults-are-installed", "no option 'rate'", kind="loss", recipe=
 spec_violates("options-have-defaults", "the defaults are refused", config=Contradictory)
 spec_violates("options-are-frozen", "cannot be hashed", config=Changeable)
 spec_violates("options-have-help", "no help text for size", config=Silent)
-spec_violates("options-survive-toml", "came back as", config=NotEqualToItself)
-spec_violates("options-survive-pickling", "local_options", config=local_options())
+spec_violates("options-can-be-written", "came back as", config=NotEqualToItself)
+spec_violates("options-can-be-written", "local_options", config=local_options())
 spec_violates(
     "options-hold-what-they-allow",
     "way='far' is allowed, but building fails: KeyError",

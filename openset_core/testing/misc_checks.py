@@ -145,10 +145,12 @@ def missing_runs_are_refused(component: ComponentUnderTest) -> None:
 # --- observers --------------------------------------------------------------------------------
 
 
+VALUES = {"accuracy": 0.9, "auroc": 0.8}
+
+
 def _results() -> Results:
-    values = {"accuracy": 0.9, "auroc": 0.8}
     scorer = ScorerResults(
-        threshold=0.5, metrics=values, arpl=values, unknown={"rest": values}, published={}
+        threshold=0.5, metrics=VALUES, arpl=VALUES, unknown={"rest": VALUES}, published={}
     )
     return Results(
         method="my-loss",
@@ -164,11 +166,6 @@ def _results() -> Results:
     )
 
 
-def _epoch_scores() -> observers.EpochScores:
-    values = {"accuracy": 0.9, "auroc": 0.8}
-    return observers.EpochScores(metrics=values, unknown={"rest": values})
-
-
 COSTLY = (
     observers.ImagesSeen,
     observers.ParametersRead,
@@ -180,6 +177,8 @@ COSTLY = (
 
 def events_of_a_run(folder: Path) -> list[observers.RunEvent]:
     """One event of each class, in the order of a run."""
+    scores = observers.EpochScores(metrics=VALUES, unknown={"rest": VALUES})
+    images = np.zeros((4, 8, 8, 3), np.uint8)
     record = {
         "epoch": 1,
         "terms": {"classification/fit": 0.5},
@@ -210,12 +209,12 @@ def events_of_a_run(folder: Path) -> list[observers.RunEvent]:
         observers.StepsDone(
             epoch=0, step=1, terms={"classification/fit": 0.5}, rate=0.1, seconds_left=1.0
         ),
-        observers.ImagesSeen(epoch=0, images=np.zeros((4, 8, 8, 3), np.uint8)),
+        observers.ImagesSeen(epoch=0, images=images),
         observers.ParametersRead(
             epoch=0, values={"backbone.first.weight": np.linspace(-1, 1, 9, dtype=np.float32)}
         ),
-        observers.SamplesDrawn(epoch=0, images=np.zeros((4, 8, 8, 3), np.uint8)),
-        observers.EpochTested(epoch=0, scorers={"my-scorer": _epoch_scores()}),
+        observers.SamplesDrawn(epoch=0, images=images),
+        observers.EpochTested(epoch=0, scorers={"my-scorer": scores}),
         observers.EpochDone(epoch=0, record=record),
         observers.StageDone(stage="train", seconds=1.0, detail="1 epoch"),
         observers.RunDone(folder=folder, results=config.unstructure(_results())),

@@ -39,33 +39,18 @@ class ContractViolation(Exception):
 
 
 def fail(seen: str) -> NoReturn:
-    """End a check: the contract is broken.
-
-    Raises:
-        ContractViolation: always, with what the component did.
-    """
+    """End a check: the contract is broken."""
     raise ContractViolation(seen)
 
 
 def not_applicable(reason: str) -> NoReturn:
-    """End a check that does not apply to this component.
-
-    Raises:
-        unittest.SkipTest: always, with the reason.
-    """
+    """End a check that does not apply to this component."""
     raise unittest.SkipTest(reason)
 
 
 @attrs.frozen
 class Check:
-    """One contract and the function that checks it.
-
-    Attributes:
-        name: unique among the checks of a kind, for example `logits-have-the-right-form`.
-        contract: one or two sentences.
-        run: called with the component under test; raises `ContractViolation`.
-        kinds: of the components that it is for.
-    """
+    """One contract, the function that checks it, and the kinds of components that it is for."""
 
     name: str
     contract: str
@@ -106,12 +91,7 @@ class Checks:
 
 @attrs.frozen
 class BoundCheck:
-    """A check of one component; calling it runs the check. `str()` of it is the check's name.
-
-    Attributes:
-        check: what is checked.
-        component: the component under test.
-    """
+    """A check of one component; calling it runs the check. `str()` of it is the check's name."""
 
     check: Check
     component: Any = attrs.field(repr=False)
@@ -168,18 +148,26 @@ class CheckResult:
     """How one check went.
 
     Attributes:
-        name: the check.
-        contract: what it checks.
+        check: what was checked.
         outcome: `"passed"`, `"failed"` or `"skipped"`.
         reason: what was seen, or why the check does not apply.
         error: the exception of a failed check.
     """
 
-    name: str
-    contract: str
+    check: Check
     outcome: str
     reason: str = ""
     error: ConformanceError | None = attrs.field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the check."""
+        return self.check.name
+
+    @property
+    def contract(self) -> str:
+        """What it checks."""
+        return self.check.contract
 
     def __str__(self) -> str:
         line = f"  {self.outcome:<7}  {self.name}"
@@ -245,16 +233,15 @@ def run_checks(
     """
     results = []
     for bound in checks:
-        name, contract = bound.check.name, bound.check.contract
         try:
             bound()
-            result = CheckResult(name, contract, PASSED)
+            result = CheckResult(bound.check, PASSED)
         except unittest.SkipTest as reason:
-            result = CheckResult(name, contract, SKIPPED, str(reason))
+            result = CheckResult(bound.check, SKIPPED, str(reason))
         except ConformanceError as error:
             if raises:
                 raise
-            result = CheckResult(name, contract, FAILED, error.seen, error)
+            result = CheckResult(bound.check, FAILED, error.seen, error)
         results.append(result)
         tell(result)
     return Report(title, tuple(results))
