@@ -20,7 +20,7 @@ from openset_core.results.run_results import Results, TrialsResults
 from openset_core.run_folder import DEFAULT_RUNS, Runtime, open_folder
 
 if TYPE_CHECKING:
-    from openset_core.report.figures.making import MadeFigure
+    from openset_core.report.figures.drawing import FigureResult
 
 
 @attrs.frozen
@@ -200,7 +200,7 @@ def figure(
     formats: Sequence[str] = ("png", "svg", "pdf", "csv", "html"),
     root: str | Path = DEFAULT_RUNS,
     data_root: str | Path | None = None,
-) -> MadeFigure:
+) -> FigureResult:
     """Draw a figure from what runs recorded, as `openset figure` does.
 
     Args:
@@ -215,7 +215,7 @@ def figure(
         data_root: folder of data sets; $OPENSET_DATA or `./data` by default.
 
     Returns:
-        The figure; `.picture.figure` is matplotlib's, and a notebook shows it.
+        The figure; a notebook shows its `chart`, which is Altair's, `rows` are its numbers.
 
     Raises:
         OpensetError: too few runs, or runs that do not hold what the figure shows.

@@ -240,7 +240,7 @@ class RequiredRun:
     Attributes:
         label: what the figure calls it, and every other run of the same loss, generator and
             options, whatever its protocol and backbone.
-        plugins: part names, as after `--plugins`.
+        plugins: component names, as after `--plugins`.
         protocol: name of the protocol.
         options: assignments, as after `--set`.
         trials: as after `--trials`; None for the first trial alone.
@@ -258,8 +258,8 @@ class FigureConfig:
     """Base of what a figure looks like: an attrs class whose values are the figure's options.
 
     Attributes:
-        factory: draws it, as `"module:attribute"`; `factory(shape, FigureRuns) -> Picture`, see
-            `openset_core.report.figures.picture`.
+        factory: draws it, as `"module:attribute"`; `factory(config, FigureRuns) -> FigureResult`,
+            see `openset_core.report.figures.drawing`.
     """
 
     factory: ClassVar[Factory]
@@ -274,9 +274,9 @@ class FigureSpec:
         summary: one line for the list of figures.
         shape: what is drawn, with its options; the user may set them anew.
         runs: the runs that it shows. Others may be given; they are named by what they are.
-        least: with fewer kinds of run than this there is nothing to show.
+        min_runs: with fewer kinds of run than this there is nothing to show.
         reference: paper and number of the figure.
-        departs: where it differs from the paper's, in a sentence.
+        deviation: where it differs from the paper's, in a sentence.
         api: version of the hook contracts the plugin was written for, 1 where it does not say.
     """
 
@@ -286,9 +286,9 @@ class FigureSpec:
     summary: str
     shape: FigureConfig = attrs.field(validator=attrs.validators.instance_of(FigureConfig))
     runs: tuple[RequiredRun, ...] = ()
-    least: int = 1
+    min_runs: int = 1
     reference: str = ""
-    departs: str = ""
+    deviation: str = ""
     api: int = UNSTATED_HOOK_API
 
     @property

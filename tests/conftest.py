@@ -79,42 +79,47 @@ def finished(tiny: None, finished_once: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished_once, tmp_path / "finished"))
 
 
-def _from(module_name: str, name: str) -> Any:
-    """Something from a module beside this one."""
-    path = Path(__file__).parent / f"{module_name}.py"
-    spec = importlib.util.spec_from_file_location(module_name, path)
+def _module(name: str) -> Any:
+    """A module beside this one."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return getattr(module, name)
+    return module
 
 
 @pytest.fixture(scope="session")
 def html_page() -> Callable[[Path | str], Any]:
     """`html_page(path or text)` reads a page and checks its form; see `html_page.py`."""
-    page: Callable[[Path | str], Any] = _from("html_page", "Page")
+    page: Callable[[Path | str], Any] = _module("html_page").Page
     return page
 
 
 @pytest.fixture(scope="session")
 def chart_rows() -> Callable[..., list[dict[str, Any]]]:
     """`chart_rows(specification, number)`: rows of a chart's data; see `html_page.py`."""
-    function: Callable[..., list[dict[str, Any]]] = _from("html_page", "chart_rows")
+    function: Callable[..., list[dict[str, Any]]] = _module("html_page").chart_rows
     return function
+
+
+@pytest.fixture(scope="session")
+def charts() -> Any:
+    """What an Altair chart shows; see `charts.py`."""
+    return _module("charts")
 
 
 @pytest.fixture(scope="session")
 def made_up_run() -> Callable[..., Path]:
     """Writes a finished run of any shape without training; see `made_up.py`."""
-    function: Callable[..., Path] = _from("made_up", "made_up_run")
+    function: Callable[..., Path] = _module("made_up").made_up_run
     return function
 
 
 @pytest.fixture
 def made_up_results(tmp_path: Path) -> Callable[..., Path]:
     """Writes what a comparison reads of a run, below `runs`; see `made_up.py`."""
-    function = _from("made_up", "made_up_results")
+    function = _module("made_up").made_up_results
     return lambda *arguments, top=tmp_path / "runs", **more: function(top, *arguments, **more)
 
 

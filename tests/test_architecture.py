@@ -65,7 +65,6 @@ KNOWN_UPWARD_IMPORTS = {
 """Imports against the order that are still to be removed; take an entry out with the import."""
 
 KNOWN_MATPLOTLIB = {
-    "openset_core.report.figures",
     "openset_core.report.run_page",
     "openset_core.report.style",
 }
@@ -85,12 +84,13 @@ CONTRACT_MODULES = (
 """Modules that third parties may import beside the names of `openset_core` itself."""
 
 FIGURE_MODULES = (
+    "openset_core.report.charts.feature_space",
+    "openset_core.report.charts.panels",
+    "openset_core.report.charts.sweeps",
     "openset_core.report.data",
+    "openset_core.report.figure_cache",
     "openset_core.report.figures",
-    "openset_core.report.figures.panels",
-    "openset_core.report.figures.picture",
-    "openset_core.report.figures.runs",
-    "openset_core.report.style",
+    "openset_core.report.figures.drawing",
 )
 """Modules that plugins with figures may import."""
 

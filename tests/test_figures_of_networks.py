@@ -19,20 +19,22 @@ from openset_core.observers import EpochTested, Observer
 from openset_core.registry import registry
 from openset_core.report.data import open_run
 from openset_core.report.figure_cache import kept
-from openset_core.report.figures import (
-    ClassActivation,
-    GeneratedBetween,
-    GeneratedFeatures,
-    Timing,
+from openset_core.report.figures import ClassActivation, Timing
+from openset_core.report.figures.activation import (
+    HEAT,
+    activation_maps,
+    chosen_rows,
+    heated,
+    inside,
+    scaled,
 )
-from openset_core.report.figures.activation import activation_maps, chosen_rows, inside, scaled
-from openset_core.report.figures.generated import embedded_samples, samples_of
-from openset_core.report.figures.picture import draw
-from openset_core.report.figures.retrieval import class_centre, nearest_on_way
+from openset_core.report.figures.making import draw
 from openset_core.report.figures.runs import collected
 from openset_core.training.generated_samples import COUNT, read_samples, write_samples
-from openset_plugins.paper_figures import ByEpoch
-from openset_plugins.paper_figures.by_epoch import course
+from openset_plugins.paper_figures import ByEpoch, GeneratedBetween, GeneratedFeatures
+from openset_plugins.paper_figures.by_epoch import by_epoch
+from openset_plugins.paper_figures.generated import embedded_samples
+from openset_plugins.paper_figures.retrieval import class_centre, nearest_on_way
 
 PROTOCOL = """
 base = "tiny-digits"
@@ -117,18 +119,19 @@ def test_epochs_are_tested_by_the_runs_own_scorers(trained):
             )
 
 
-def test_the_figure_shows_the_recorded_epochs(trained):
-    picture = drawn(ByEpoch(unknown="near", scorer="msp"), [trained / "enhanced"])
-    accuracy, auroc = picture.figure.axes
+def test_the_figure_shows_the_recorded_epochs(trained, charts):
+    result = drawn(ByEpoch(unknown="near", scorer="msp"), [trained / "enhanced"])
+    _accuracy, auroc = charts.marks(result.chart, "line")
     told = json.loads((trained / "enhanced" / "test-by-epoch.json").read_text())["epochs"]
     expected = [100 * line["scorers"]["msp"]["unknown"]["near"]["auroc"] for line in told]
-    np.testing.assert_allclose(auroc.lines[0].get_xydata(), list(enumerate(expected, start=1)))
-    assert [axes.get_xlabel() for axes in (accuracy, auroc)] == ["epoch", "epoch"]
-    assert (accuracy.get_ylabel(), auroc.get_ylabel()) == ("Accuracy (%)", "AUROC (%)")
-    assert "nothing was chosen by it" in picture.caption
+    assert [row["x"] for row in auroc] == [1, 2]
+    np.testing.assert_allclose([row["mean"] for row in auroc], expected, rtol=1e-4)
+    assert charts.axis_titles(result.chart, "x") == ["epoch"]
+    assert charts.axis_titles(result.chart, "y") == ["Accuracy (%)", "AUROC (%)"]
+    assert "nothing was chosen by it" in result.caption
     pooled = drawn(ByEpoch(scorer="msp"), [trained / "enhanced"])
     first = told[0]["scorers"]["msp"]["metrics"]["accuracy"]
-    assert pooled.numbers.rows[0] == ("Accuracy (%)", "arpl+confused-gan", 1, round(100 * first, 2))
+    assert pooled.rows[0] == ("Accuracy (%)", "arpl+confused-gan", 1, round(100 * first, 2))
 
 
 def test_a_run_that_was_not_watched_says_how_to_watch_it(trained):
@@ -137,12 +140,12 @@ def test_a_run_that_was_not_watched_says_how_to_watch_it(trained):
     path = trained / "enhanced" / "test-by-epoch.json"
     with open_run(trained / "enhanced") as run:
         with pytest.raises(FigureError, match=r"no unknown set 'nowhere'.*near, far"):
-            course(run, "auroc", ByEpoch(unknown="nowhere"))
+            by_epoch(run, "auroc", ByEpoch(unknown="nowhere"))
         with pytest.raises(FigureError, match="damaged or lacks macro_f1"):
-            course(run, "macro_f1", ByEpoch())
+            by_epoch(run, "macro_f1", ByEpoch())
         path.write_text("{")
         with pytest.raises(FigureError, match="is damaged"):
-            course(run, "auroc", ByEpoch())
+            by_epoch(run, "auroc", ByEpoch())
 
 
 class Listener(Observer):
@@ -207,47 +210,50 @@ def test_damaged_samples_are_refused(tmp_path):
         read_samples(path)
 
 
-def test_generated_features_are_what_each_network_makes_of_the_same_samples(trained, recorded_only):
+def test_generated_features_are_what_each_network_makes_of_the_same_samples(
+    trained, recorded_only, charts
+):
     folders = [trained / "plain", trained / "enhanced"]
-    picture = drawn(GeneratedFeatures(samples=1000), folders)
+    result = drawn(GeneratedFeatures(samples=1000), folders)
     samples = read_samples(trained / "enhanced" / "samples.h5")
-    for folder, axes in zip(folders, picture.figure.axes, strict=True):
+    for folder, points in zip(folders, charts.marks(result.chart, "point"), strict=True):
         expected = load(folder, device="cpu").features(samples)["embedding"]
-        shown = np.asarray(axes.collections[-1].get_offsets())
-        np.testing.assert_allclose(shown, expected, atol=1e-5)
+        shown = [(row["x"], row["y"]) for row in points if row["group"] == "generated"]
+        np.testing.assert_allclose(shown, expected, rtol=1e-3, atol=1e-3 * np.ptp(expected))
         with open_run(folder) as run:
-            known = sum(len(item.get_offsets()) for item in axes.collections[:-1])
-            assert known == len(run.known)
+            assert len(points) == len(run.known) + len(samples)
     recorded_only()
     again = drawn(GeneratedFeatures(samples=1000), folders)
-    assert again.numbers.rows == picture.numbers.rows
+    assert again.rows == result.rows
 
 
 def test_generated_features_need_samples(trained):
     with pytest.raises(FigureError, match="none of these runs keeps generated samples"):
         drawn(GeneratedFeatures(), [trained / "plain"])
-    with pytest.raises(FigureError, match="no generated samples are kept"):
+    with pytest.raises(FigureError, match="none of these runs keeps generated samples"):
         drawn(GeneratedBetween(), [trained / "plain"])
 
 
-def test_generated_images_stand_between_training_images(trained, recorded_only):
+def test_generated_images_stand_between_training_images(trained, recorded_only, charts):
     folder = trained / "enhanced"
-    picture = drawn(GeneratedBetween(columns=3, steps=2), [folder])
+    result = drawn(GeneratedBetween(columns=3, steps=2), [folder])
     with open_run(folder) as run:
-        samples = samples_of(run)
+        samples = run.generated
         embedding = embedded_samples(run, run, samples)
         train, label = (run.store.array("train", name) for name in ("embedding", "label"))
         images = kept(run, "images-train")
         pictures = dict(zip(images["rows"].tolist(), images["images"], strict=True))
-        columns = np.array(picture.figure.axes, dtype=object).reshape(4, 3)
+        (shown_images,) = charts.marks(result.chart, "image")
         for column in range(3):
-            cells = picture.numbers.rows[2 * column : 2 * column + 2]
+            cells = result.rows[2 * column : 2 * column + 2]
             first, second = (run.class_names.index(name) for name in cells[0][:2])
             start, end = class_centre(run, first), class_centre(run, second)
             step = (end - start) / 3
             expected = nearest_on_way([embedding], start + step, end - step, 2)[0]
             assert [row[3] for row in cells] == expected.tolist()
-            shown = [axes.images[0].get_array() for axes in columns[:, column]]
+            shown = [row for row in shown_images if row["column"] == column]
+            assert [row["row"] for row in shown] == [0, 1, 2, 3]
+            shown = [charts.pixels(row["url"]) for row in shown]
             for image, row in zip(shown[1:3], expected, strict=True):
                 np.testing.assert_array_equal(image, samples[row][..., 0])
             for image, number, centre in ((shown[0], first, start), (shown[3], second, end)):
@@ -255,7 +261,7 @@ def test_generated_images_stand_between_training_images(trained, recorded_only):
                 np.testing.assert_array_equal(image, pictures[int(distance.argmin())][..., 0])
     recorded_only()
     again = drawn(GeneratedBetween(columns=3, steps=2), [folder])
-    assert again.numbers.rows == picture.numbers.rows
+    assert again.rows == result.rows
 
 
 # ---- class activation
@@ -322,35 +328,40 @@ def test_a_map_is_scaled_from_least_to_greatest():
     assert inside(np.ones((8, 8))) == 0.0  # a flat map says nothing of where
 
 
-def test_activation_is_drawn_over_images_and_made_again(trained, recorded_only):
+def test_activation_is_drawn_over_images_and_made_again(trained, recorded_only, charts):
     folders = [trained / "plain", trained / "enhanced"]
     shape = ClassActivation(images=4)
-    picture = drawn(shape, folders)
-    grid = np.array(picture.figure.axes, dtype=object).reshape(4, 3)
-    assert [axes.get_title() for axes in grid[0]] == ["image", "arpl", "arpl+confused-gan"]
+    result = drawn(shape, folders)
+    (images,) = charts.marks(result.chart, "image")
+    assert [(row["row"], row["column"]) for row in images] == [
+        *((row, 0) for row in range(4)),
+        *((row, 1) for row in range(4)),
+        *((row, 2) for row in range(4)),
+    ]
     with open_run(folders[0]) as run, open_run(folders[1]) as other:
         rows = chosen_rows(run, shape, (other,))
         labels = run.known.label[rows]
         assert (run.known.predicted[rows] == labels).all()
         assert (other.known.predicted[rows] == labels).all()
         network = load(folders[0], device="cpu")
-        images = kept(run, "images-known")["images"]
-        assert len(images) == len(rows)
-        probabilities = {row[1]: row[3] for row in picture.numbers.rows if row[0] == "arpl"}
-        pixels = [pictured(grid[i, 0]) for i in range(len(rows))]
-        asked = network.predict_proba(np.stack(pixels)[..., None])
+        stored = kept(run, "images-known")
+        originals = dict(zip(stored["rows"].tolist(), stored["images"], strict=True))
+        probabilities = {row[1]: row[3] for row in result.rows if row[0] == "arpl"}
+        asked = network.predict_proba(np.stack([originals[int(row)] for row in rows]))
         for row, label, own in zip(rows, labels, asked, strict=True):
             assert probabilities[row] == pytest.approx(own[label], abs=1e-4)
-    heat = grid[0, 1].images[1].get_array()
-    assert heat.max() == pytest.approx(1.0)
-    assert heat.min() >= 0.0
     recorded_only()
     again = drawn(shape, folders)
-    assert again.numbers.rows == picture.numbers.rows
+    assert again.rows == result.rows
 
 
-def pictured(axes):
-    return np.asarray(axes.images[0].get_array())
+def test_a_map_lies_over_its_image():
+    values = np.zeros((4, 4), np.float32)
+    values[0, 0] = 3.0
+    over = heated(np.full((8, 8, 1), 100, np.uint8), values)
+    assert over.shape == (96, 96, 3)
+    for place, heat in ((over[0, 0], HEAT[-1]), (over[-1, -1], HEAT[0])):
+        np.testing.assert_allclose(place, 0.6 * heat + 0.4 * 100, atol=0.5)
 
 
 def test_images_are_drawn_class_by_class(trained):
@@ -371,13 +382,13 @@ def test_maps_that_are_not_there_are_refused(trained):
 # ---- times
 
 
-def test_times_are_measured_once_and_name_their_hardware(trained, recorded_only):
+def test_times_are_measured_once_and_name_their_hardware(trained, recorded_only, charts):
     shape = Timing(
         batch_size=8, repeats=2, published=(("Theirs", 0.5, 12),), published_hardware="a machine"
     )
     folder = trained / "enhanced"
-    picture = drawn(shape, [folder])
-    ours = [row for row in picture.numbers.rows if not row[0].endswith("(published)")]
+    result = drawn(shape, [folder])
+    ours = [row for row in result.rows if not row[0].endswith("(published)")]
     assert [row[0] for row in ours] == ["arpl+confused-gan, msp", "arpl+confused-gan, knn"]
     told = json.loads((folder / "timing.json").read_text())["measurements"]
     assert [item["scorer"] for item in told] == ["msp", "knn"]
@@ -386,10 +397,11 @@ def test_times_are_measured_once_and_name_their_hardware(trained, recorded_only)
         assert row[3] == item["parameters"] == load(folder).description.parameters
         assert row[4].startswith(item["device"])
     assert told[0]["network_ms"] == told[1]["network_ms"]
-    assert picture.numbers.rows[-1] == ("Theirs (published)", 0.5, None, 12_000, "a machine")
-    assert "| Theirs (published) | 0.5 |  | 12,000 | a machine |" in picture.numbers.md()
+    assert result.rows[-1] == ("Theirs (published)", 0.5, None, 12_000, "a machine")
+    sizes = charts.marks(result.chart, "bar")[1]
+    assert [row["value"] for row in sizes] == [row[3] for row in result.rows]
     recorded_only()
-    assert drawn(shape, [folder]).numbers.rows == picture.numbers.rows
+    assert drawn(shape, [folder]).rows == result.rows
     (folder / "timing.json").write_text("[{}]")
     with pytest.raises(FigureError, match=r"timing\.json"):
         drawn(shape, [folder])

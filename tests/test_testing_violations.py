@@ -1089,8 +1089,8 @@ class Plain(FigureConfig):
     size: int = option(3, "size")
 
 
-def figure(*runs, least=1):
-    return FigureSpec(name="broken", summary="broken", shape=Plain(), runs=runs, least=least)
+def figure(*runs, min_runs=1):
+    return FigureSpec(name="broken", summary="broken", shape=Plain(), runs=runs, min_runs=min_runs)
 
 
 def need(**changes):
@@ -1105,7 +1105,7 @@ def need(**changes):
         (figure(need(options=("softmax.bais=true",))), "runs-can-be-made", "did you mean bias"),
         (figure(need(trials="0,7")), "runs-can-be-made", "there is no trial 7"),
         (figure(need(), need(label="b")), "runs-are-told-apart", "are one experiment"),
-        (figure(need(), least=0), "missing-runs-are-refused", "was drawn without a run"),
+        (figure(need(), min_runs=0), "missing-runs-are-refused", "was drawn without a run"),
     ],
 )
 def test_broken_figures(spec, check, seen):

@@ -139,7 +139,7 @@ def test_a_run_with_all_of_its_components(openset_there, tmp_path):
     assert drawn.returncode == 0, drawn.stderr
     assert drawn.stdout.split()[0] == "figures/example-lengths.png"
     numbers = (tmp_path / "figures" / "example-lengths.csv").read_text().splitlines()
-    assert numbers[0] == "run,part,mean length"
+    assert numbers[0] == "run,split,mean length"
     assert numbers[1].startswith("example-cosine+example-noise,known,")
     listed = openset_there("figure")
     assert "  missing  openset run --plugins example-cosine --protocol example\n" in listed.stdout

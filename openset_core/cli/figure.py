@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from openset_core.report.figures.runs import Wanted
     from openset_core.specs import FigureSpec
 
 FOLDER = Path("figures")
@@ -44,7 +43,7 @@ FOLDER = Path("figures")
     "--runs-set",
     "settings",
     multiple=True,
-    metavar="PART.OPTION=VALUE",
+    metavar="COMPONENT.OPTION=VALUE",
     help="A further --set of the commands that make the runs, for example training.epochs=5.",
 )
 @click.option(
@@ -79,21 +78,21 @@ def figure(
     for if there are any. Without RUNS, the folders that the figure's own commands make are taken;
     for a run that is not there its command is printed. Nothing is trained.
     """
+    from openset_core.experiment import config
     from openset_core.registry import registry
+    from openset_core.report.figures.making import make_figure
+    from openset_core.report.figures.runs import required_runs
 
     if name is None:
         _list(root, protocol, settings)
         return
     spec: FigureSpec = registry().find(name, ("figure",)).spec
     if commands:
-        for wanted in _wanted(spec, protocol, settings):
-            click.echo(wanted.command)
+        for run in required_runs(spec, protocol, settings):
+            click.echo(run.command)
         return
-    from openset_core.experiment import config
-    from openset_core.report.figures.making import make_figure
-
     stem, kinds = _target(spec, output, formats)
-    made = make_figure(
+    result = make_figure(
         spec,
         runs,
         options=config.parse_assignments(f"figure.{text}" for text in assignments).get("figure"),
@@ -104,56 +103,48 @@ def figure(
         root=root,
         data_root=data_root,
     )
-    for note in made.picture.notes:
+    for note in result.notes:
         click.echo(f"note: {note}", err=True)
-    if made.left_out:
-        click.echo(f"note: {made.left_out} other runs there are left out", err=True)
-    if made.unfinished:
-        first, others = made.unfinished[0], len(made.unfinished) - 1
-        more = f" and {others} more" if others else ""
+    if result.runs.left_out:
+        click.echo(f"note: {result.runs.left_out} other runs there are left out", err=True)
+    if result.runs.unfinished:
+        first, *others = result.runs.unfinished
+        more = f" and {len(others)} more" if others else ""
         click.echo(f"note: not finished and left out: {first}{more}", err=True)
-    for wanted in made.missing:
-        click.echo(f"not shown: {wanted.need.label}; {wanted.command}", err=True)
-    for path in made.files:
+    for run in result.missing:
+        click.echo(f"not shown: {run.required.label}; {run.command}", err=True)
+    for path in result.files:
         click.echo(path)
 
 
 def _target(spec: FigureSpec, output: Path | None, formats: str) -> tuple[Path, tuple[str, ...]]:
     """Path without suffix, and kinds of file."""
     from openset_core.experiment.selection import split_names
-    from openset_core.report.figures.files import FORMATS, check_formats
+    from openset_core.report.figures.making import FORMATS, check_formats
 
-    if output is None:
-        return FOLDER / spec.name, check_formats(split_names(formats))
-    suffix = output.suffix.removeprefix(".")
-    if suffix in FORMATS:
+    suffix = output.suffix.removeprefix(".") if output is not None else ""
+    if output is not None and suffix in FORMATS:
         return output.with_suffix(""), (suffix,)
-    if output.is_dir():
-        output /= spec.name
-    return output, check_formats(split_names(formats))
-
-
-def _wanted(spec: FigureSpec, protocol: str | None, settings: tuple[str, ...]) -> list[Wanted]:
-    from openset_core.report.figures.runs import wanted_by
-
-    return wanted_by(spec, protocol, settings)
+    stem = FOLDER / spec.name if output is None else output
+    return stem / spec.name if stem.is_dir() else stem, check_formats(split_names(formats))
 
 
 def _list(root: Path, protocol: str | None, settings: tuple[str, ...]) -> None:
+    from openset_core.files import natural_order
     from openset_core.registry import registry
-    from openset_core.report.figures.runs import in_order, is_made
+    from openset_core.report.figures.runs import is_made, required_runs
 
-    parts = sorted(registry().of_kind("figure"), key=lambda part: in_order(part.name))
-    if not parts:
+    figures = sorted(registry().of_kind("figure"), key=lambda figure: natural_order(figure.name))
+    if not figures:
         click.echo("no plugin offers a figure")
-    for part in parts:
-        spec: FigureSpec = part.spec
+    for component in figures:
+        spec: FigureSpec = component.spec
         click.echo(f"{spec.name}: {spec.summary}")
         if spec.reference:
             click.echo(f"  {spec.reference}")
         if not spec.runs:
             click.echo("  any runs")
-        for wanted in _wanted(spec, protocol, settings):
-            mark = "there   " if is_made(wanted, root) else "missing "
-            click.echo(f"  {mark} {wanted.command}")
+        for run in required_runs(spec, protocol, settings):
+            mark = "there   " if is_made(run, root) else "missing "
+            click.echo(f"  {mark} {run.command}")
     click.echo(f"\nRuns are looked for in {root}/; `openset figure NAME RUN...` takes any others.")

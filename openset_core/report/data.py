@@ -23,6 +23,7 @@ from openset_core.features.store import FeatureStore
 from openset_core.results.run_results import Results, ScorerResults
 from openset_core.run_folder import RunFolder, read_metrics
 from openset_core.scoring.fitting import stored_scores
+from openset_core.training.generated_samples import read_samples
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -144,6 +145,15 @@ class RunData:
             return ()
         parts = (self.known, *self.unknown)
         return tuple(name for name in self.scorers if all(name in part.scores for part in parts))
+
+    @property
+    def generated(self) -> npt.NDArray[np.uint8] | None:
+        """Samples of its generator, uint8 [N, H, W, C]; None where none are kept.
+
+        Raises:
+            RunFolderError: the file is damaged.
+        """
+        return read_samples(self.folder.samples)
 
     def embedding(self, part: TestSplit, rows: Integers | None = None) -> npt.NDArray[np.float32]:
         """Embeddings of some rows of a part, in ascending order of the rows; all without `rows`.

@@ -105,41 +105,42 @@ def recipe_suits_the_protocols(component: ComponentUnderTest) -> None:
 def runs_can_be_made(component: ComponentUnderTest) -> None:
     """Every run that the figure asks for is an experiment: components, protocol, options and trials
     exist."""
-    from openset_core.report.figures.runs import wanted_by
+    from openset_core.report.figures.runs import required_runs
 
-    for wanted in wanted_by(component.spec):
-        for trial in wanted.trials():
-            wanted.experiment(trial)
+    for run in required_runs(component.spec):
+        for trial in run.trials():
+            run.experiment(trial)
 
 
 @CHECKS.only("figure")
 def runs_are_told_apart(component: ComponentUnderTest) -> None:
     """No two of the runs are the same experiment."""
-    from openset_core.report.figures.runs import wanted_by
+    from openset_core.report.figures.runs import required_runs
 
     seen: dict[str, str] = {}
-    for wanted in wanted_by(component.spec):
-        digest = wanted.experiment().digest
+    for run in required_runs(component.spec):
+        digest = run.experiment().digest
         if digest in seen:
-            fail(f"{wanted.command} and {seen[digest]} are one experiment")
-        seen[digest] = wanted.command
+            fail(f"{run.command} and {seen[digest]} are one experiment")
+        seen[digest] = run.command
 
 
 @CHECKS.only("figure")
 def missing_runs_are_refused(component: ComponentUnderTest) -> None:
     """Without any run the figure is refused, with the command of each that it asks for."""
-    from openset_core.report.figures.picture import draw
-    from openset_core.report.figures.runs import FigureRuns, wanted_by
+    from openset_core.report.figures.drawing import FigureRuns
+    from openset_core.report.figures.making import draw
+    from openset_core.report.figures.runs import required_runs
 
-    missing = tuple(wanted_by(component.spec))
+    missing = required_runs(component.spec)
     try:
         draw(component.spec, component.options, FigureRuns(groups=(), missing=missing))
     except FigureError as error:
-        for wanted in missing:
-            if wanted.command not in str(error):
-                fail(f"the refusal does not name {wanted.command}")
+        for run in missing:
+            if run.command not in str(error):
+                fail(f"the refusal does not name {run.command}")
         return
-    fail("it was drawn without a run; least must be 1 or more")
+    fail("it was drawn without a run; min_runs must be 1 or more")
 
 
 # --- observers --------------------------------------------------------------------------------

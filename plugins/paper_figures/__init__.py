@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from attrs import frozen
-from attrs.validators import min_len
+from attrs.validators import deep_iterable, ge, min_len
 
 from openset_core import FigureConfig, FigureSpec, RequiredRun, hookimpl, option
 from openset_core.report.figures import (
@@ -18,12 +18,11 @@ from openset_core.report.figures import (
     Curves,
     EmbeddingMap,
     FeatureSpace,
-    GeneratedBetween,
-    GeneratedFeatures,
-    Retrieval,
     Sweep,
     Timing,
 )
+
+_HERE = "openset_plugins.paper_figures"
 
 ARPL = "Chen et al., Adversarial Reciprocal Points Learning for Open Set Recognition, TPAMI 2021"
 M2IOSR = "Sun et al., M2IOSR: Maximal Mutual Information Open Set Recognition, arXiv 2108.02373"
@@ -41,10 +40,49 @@ TABLE_7 = (
 
 
 @frozen(kw_only=True)
+class GeneratedFeatures(FigureConfig):
+    """The features of generated samples among those of known ones, before and after training on
+    them: what each network makes of the samples of the last run that has any."""
+
+    factory: ClassVar[str] = f"{_HERE}.generated:draw_features"
+
+    samples: int = option(1500, "most known samples drawn, chosen by a seed", validator=ge(1))
+    seed: int = option(0, "of the draw of samples", validator=ge(0))
+
+
+@frozen(kw_only=True)
+class Retrieval(FigureConfig):
+    """Test images met on the way from the centre of a class to a landmark of it."""
+
+    factory: ClassVar[str] = f"{_HERE}.retrieval:draw"
+
+    split: str = option(
+        "first",
+        "where images are searched: known; unknown, all unknown sets; first, the first of them; or "
+        "one by its name",
+    )
+    classes: tuple[int, ...] = option(
+        (), "numbers of the known classes shown; all without any", validator=deep_iterable(ge(0))
+    )
+    steps: int = option(8, "images on the way", validator=ge(2))
+
+
+@frozen(kw_only=True)
+class GeneratedBetween(FigureConfig):
+    """Generated images between training images of two classes, nearest to the way in between."""
+
+    factory: ClassVar[str] = f"{_HERE}.generated:draw_between"
+
+    columns: int = option(10, "pairs of classes", validator=ge(1))
+    steps: int = option(4, "generated images between the two", validator=ge(1))
+    seed: int = option(0, "of the draw of training images", validator=ge(0))
+
+
+@frozen(kw_only=True)
 class ByEpoch(FigureConfig):
     """Test metrics by epoch, a panel a metric, as the observer by-epoch wrote them down."""
 
-    factory: ClassVar[str] = "openset_plugins.paper_figures.by_epoch:draw"
+    factory: ClassVar[str] = f"{_HERE}.by_epoch:draw"
 
     metrics: tuple[str, ...] = option(
         ("accuracy", "auroc"), "metrics, a panel each", validator=min_len(1)
@@ -117,14 +155,14 @@ def _arpl_figures() -> list[FigureSpec]:
             shape=FeatureSpace(colour="set"),
             runs=(softmax, gcpl, arpl),
             reference=f"{ARPL}, Fig. 1 (b) to (d)",
-            departs="Fig. 1 (a) is a drawing, not data.",
+            deviation="Fig. 1 (a) is a drawing, not data.",
         ),
         FigureSpec(
             name="arpl-4",
             summary="Features of the confused generator's samples, before and after",
             shape=GeneratedFeatures(),
             runs=(arpl, arpl_cs),
-            least=2,
+            min_runs=2,
             reference=f"{ARPL}, Fig. 4",
         ),
         FigureSpec(
@@ -140,7 +178,7 @@ def _arpl_figures() -> list[FigureSpec]:
             shape=GeneratedBetween(),
             runs=(arpl_cs,),
             reference=f"{ARPL}, Fig. 6 (b)",
-            departs="How the paper chose its images is not said; here they lie on the way in the "
+            deviation="How the paper chose its images is not said; here they lie on the way in the "
             "embedding.",
         ),
         FigureSpec(
@@ -161,7 +199,7 @@ def _arpl_figures() -> list[FigureSpec]:
             shape=Sweep(x="loss.weight", x_label="λ", x_scale="log", unknown="first"),
             runs=_lambdas(),
             reference=f"{ARPL}, Fig. 8",
-            departs="The figure prints no numbers; these values of λ are this project's.",
+            deviation="The figure prints no numbers; these values of λ are this project's.",
         ),
         FigureSpec(
             name="arpl-9",
@@ -181,7 +219,7 @@ def _arpl_figures() -> list[FigureSpec]:
                 _mnist("ARPL+CS", tracked),
             ),
             reference=f"{ARPL}, Fig. 10",
-            departs="The paper does not name the network; here it is classifier32, since LeNet++ "
+            deviation="The paper does not name the network; here it is classifier32, since LeNet++ "
             "has no BatchNorm.",
         ),
         FigureSpec(
@@ -213,7 +251,7 @@ def _m2iosr_figures() -> list[FigureSpec]:
             shape=ClassActivation(),
             runs=(_run("M2IOSR", "m2iosr,vgg13", animals),),
             reference=f"{M2IOSR}, Fig. 1",
-            departs="The paper's networks are VGG-19 on Dogs vs. Cats at 224x224 pixels, here "
+            deviation="The paper's networks are VGG-19 on Dogs vs. Cats at 224x224 pixels, here "
             "VGG-13 on CIFAR-10; its middle column is an auto-encoder's, which stands here when "
             "such a run is named.",
         ),
@@ -223,7 +261,7 @@ def _m2iosr_figures() -> list[FigureSpec]:
             shape=EmbeddingMap(),
             runs=(_openness("M2IOSR", "m2iosr,vgg13"),),
             reference=f"{M2IOSR}, Fig. 2, bottom left",
-            departs="The rest of Fig. 2 is a drawing, not data.",
+            deviation="The rest of Fig. 2 is a drawing, not data.",
         ),
         FigureSpec(
             name="m2iosr-3",
@@ -231,7 +269,7 @@ def _m2iosr_figures() -> list[FigureSpec]:
             shape=Sweep(x="openness", metrics=("macro_f1",), rule="fixed"),
             runs=_ablations(),
             reference=f"{M2IOSR}, Fig. 3",
-            departs="Baseline II is an auto-encoder, which stands here when such a run is named. "
+            deviation="Baseline II is an auto-encoder, which stands here when such a run is named. "
             "a_1 of III and IV is not given, here it is 1.",
         ),
         FigureSpec(
@@ -240,7 +278,7 @@ def _m2iosr_figures() -> list[FigureSpec]:
             shape=Confusion(rule="fixed"),
             runs=(_run("M2IOSR", "m2iosr,vgg13", animals),),
             reference=f"{M2IOSR}, Fig. 4",
-            departs="The paper's left matrix is an auto-encoder's, which stands here when such a "
+            deviation="The paper's left matrix is an auto-encoder's, which stands here when such a "
             "run is named.",
         ),
         FigureSpec(
@@ -252,8 +290,8 @@ def _m2iosr_figures() -> list[FigureSpec]:
                 _openness("M2IOSR", "m2iosr,vgg13"),
             ),
             reference=f"{M2IOSR}, Table 7",
-            departs="The paper puts M2IOSR's time down to its pairs and discriminators; here they "
-            "are no part of the model at test time.",
+            deviation="The paper puts M2IOSR's time down to its pairs and discriminators; here "
+            "they are no part of the model at test time.",
         ),
     ]
 

@@ -7,58 +7,50 @@ from collections.abc import Mapping
 from typing import Any
 
 from openset_core.errors import FigureError
+from openset_core.report.charts.panels import panel_width, panels
+from openset_core.report.charts.sweeps import sweep
 from openset_core.report.data import RunData
-from openset_core.report.figures.panels import (
-    grid,
-    legend_below,
-    metric_label,
+from openset_core.report.figures.drawing import (
+    FigureResult,
+    FigureRuns,
+    chosen_scorer,
+    metric_title,
     percent,
-    title,
     unknown_set,
 )
-from openset_core.report.figures.picture import Numbers, Picture
-from openset_core.report.figures.runs import FigureRuns, chosen_scorer
-from openset_core.report.style import line
 from openset_plugins.paper_figures import ByEpoch
 from openset_plugins.trackers.by_epoch import FILE_NAME
 
 
-def draw(shape: ByEpoch, runs: FigureRuns) -> Picture:
+def draw(shape: ByEpoch, runs: FigureRuns) -> FigureResult:
     """Draw a panel for each metric, with a curve for each run."""
-    from matplotlib.ticker import MaxNLocator
-
-    named = runs.runs
-    figure, panels = grid(len(shape.metrics), height=2.4, most=2)
-    numbers: list[tuple[Any, ...]] = []
-    for panel, (metric, axes) in enumerate(zip(shape.metrics, panels, strict=True)):
-        name = metric_label(metric)
-        for number, (label, run) in enumerate(named):
-            epochs, values = course(run, metric, shape)
-            axes[0].plot(epochs, [100.0 * value for value in values], label=label, **line(number))
-            numbers += [
-                (name, label, epoch, percent(value))
-                for epoch, value in zip(epochs, values, strict=True)
-            ]
-        axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes[0].set_xlabel("epoch")
-        axes[0].set_ylabel(name)
-        axes[0].grid(True)
-        title(axes[0], panel, "", len(shape.metrics))
-    legend_below(figure, axes[0].get_legend_handles_labels()[0])
-    against = unknown_set(named[0][1], shape.unknown) or "all unknown sets"
-    names = " and ".join(metric_label(metric) for metric in shape.metrics)
-    return Picture(
-        figure=figure,
+    labelled = runs.runs
+    names = [label for label, _run in labelled]
+    rows: list[tuple[Any, ...]] = []
+    charts = []
+    for metric in shape.metrics:
+        title = metric_title(metric)
+        curves = {}
+        for label, run in labelled:
+            values = by_epoch(run, metric, shape)
+            curves[label] = [(epoch, 100.0 * value, 0.0) for epoch, value in values]
+            rows += [(title, label, epoch, percent(value)) for epoch, value in values]
+        width = panel_width(len(shape.metrics), 2)
+        charts.append(("", sweep(curves, names, x_title="epoch", y_title=title, width=width)))
+    against = unknown_set(labelled[0][1], shape.unknown) or "all unknown sets"
+    titles = " and ".join(metric_title(metric) for metric in shape.metrics)
+    return FigureResult(
+        chart=panels(charts, f"{titles} by epoch of {', '.join(names)}.", columns=2),
         caption=(
-            f"{names} on the test against {against} after each epoch. Measured on test data; "
+            f"{titles} on the test against {against} after each epoch. Measured on test data; "
             "nothing was chosen by it."
         ),
-        alt=f"{names} by epoch of {', '.join(label for label, _ in named)}; values in the table.",
-        numbers=Numbers(("metric", "run", "epoch", "percent"), numbers),
+        columns=("metric", "run", "epoch", "percent"),
+        rows=rows,
     )
 
 
-def course(run: RunData, metric: str, shape: ByEpoch) -> tuple[list[int], list[float]]:
+def by_epoch(run: RunData, metric: str, shape: ByEpoch) -> list[tuple[int, float]]:
     """Epochs from 1, and a metric after each, a fraction.
 
     Raises:
@@ -74,9 +66,7 @@ def course(run: RunData, metric: str, shape: ByEpoch) -> tuple[list[int], list[f
         )
     try:
         lines = json.loads(path.read_text("utf-8"))["epochs"]
-        return [entry["epoch"] for entry in lines], [
-            _value(entry["scorers"], run, metric, shape) for entry in lines
-        ]
+        return [(line["epoch"], _value(line["scorers"], run, metric, shape)) for line in lines]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FigureError(f"{path} is damaged or lacks {metric}") from error
 
@@ -88,6 +78,6 @@ def _value(scorers: Mapping[str, Any], run: RunData, metric: str, shape: ByEpoch
             f"{run.folder.path} was tested by epoch with {', '.join(scorers)}, not with {scorer}; "
             f"choose one with --set scorer=NAME"
         )
-    found = scorers[scorer]
+    metrics = scorers[scorer]
     unknown = unknown_set(run, shape.unknown)
-    return float((found["unknown"][unknown] if unknown else found["metrics"])[metric])
+    return float((metrics["unknown"][unknown] if unknown else metrics["metrics"])[metric])

@@ -47,15 +47,28 @@ class NamedCurve:
         name: for the legend.
         curve: what is accepted at every threshold.
         threshold: the rejection threshold, which is marked; None marks nothing.
+        trials: curves of further trials, which share no thresholds: drawn is the mean of all at
+            equal false positive rates, with a band of one standard deviation.
     """
 
     name: str
     curve: OpenSetCurve
     threshold: float | None = None
+    trials: tuple[OpenSetCurve, ...] = ()
+
+    @property
+    def every(self) -> tuple[OpenSetCurve, ...]:
+        """The curves of all trials."""
+        return (self.curve, *self.trials)
 
 
 def roc_chart(
-    curves: Sequence[NamedCurve], *, side: int = 320, against: str = "", points: int = 6000
+    curves: Sequence[NamedCurve],
+    *,
+    side: int = 320,
+    against: str = "",
+    points: int = 6000,
+    interactive: bool = True,
 ) -> Chart:
     """ROC curves with the AUROC beside each name.
 
@@ -64,62 +77,95 @@ def roc_chart(
         side: of the square plot, in pixels.
         against: names the unknown samples in the description.
         points: of all curves together, at most; each curve keeps 40.
+        interactive: whether the legend hides curves and the pointer finds points, which only a
+            chart that stands by itself can do.
     """
-    return _chart(curves, True, side, against, points)
+    return _chart(curves, True, side, against, points, interactive)
 
 
 def oscr_chart(
-    curves: Sequence[NamedCurve], *, side: int = 320, against: str = "", points: int = 6000
+    curves: Sequence[NamedCurve],
+    *,
+    side: int = 320,
+    against: str = "",
+    points: int = 6000,
+    interactive: bool = True,
+    log_from: float = 0.0,
 ) -> Chart:
-    """OSCR curves with the area beside each name; arguments as those of `roc_chart`."""
-    return _chart(curves, False, side, against, points)
+    """OSCR curves with the area beside each name.
+
+    Args:
+        curves: as for `roc_chart`.
+        side: as for `roc_chart`.
+        against: as for `roc_chart`.
+        points: as for `roc_chart`.
+        interactive: as for `roc_chart`.
+        log_from: where a logarithmic axis of false positive rates begins; 0 for a linear axis.
+    """
+    return _chart(curves, False, side, against, points, interactive, log_from)
 
 
-def _chart(curves: Sequence[NamedCurve], roc: bool, side: int, against: str, points: int) -> Chart:
+def _chart(
+    curves: Sequence[NamedCurve],
+    roc: bool,
+    side: int,
+    against: str,
+    points: int,
+    interactive: bool,
+    log_from: float = 0.0,
+) -> Chart:
     title, measure, axis = ("ROC", "AUROC", TPR) if roc else ("OSCR", "OSCR", CCR)
-    areas = [each.curve.auroc() if roc else each.curve.oscr() for each in curves]
-    names = [f"{each.name} {percent(area)}" for each, area in zip(curves, areas, strict=True)]
+    names = []
+    for each in curves:
+        areas = [curve.auroc() if roc else curve.oscr() for curve in each.every]
+        spread = f" ± {percent(float(np.std(areas, ddof=1)))}" if each.trials else ""
+        names.append(f"{each.name} {percent(float(np.mean(areas)))}{spread}")
     most = max(40, min(MOST_POINTS, points // max(len(curves), 1)))
     rows: dict[str, list[object]] = {
-        key: [] for key in ("scorer", "threshold", "fpr", "tpr", "ccr", "used")
+        key: [] for key in ("scorer", "threshold", "fpr", "tpr", "ccr", "deviation", "used")
     }
     for name, each in zip(names, curves, strict=True):
-        # The curve begins where nothing is accepted, at no threshold.
-        fpr, tpr, ccr = (
-            np.append(0.0, share) for share in (each.curve.fpr, each.curve.tpr, each.curve.ccr)
+        fpr, tpr, ccr, deviation = _shares(each, roc)
+        place = fpr
+        if log_from:
+            first = int(np.searchsorted(fpr, log_from, side="right")) - 1
+            fpr = np.maximum(fpr, log_from)
+            place = np.log(fpr[first:]) / -np.log(log_from)
+        chosen = (
+            len(fpr)
+            - len(place)
+            + simplify_polyline(place, (tpr if roc else ccr)[-len(place) :], most=most)
         )
-        chosen = simplify_polyline(fpr, tpr if roc else ccr, most=most)
         used = -1
         if each.threshold is not None:
             used = int(np.searchsorted(each.curve.thresholds, each.threshold, side="right"))
             chosen = np.union1d(chosen, [used])
         rows["scorer"] += [name] * len(chosen)
         rows["threshold"] += [
-            number(float(each.curve.thresholds[at - 1]), 4) if at else "none" for at in chosen
+            number(float(each.curve.thresholds[at - 1]), 4) if at and not each.trials else "none"
+            for at in chosen
         ]
-        for key, share in (("fpr", fpr), ("tpr", tpr), ("ccr", ccr)):
+        for key, share in (("fpr", fpr), ("tpr", tpr), ("ccr", ccr), ("deviation", deviation)):
             rows[key] += share[chosen].tolist()
         rows["used"] += (chosen == used).tolist()
 
     shares, whole = alt.Axis(format=".0%"), alt.Scale(domain=[0, 1])
-    shown = shown_by_legend("scorer", names)
-    base = (
-        alt.Chart()
-        .transform_filter(shown)
-        .encode(
-            x=alt.X(
-                "fpr:Q", title=FPR, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")
-            ),
-            y=alt.Y("tpr:Q" if roc else "ccr:Q", title=axis, scale=whole, axis=shares),
-            color=alt.Color(
-                "scorer:N",
-                scale=colours(names),
-                legend=legend_below(names, f"{measure}, %", side, lines=True),
-            ),
-        )
+    rates, rate_axis = whole, shares
+    if log_from:
+        rates = alt.Scale(type="log", domain=[log_from, 1], nice=False)
+        rate_axis = alt.Axis(format="~%", tickCount=4)
+    legend = legend_below(names, f"{measure}, %", side, lines=True)
+    base = alt.Chart().encode(
+        x=alt.X("fpr:Q", title=FPR, scale=rates, axis=rate_axis),
+        y=alt.Y("tpr:Q" if roc else "ccr:Q", title=axis, scale=whole, axis=shares),
+        color=alt.Color("scorer:N", scale=colours(names), legend=legend),
     )
+    shown = shown_by_legend("scorer", names)
+    if interactive:
+        base = base.transform_filter(shown)
     lines = base.mark_line().encode(
-        strokeDash=alt.StrokeDash("scorer:N", scale=dashes(names)), order=alt.value(None)
+        strokeDash=alt.StrokeDash("scorer:N", scale=dashes(names), legend=legend),
+        order=alt.value(None),
     )
     tooltip = [
         alt.Tooltip("scorer:N", title=f"Scorer, {measure}"),
@@ -132,7 +178,15 @@ def _chart(curves: Sequence[NamedCurve], roc: bool, side: int, against: str, poi
     used_points = base.transform_filter("datum.used").mark_point(
         fill=BACKGROUND, size=60, strokeWidth=2.2, opacity=1
     )
-    layers = [lines.add_params(shown), used_points, with_hover(base, tooltip)]
+    layers = [lines, used_points]
+    if interactive:
+        layers = [lines.add_params(shown), used_points, with_hover(base, tooltip)]
+    if any(each.trials for each in curves):
+        y = "tpr" if roc else "ccr"
+        band = base.transform_calculate(
+            low=f"datum.{y} - datum.deviation", high=f"datum.{y} + datum.deviation"
+        )
+        layers.insert(0, band.mark_area(opacity=0.15, clip=True).encode(y="low:Q", y2="high:Q"))
     if roc:
         chance = alt.Chart(records(x=[0.0, 1.0], y=[0.0, 1.0]))
         layers.insert(
@@ -148,6 +202,24 @@ def _chart(curves: Sequence[NamedCurve], roc: bool, side: int, against: str, poi
         description=f"{title} curves{f' against {against}' if against else ''}; {measure}: "
         f"{area_text}",
     )
+
+
+def _shares(each: NamedCurve, roc: bool) -> tuple[Floats, Floats, Floats, Floats]:
+    """False positive, true positive and correct classification rate, and the deviation drawn."""
+    # A curve begins where nothing is accepted, at no threshold.
+    every = [
+        [np.append(0.0, share) for share in (curve.fpr, curve.tpr, curve.ccr)]
+        for curve in each.every
+    ]
+    if not each.trials:
+        fpr, tpr, ccr = every[0]
+        return fpr, tpr, ccr, np.zeros(len(fpr))
+    rates = np.unique(np.concatenate([np.linspace(0, 1, 501), np.geomspace(1e-4, 1, 201)]))
+    tprs, ccrs = (
+        np.stack([np.interp(rates, shares[0], shares[at]) for shares in every]) for at in (1, 2)
+    )
+    deviation = (tprs if roc else ccrs).std(axis=0, ddof=1)
+    return rates, tprs.mean(axis=0), ccrs.mean(axis=0), deviation
 
 
 def simplify_polyline(

@@ -1,9 +1,8 @@
 """Figures of runs: what they look like. Which figures there are, plugins say.
 
-A shape is an attrs class of options; its factory draws it. `runs` finds the runs of a figure,
-`picture` is what a factory returns and how it is saved, `recording` what is kept in a run folder so
-that a figure can be made again without data. A shape of a plugin's own derives from `FigureConfig`
-in the same way. This module imports no heavy library.
+A shape is an attrs class of options; its factory draws it and returns a `drawing.FigureResult`. A
+shape of a plugin's own derives from `FigureConfig` in the same way. `making` leads from a figure's
+name to its files, `runs` finds its runs. This module imports no heavy library.
 """
 
 from __future__ import annotations
@@ -17,14 +16,6 @@ from openset_core.specs import Factory, FigureConfig, option
 
 _HERE = "openset_core.report.figures"
 _SCORER = option("own", "scorer whose scores are shown; own is the one that decides in the run")
-_SEED = option(0, "of the draw of samples", validator=ge(0))
-
-
-def _samples(default: int) -> int:
-    drawn: int = option(
-        default, "most samples drawn of each part, chosen by a seed", validator=ge(1)
-    )
-    return drawn
 
 
 @frozen(kw_only=True)
@@ -46,47 +37,10 @@ class FeatureSpace(FigureConfig):
         "title of a panel: label, what the run is; classes, the number K of known classes",
         choices=("label", "classes"),
     )
-    samples: int = _samples(1500)
-    seed: int = _SEED
-
-
-@frozen(kw_only=True)
-class GeneratedFeatures(FigureConfig):
-    """The features of generated samples among those of known ones, before and after training on
-    them: what each network makes of the samples of the last run that has any."""
-
-    factory: ClassVar[Factory] = f"{_HERE}.generated:draw_features"
-
-    samples: int = _samples(1500)
-    seed: int = _SEED
-
-
-@frozen(kw_only=True)
-class Retrieval(FigureConfig):
-    """Test images met on the way from the centre of a class to a landmark of it."""
-
-    factory: ClassVar[Factory] = f"{_HERE}.retrieval:draw_retrieval"
-
-    part: str = option(
-        "first",
-        "where images are sought: known; unknown, all unknown sets; first, the first of them; or "
-        "one by its name",
+    samples: int = option(
+        1500, "most samples drawn of each split, chosen by a seed", validator=ge(1)
     )
-    classes: tuple[int, ...] = option(
-        (), "numbers of the known classes shown; all without any", validator=deep_iterable(ge(0))
-    )
-    steps: int = option(8, "images on the way", validator=ge(2))
-
-
-@frozen(kw_only=True)
-class GeneratedBetween(FigureConfig):
-    """Generated images between training images of two classes, nearest to the way in between."""
-
-    factory: ClassVar[Factory] = f"{_HERE}.retrieval:draw_between"
-
-    columns: int = option(10, "pairs of classes", validator=ge(1))
-    steps: int = option(4, "generated images between the two", validator=ge(1))
-    seed: int = option(0, "of the draw of training images", validator=ge(0))
+    seed: int = option(0, "of the draw of samples", validator=ge(0))
 
 
 @frozen(kw_only=True)
@@ -123,7 +77,7 @@ class Sweep(FigureConfig):
     x_scale: str = option("linear", "of the quantity", choices=("linear", "log"))
     metrics: tuple[str, ...] = option(
         ("auroc",),
-        "metrics, a panel each; learnt.NAME for a number that the loss learnt",
+        "metrics, a panel each; learnt.NAME for a number that the loss learned",
         validator=min_len(1),
     )
     unknown: str = option("all", "unknown set: all, first, or one by its name")

@@ -9,13 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from openset_core.errors import FigureError
+from openset_core.report.charts.panels import image_table
 from openset_core.report.data import Integers, RunData
 from openset_core.report.figure_cache import keep, kept, split_images
 from openset_core.report.figures import ClassActivation
-from openset_core.report.figures.picture import Numbers, Picture
-from openset_core.report.figures.retrieval import show_image
-from openset_core.report.figures.runs import FigureRuns
-from openset_core.report.style import DOUBLE_COLUMN, new_figure
+from openset_core.report.figures.drawing import FigureResult, FigureRuns, known_split
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +21,18 @@ if TYPE_CHECKING:
     from openset_core.components import OpenSetModel
 
 Floats = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
 LEAST_SIDE = 4
 """A map with fewer pixels a side says little about where."""
+
+HEAT = np.array(
+    [(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)],
+    dtype=np.float64,
+)
+"""Colours of the map from least to greatest, in equal steps."""
+
+HEAT_SHARE = 0.6
+"""Of the map in what is shown; the rest is the image."""
 
 
 def activation_maps(
@@ -67,87 +75,99 @@ def activation_maps(
     return (weights * values).sum(dim=1).detach().float(), logits.detach().float()
 
 
-def map_of(model: OpenSetModel, wish: str, image_size: int, where: str) -> str:
-    """Name of the map that is looked at.
+def map_of(model: OpenSetModel, map_name: str, image_size: int, where: str) -> str:
+    """The map that is looked at: the one named, else the deepest with enough pixels.
 
     Args:
         model: the network.
-        wish: a name; the deepest map with enough pixels without.
+        map_name: a name, or empty.
         image_size: height and width of the images.
         where: the run, for messages.
-
-    Raises:
-        FigureError: there is no such map.
     """
     maps = {info.name: info.side(image_size) for info in model.backbone.feature_info}
-    if wish and wish not in maps:
+    if map_name and map_name not in maps:
         raise FigureError(
-            f"the backbone of {where} has no feature map {wish!r}; it has "
+            f"the backbone of {where} has no feature map {map_name!r}; it has "
             f"{', '.join(maps) or 'none'}"
         )
     large = [name for name, side in maps.items() if side >= LEAST_SIDE] or list(maps)
     if not large:
         raise FigureError(f"the backbone of {where} hands out no feature map")
-    return wish or large[-1]
+    return map_name or large[-1]
 
 
-def draw(shape: ClassActivation, runs: FigureRuns) -> Picture:
+def draw(shape: ClassActivation, runs: FigureRuns) -> FigureResult:
     """Draw a row for each image: the image, and each run's map over it."""
-    named = runs.runs
-    first = named[0][1]
-    for _label, run in named[1:]:
-        _check_same_samples(first, run)
-    rows = chosen_rows(first, shape, tuple(run for _label, run in named[1:]))
-    images = split_images(first, "known", rows, runs.data_root)
-    assert first.known is not None
-    labels = first.known.label[rows]
-    found = [_maps(run, rows, images, labels, shape) for _label, run in named]
-    columns = len(named) + 1
-    side = min(1.1, DOUBLE_COLUMN / (columns + 0.6))
-    figure = new_figure(side * (columns + 0.6), side * len(rows) + 0.3)
-    grid = figure.subplots(len(rows), columns, squeeze=False)
-    numbers: list[tuple[Any, ...]] = []
-    for row, image in enumerate(images):
-        show_image(grid[row, 0], image)
-        grid[row, 0].set_ylabel(first.class_names[labels[row]], fontsize=7)
-        for column, (maps, probabilities) in enumerate(found, start=1):
-            axes = grid[row, column]
-            show_image(axes, image)
-            height, width = image.shape[:2]
-            axes.imshow(
-                scaled(maps[row]),
-                cmap="inferno",
-                vmin=0.0,
-                vmax=1.0,
-                alpha=0.6,
-                interpolation="bilinear",
-                extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+    labels, opened = zip(*runs.runs, strict=True)
+    first, *others = opened
+    known = known_split(first)
+    for run in others:
+        samples = [each.record.get("data", {}).get("known") for each in (first, run)]
+        if samples[0] != samples[1] or run.known is None:
+            raise FigureError(
+                f"{run.folder.path} was tested on other known samples than {first.folder.path}; "
+                "name runs of one protocol and trial"
             )
-            numbers.append(
-                (
-                    named[column - 1][0],
-                    int(rows[row]),
-                    first.class_names[labels[row]],
-                    float(probabilities[row]),
-                    float(inside(maps[row])),
-                )
+    chosen = chosen_rows(first, shape, tuple(others))
+    pixels = split_images(first, "known", chosen, runs.data_root)
+    classes = known.label[chosen]
+    images: list[tuple[int, int, Pixels]] = [(row, 0, image) for row, image in enumerate(pixels)]
+    rows: list[tuple[Any, ...]] = []
+    for column, (label, run) in enumerate(runs.runs, start=1):
+        maps, probabilities = _maps(run, chosen, pixels, classes, shape)
+        images += [(row, column, heated(pixels[row], each)) for row, each in enumerate(maps)]
+        rows += [
+            (
+                label,
+                int(chosen[row]),
+                first.class_names[classes[row]],
+                float(probability),
+                inside(each),
             )
-    grid[0, 0].set_title("image", fontsize=7)
-    for column, (label, _run) in enumerate(named, start=1):
-        grid[0, column].set_title(label, fontsize=7)
-    return Picture(
-        figure=figure,
+            for row, (each, probability) in enumerate(zip(maps, probabilities, strict=True))
+        ]
+    return FigureResult(
+        chart=image_table(
+            images,
+            f"Rows of images with the class activation maps of {', '.join(labels)}.",
+            rows=[first.class_names[number] for number in classes],
+            columns=["image", *labels],
+        ),
         caption=(
             "Class activation maps of known test images for their true class, bright where the "
             "image speaks for the class most; each map is scaled from its least to its greatest "
             "value. The images were drawn by a seed among those that every run gets right."
         ),
-        alt=f"Rows of images with the class activation maps of {', '.join(n for n, _ in named)}.",
-        numbers=Numbers(
-            ("run", "row", "class", "probability of the class", "share of the map's middle half"),
-            numbers,
+        columns=(
+            "run",
+            "row",
+            "class",
+            "probability of the class",
+            "share of the map's middle half",
         ),
+        rows=sorted(rows, key=lambda row: chosen.tolist().index(row[1])),
     )
+
+
+def heated(image: Pixels, values: Floats) -> Pixels:
+    """An image with a map over it, uint8 [H, W, 3], enlarged to a side of at least 96 pixels.
+
+    Args:
+        image: uint8 [H, W, 1 or 3].
+        values: [h, w], of any scale.
+    """
+    from PIL import Image
+
+    times = max(1, 96 // max(image.shape[:2]))
+    below = (
+        np.broadcast_to(image, (*image.shape[:2], 3)).repeat(times, axis=0).repeat(times, axis=1)
+    )
+    size = (below.shape[1], below.shape[0])
+    smooth = Image.fromarray(scaled(values)).resize(size, Image.Resampling.BILINEAR)
+    steps = np.linspace(0.0, 1.0, len(HEAT))
+    over = np.stack([np.interp(np.asarray(smooth), steps, channel) for channel in HEAT.T], axis=-1)
+    mixed: Pixels = (HEAT_SHARE * over + (1 - HEAT_SHARE) * below).round().astype(np.uint8)
+    return mixed
 
 
 def scaled(values: Floats) -> Floats:
@@ -165,30 +185,11 @@ def inside(values: Floats) -> float:
     return float(middle.sum()) / total if total > 0 else 0.0
 
 
-def _check_same_samples(first: RunData, run: RunData) -> None:
-    """Refuse a run that was tested on other known samples."""
-    samples = [each.record.get("data", {}).get("known") for each in (first, run)]
-    if samples[0] != samples[1] or run.known is None:
-        raise FigureError(
-            f"{run.folder.path} was tested on other known samples than {first.folder.path}; name "
-            "runs of one protocol and trial"
-        )
-
-
 def chosen_rows(run: RunData, shape: ClassActivation, others: tuple[RunData, ...] = ()) -> Integers:
-    """Known test samples that are classified rightly, of each class in turn, drawn by a seed.
-
-    Args:
-        run: the run.
-        shape: how many, and the seed.
-        others: further runs that must classify them rightly, too.
-
-    Raises:
-        FigureError: there is none.
-    """
-    if run.known is None:
-        raise FigureError("; ".join(run.gaps) or f"{run.folder.path} has no features")
-    right = run.known.correct.copy()
+    """Known test samples that the run and others classify rightly, of each class in turn, drawn
+    by a seed."""
+    known = known_split(run)
+    right = known.correct.copy()
     for other in others:
         assert other.known is not None
         right &= other.known.correct
@@ -197,7 +198,7 @@ def chosen_rows(run: RunData, shape: ClassActivation, others: tuple[RunData, ...
     turns: dict[int, int] = {}
     keys = []
     for row in order:  # the n-th sample of every class comes before the n+1-th of any
-        number = int(run.known.label[row])
+        number = int(known.label[row])
         turns[number] = turns.get(number, -1) + 1
         keys.append((turns[number], number))
     ranked = [int(order[i]) for i in sorted(range(len(order)), key=keys.__getitem__)]
@@ -215,11 +216,11 @@ def _maps(
 ) -> tuple[Floats, Floats]:
     """Maps [n, h, w] and probabilities of the true class [n]; computed once and kept."""
     digest = hashlib.sha256(repr((rows.tolist(), shape.map)).encode()).hexdigest()[:16]
-    found = kept(run, f"activation-{digest}")
-    if found is None:
-        found = _computed(run, images, labels, shape)
-        keep(run, f"activation-{digest}", found)
-    return found["maps"], found["probabilities"]
+    arrays = kept(run, f"activation-{digest}")
+    if arrays is None:
+        arrays = _computed(run, images, labels, shape)
+        keep(run, f"activation-{digest}", arrays)
+    return arrays["maps"], arrays["probabilities"]
 
 
 def _computed(

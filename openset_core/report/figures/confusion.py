@@ -2,68 +2,61 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from openset_core.errors import FigureError
 from openset_core.metrics.open_set import open_set_predictions
+from openset_core.report.charts import confusion as charts
+from openset_core.report.charts.panels import panels
 from openset_core.report.data import RunData
 from openset_core.report.figures import Confusion
-from openset_core.report.figures.panels import grid, percent, title
-from openset_core.report.figures.picture import Numbers, Picture
-from openset_core.report.figures.runs import FigureRuns, chosen_scorer
+from openset_core.report.figures.drawing import FigureResult, FigureRuns, chosen_scorer, percent
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-Floats = npt.NDArray[np.float64]
-DIVIDER = "#ad072e"
-"""Colour of the lines between known and unknown."""
-
-MOST_NAMED = 24
-"""From here on classes are too many to be named at the axes; half as many have room for numbers."""
+SIDE = 260
+"""Pixels of a matrix of more classes than can be named."""
 
 
-def draw(shape: Confusion, runs: FigureRuns) -> Picture:
+def draw(shape: Confusion, runs: FigureRuns) -> FigureResult:
     """Draw a matrix for each run."""
-    named = runs.runs
-    figure, panels = grid(len(named), height=3.3, most=2)
-    numbers: list[tuple[Any, ...]] = []
+    labelled = runs.runs
+    rows: list[tuple[Any, ...]] = []
+    drawn = []
     notes, rules = [], []
-    image: Any = None
-    for number, ((label, run), axes) in enumerate(zip(named, panels, strict=True)):
-        threshold, note = _threshold(run, shape)
-        if note:
-            notes.append(f"{label}: {note}")
-        rows, columns, matrix = shares(run, chosen_scorer(run, shape.scorer), threshold)
-        image = _matrix(axes[0], rows, columns, matrix, run.num_classes)
-        title(axes[0], number, label, len(named))
-        rules.append(f"{label}: {chosen_scorer(run, shape.scorer)} above {threshold:.4g}")
-        numbers += [
-            (label, row, column, percent(matrix[i, j]))
-            for i, row in enumerate(rows)
-            for j, column in enumerate(columns)
+    for label, run in labelled:
+        scorer = chosen_scorer(run, shape.scorer)
+        threshold, note = _threshold(run, scorer, shape.rule)
+        notes += [f"{label}: {note}"] if note else []
+        rules.append(f"{label}: {scorer} above {threshold:.4g}")
+        matrix = counted(run, scorer, threshold)
+        rows += [
+            (label, truth, decision, percent(matrix.shares[i, j]))
+            for i, truth in enumerate(matrix.rows)
+            for j, decision in enumerate(matrix.columns)
         ]
-    figure.colorbar(image, ax=[axes[0] for axes in panels], shrink=0.6, label="percent of a row")
-    return Picture(
-        figure=figure,
+        drawn.append((label, charts.confusion_chart(matrix, side=SIDE)))
+    return FigureResult(
+        chart=panels(
+            drawn,
+            f"Confusion matrices of {', '.join(label for label, _ in labelled)}; shares in the "
+            "table.",
+            columns=2,
+        ),
         caption=(
             "Confusion matrices: test samples of a row's class by decision, in percent of the row. "
             f"Lines divide known classes from the unknown. Rejected is ({'; '.join(rules)})."
         ),
-        alt=f"Confusion matrices of {', '.join(label for label, _ in named)}; shares in the table.",
-        numbers=Numbers(("run", "true class", "decision", "percent of the true class"), numbers),
+        columns=("run", "true class", "decision", "percent of the true class"),
+        rows=rows,
         notes=tuple(notes),
     )
 
 
-def _threshold(run: RunData, shape: Confusion) -> tuple[float, str]:
+def _threshold(run: RunData, scorer: str, rule: str) -> tuple[float, str]:
     """Threshold, and what is to be said of it."""
-    scorer = chosen_scorer(run, shape.scorer)
     own = run.scorers[scorer].threshold
-    if shape.rule == "exact":
+    if rule == "exact":
         return own, ""
     from openset_core.experiment.protocol import load_protocol
 
@@ -73,19 +66,8 @@ def _threshold(run: RunData, shape: Confusion) -> tuple[float, str]:
     return fixed, ""
 
 
-def shares(
-    run: RunData, scorer: str, threshold: float
-) -> tuple[list[str], list[str], npt.NDArray[np.float64]]:
-    """How samples are decided upon.
-
-    Args:
-        run: the run.
-        scorer: whose scores.
-        threshold: a score above it means unknown.
-
-    Returns:
-        Names of rows (known classes, then unknown sets), names of columns (known classes, then
-        unknown), and float64 [rows, columns], each row's shares of its samples.
+def counted(run: RunData, scorer: str, threshold: float) -> charts.Confusion:
+    """Samples by true class and by decision, unknown above the threshold of a scorer.
 
     Raises:
         FigureError: the run has no features, or no unknown samples.
@@ -94,47 +76,15 @@ def shares(
         why = "; ".join(run.gaps) or "its protocol has no unknown samples"
         raise FigureError(f"{run.folder.path} gives no confusion with the unknown: {why}")
     size = run.num_classes
-
-    def counts(part: Any) -> npt.NDArray[np.int64]:
-        chosen = open_set_predictions(part.scores[scorer], part.predicted, threshold, size)
-        return np.bincount(chosen, minlength=size + 1)
-
-    table = np.zeros((size + len(run.unknown), size + 1))
-    decided = open_set_predictions(run.known.scores[scorer], run.known.predicted, threshold, size)
-    np.add.at(table, (run.known.label, decided), 1)
-    for number, part in enumerate(run.unknown):
-        table[size + number] = counts(part)
-    table /= np.maximum(table.sum(axis=1, keepdims=True), 1)
-    unknown = [part.name for part in run.unknown] if len(run.unknown) > 1 else ["unknown"]
-    return [*run.class_names, *unknown], [*run.class_names, "unknown"], table
-
-
-def _matrix(axes: Axes, rows: list[str], columns: list[str], matrix: Floats, known: int) -> Any:
-    image = axes.imshow(100.0 * matrix, cmap="Blues", vmin=0.0, vmax=100.0, aspect="auto")
-    axes.axhline(known - 0.5, color=DIVIDER, linewidth=1.2)
-    axes.axvline(known - 0.5, color=DIVIDER, linewidth=1.2)
-    axes.spines[:].set_visible(True)
-    axes.tick_params(length=0)
-    axes.set_ylabel("true class")
-    axes.set_xlabel("decision")
-    if len(columns) > MOST_NAMED:
-        ticks = [0, known - 1, known]
-        names = [columns[0], columns[known - 1], "unknown"]
-        axes.set_xticks(ticks, names, rotation=90)
-        axes.set_yticks([0, known - 1], names[:2])
-        return image
-    axes.set_xticks(range(len(columns)), columns, rotation=90)
-    axes.set_yticks(range(len(rows)), rows)
-    if len(columns) <= MOST_NAMED // 2:
-        for (i, j), share in np.ndenumerate(matrix):
-            if share >= 0.0005:
-                axes.text(
-                    j,
-                    i,
-                    f"{100 * share:.1f}" if share < 0.9995 else "100",
-                    ha="center",
-                    va="center",
-                    fontsize=5.5 if len(columns) > 8 else 6.5,
-                    color="white" if share > 0.55 else "black",
-                )
-    return image
+    counts = np.zeros((size + len(run.unknown), size + 1), dtype=np.int64)
+    for number, split in enumerate((run.known, *run.unknown), start=size - 1):
+        decided = open_set_predictions(split.scores[scorer], split.predicted, threshold, size)
+        truth = split.label if split is run.known else np.full(len(split), number)
+        np.add.at(counts, (truth, decided), 1)
+    unknown = tuple(split.name for split in run.unknown) if len(run.unknown) > 1 else ("unknown",)
+    return charts.Confusion(
+        counts=counts,
+        rows=(*run.class_names, *unknown),
+        columns=(*run.class_names, "unknown"),
+        known=size,
+    )

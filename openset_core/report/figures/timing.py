@@ -1,4 +1,4 @@
-"""Milliseconds an image and numbers of parameters: a table, as a picture and as text."""
+"""Milliseconds an image and numbers of parameters, a row a run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 from attrs import asdict, frozen
 
 from openset_core.errors import FigureError, RunFolderError
-from openset_core.experiment import config
 from openset_core.files import write_text
+from openset_core.model.artefact import read_description
+from openset_core.report.charts.panels import panels
+from openset_core.report.charts.timing import bars
 from openset_core.report.data import RunData
 from openset_core.report.figures import Timing
-from openset_core.report.figures.picture import Cell, Numbers, Picture
-from openset_core.report.figures.runs import FigureRuns, chosen_scorer
-from openset_core.report.style import DOUBLE_COLUMN, new_figure
+from openset_core.report.figures.drawing import FigureResult, FigureRuns, chosen_scorer
 
 FILE_NAME = "timing.json"
 WARM_UP = 2
@@ -57,62 +57,57 @@ class Measurement:
     torch: str
 
 
-@frozen(kw_only=True)
-class Measurements:
-    """What timing.json holds.
-
-    Attributes:
-        measurements: one for each scorer that was timed.
-    """
-
-    measurements: tuple[Measurement, ...] = ()
-
-
-def draw(shape: Timing, runs: FigureRuns) -> Picture:
-    """Draw a table with a row for each run; a run that was not measured yet is measured."""
+def draw(shape: Timing, runs: FigureRuns) -> FigureResult:
+    """Draw bars for each run; a run that was not measured yet is measured."""
     measured = []
     for group, label in zip(runs.groups, runs.labels(), strict=True):
         run = group.first  # the other trials have the same network
         scorers = run.scored if shape.scorer == "all" else (chosen_scorer(run, shape.scorer),)
-        for found in measurements_of(run, scorers, shape):
-            name = f"{label}, {found.scorer}" if len(scorers) > 1 else label
-            measured.append((name, found))
-    columns = (
-        "method",
-        "ms an image",
-        "of it the scorer",
-        "parameters",
-        "hardware",
-    )
-    rows: list[tuple[Cell, ...]] = [
+        for item in measurements_of(run, scorers, shape):
+            name = f"{label}, {item.scorer}" if len(scorers) > 1 else label
+            measured.append((name, item))
+    rows: list[tuple[Any, ...]] = [
         (
             label,
-            found.network_ms + found.scorer_ms,
-            found.scorer_ms,
-            found.parameters,
-            _hardware(found),
+            item.network_ms + item.scorer_ms,
+            item.scorer_ms,
+            item.parameters,
+            _hardware(item),
         )
-        for label, found in measured
+        for label, item in measured
     ]
     rows += [
         (f"{label} (published)", ms, None, 1000 * thousands, shape.published_hardware)
         for label, ms, thousands in shape.published
     ]
-    numbers = Numbers(columns, rows)
-    used = ", ".join(sorted({found.scorer for _label, found in measured}))
-    return Picture(
-        figure=_table(numbers),
+    names, hardware = [str(row[0]) for row in rows], [str(row[4]) for row in rows]
+    used = ", ".join(sorted({item.scorer for _label, item in measured}))
+    return FigureResult(
+        chart=panels(
+            [
+                (
+                    "",
+                    bars(
+                        names,
+                        [row[column] for row in rows],
+                        hardware,
+                        title=title,
+                        labels=column == 1,
+                    ),
+                )
+                for column, title in ((1, "milliseconds an image"), (3, "parameters"))
+            ],
+            "Bars of times and parameters; their numbers stand in the table.",
+            columns=2,
+        ),
         caption=(
             f"Time from a preprocessed image to its score ({used}), the median of "
             f"{shape.repeats} batches of {shape.batch_size} random images, and parameters at test "
             "time. Times on different hardware do not compare."
         ),
-        alt="A table of times and parameters; its cells stand below.",
-        numbers=numbers,
+        columns=("method", "ms an image", "of it the scorer", "parameters", "hardware"),
+        rows=rows,
     )
-
-
-# --- measuring ------------------------------------------------------------------------------------
 
 
 def measurements_of(run: RunData, scorers: Sequence[str], shape: Timing) -> list[Measurement]:
@@ -130,7 +125,7 @@ def measurements_of(run: RunData, scorers: Sequence[str], shape: Timing) -> list
         FigureError: the kept measurements are damaged.
     """
     path = run.folder.path / FILE_NAME
-    weights = _weights(run)
+    weights = read_description(run.folder.model).weights_sha256
     asked = (weights, shape.batch_size, shape.repeats)
     there = {
         item.scorer: item
@@ -141,9 +136,9 @@ def measurements_of(run: RunData, scorers: Sequence[str], shape: Timing) -> list
     if missing:
         made = measure(run.folder.path, missing, shape.batch_size, shape.repeats)
         there |= {item.scorer: item for item in made}
-        kept = Measurements(measurements=tuple(there.values()))
+        content = {"measurements": [asdict(item) for item in there.values()]}
         with contextlib.suppress(RunFolderError):  # a read-only folder can be measured, too
-            write_text(path, json.dumps(asdict(kept), indent=1) + "\n")
+            write_text(path, json.dumps(content, indent=1) + "\n")
     return [there[name] for name in scorers]
 
 
@@ -151,16 +146,9 @@ def _read(path: Path) -> list[Measurement]:
     if not path.exists():
         return []
     try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        return [Measurement(**item) for item in json.loads(path.read_text("utf-8"))["measurements"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise FigureError(f"{path} is damaged; delete it to measure anew") from error
-    return list(config.structure(values, Measurements, str(path), FigureError).measurements)
-
-
-def _weights(run: RunData) -> str:
-    from openset_core.model.artefact import read_description
-
-    return read_description(run.folder.model).weights_sha256
 
 
 def measure(
@@ -192,10 +180,10 @@ def measure(
 
     def forward() -> Any:
         with torch.inference_mode():
-            found = trained.network(batch)
+            outputs = trained.network(batch)
         if trained.device.type != "cpu":
             torch.accelerator.synchronize()
-        return found
+        return outputs
 
     embedding, logits = forward()
     table = {"embedding": as_float(embedding), "logits": as_float(logits)}
@@ -246,39 +234,7 @@ def device_name(kind: str) -> str:
     return next(named, platform.processor() or platform.machine())
 
 
-def _hardware(found: Measurement) -> str:
-    if not found.threads:
-        return found.device
-    return f"{found.device}, {found.threads} thread{'s' if found.threads > 1 else ''}"
-
-
-# --- the table ------------------------------------------------------------------------------------
-
-
-def _table(numbers: Numbers) -> Any:
-    """The table as a picture, with rules as in a paper."""
-    rows = numbers.texts()
-    figure = new_figure(DOUBLE_COLUMN, 0.35 + 0.22 * (len(rows) + 1))
-    axes = figure.subplots()
-    axes.set_axis_off()
-    widths = [
-        max(len(row[i]) for row in [list(numbers.columns), *rows]) + 2
-        for i in range(len(numbers.columns))
-    ]
-    table = axes.table(
-        cellText=rows,
-        colLabels=list(numbers.columns),
-        loc="center",
-        cellLoc="right",
-        colLoc="right",
-        colWidths=[width / sum(widths) for width in widths],
-        edges="horizontal",
-    )
-    table.auto_set_font_size(False)
-    table.set_fontsize(6)
-    for (row, column), cell in table.get_celld().items():
-        cell.set_linewidth(0.6 if row in (0, 1) or row == len(rows) else 0.0)
-        cell.visible_edges = "TB" if row == 0 else ("B" if row == len(rows) else "")
-        if column in (0, len(numbers.columns) - 1):
-            cell.set_text_props(ha="left")
-    return figure
+def _hardware(item: Measurement) -> str:
+    if not item.threads:
+        return item.device
+    return f"{item.device}, {item.threads} thread{'s' if item.threads > 1 else ''}"

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+import altair as alt
 import numpy as np
 
-from openset_core.errors import FigureError
-from openset_core.report.colours import colour
-from openset_core.report.figures.panels import grid, title
-from openset_core.report.figures.picture import Numbers, Picture
-from openset_core.report.figures.runs import FigureRuns
+from openset_core.report.charts.panels import panels
+from openset_core.report.figures.drawing import FigureResult, FigureRuns, known_split
 from openset_example import Lengths
 
 
-def draw(shape: Lengths, runs: FigureRuns) -> Picture:
+def draw(config: Lengths, runs: FigureRuns) -> FigureResult:
     """A panel a run, a curve for the known and for each unknown set."""
-    named = runs.runs
-    figure, panels = grid(len(named))
+    charts = []
     rows = []
-    for number, ((label, run), axes) in enumerate(zip(named, panels, strict=True)):
-        if run.known is None:
-            raise FigureError("; ".join(run.gaps))
-        for place, part in enumerate((run.known, *run.unknown)):
-            lengths = np.linalg.norm(run.embedding(part), axis=1)
-            counts, edges = np.histogram(lengths, shape.bins)
-            axes[0].stairs(counts, edges, color=colour(place).light, label=part.name)
-            rows.append((label, part.name, float(lengths.mean())))
-        axes[0].set_xlabel("length")
-        axes[0].set_ylabel("samples")
-        title(axes[0], number, label, len(named))
-    return Picture(
-        figure=figure,
+    for label, run in runs.runs:
+        splits = (known_split(run), *run.unknown)
+        names = [split.name for split in splits]
+        lengths = [np.linalg.norm(run.embedding(split), axis=1) for split in splits]
+        edges = np.histogram_bin_edges(np.concatenate(lengths), config.bins)
+        values = [
+            {"split": name, "length": float(edge), "samples": int(count)}
+            for name, each in zip(names, lengths, strict=True)
+            for edge, count in zip(edges, np.histogram(each, edges)[0], strict=False)
+        ]
+        chart = alt.Chart(alt.InlineData(values=values), width=200, height=140)
+        lines = chart.mark_line(interpolate="step-after")
+        charts.append((label, lines.encode(x="length:Q", y="samples:Q", color="split:N")))
+        rows += [(label, n, float(each.mean())) for n, each in zip(names, lengths, strict=True)]
+    return FigureResult(
+        chart=panels(charts, "Histograms of the lengths of embeddings."),
         caption="Lengths of embeddings.",
-        alt="Histograms of the lengths of embeddings.",
-        numbers=Numbers(("run", "part", "mean length"), rows),
+        columns=("run", "split", "mean length"),
+        rows=rows,
     )
