@@ -110,7 +110,7 @@ class Results:
         seed: training seed.
         epochs: epochs trained.
         experiment: digest of the experiment.
-        samples: number of samples of each part.
+        samples: number of samples of each split.
         scorers: results by scorer.
         shown: metrics of the protocol's table, in order.
         per_unknown: whether the table has a row for each unknown set.
@@ -164,10 +164,10 @@ class Results:
             raise RunFolderError(
                 f"{path} is damaged; `openset score RUN` makes it again"
             ) from error
-        found = values.get("format") if isinstance(values, dict) else FORMAT
-        if found != FORMAT:
+        written = values.get("format") if isinstance(values, dict) else FORMAT
+        if written != FORMAT:
             raise RunFolderError(
-                f"{path} has format {found!r}, this openset reads {FORMAT}; `openset score RUN` "
+                f"{path} has format {written!r}, this openset reads {FORMAT}; `openset score RUN` "
                 "makes it again"
             )
         return config.structure(values, cls, str(path), RunFolderError)
@@ -177,91 +177,91 @@ def evaluate_run(
     experiment: Experiment, store: FeatureStore, scored: Mapping[str, ScoredRun]
 ) -> Results:
     """Compute every metric of every scorer."""
+    content = experiment.protocol.content
     predicted = {
-        part: np.concatenate(
-            [chunk["logits"].argmax(axis=1) for chunk in store.chunks(part, "logits")]
+        split: np.concatenate(
+            [chunk["logits"].argmax(axis=1) for chunk in store.chunks(split, "logits")]
         )
-        for part in store.parts
+        for split in store.parts
     }
     labels = store.array("known", "label")
-    order = [UNKNOWN_PREFIX + name for name in experiment.protocol.content.unknown]
-    unknown_parts = sorted(
-        (part for part in store.parts if part.startswith(UNKNOWN_PREFIX)),
-        key=lambda part: order.index(part) if part in order else len(order),
+    order = [UNKNOWN_PREFIX + name for name in content.unknown]
+    unknown_splits = sorted(
+        (split for split in store.parts if split.startswith(UNKNOWN_PREFIX)),
+        key=lambda split: order.index(split) if split in order else len(order),
     )
-    added = _incremental(store)
-    protocol = experiment.protocol
-    group = protocol.content.known.group(experiment.trial)
+    incremental = _incremental(store)
+    group = content.known.group(experiment.trial)
 
-    def judged(
-        run: ScoredRun, parts: Sequence[str], compat: str | None, threshold: float
+    def evaluate(
+        run: ScoredRun, unknown: Sequence[str], threshold: float, compat: str | None = None
     ) -> Metrics:
-        extra = {"incremental_accuracy": added.accuracy[-1]} if added else {}
-        if not parts:
-            accepted = float(np.mean(run.scores["known"] <= threshold))
-            accuracy = metrics.closed_set_accuracy(predicted["known"], labels)
-            return {"accuracy": accuracy, "known_accepted": accepted, **extra}
-        found = metrics.evaluate(
-            run.scores["known"],
-            np.concatenate([run.scores[part] for part in parts]),
-            known_predicted=predicted["known"],
-            known_labels=labels,
-            num_classes=store.num_classes,
-            threshold=threshold,
-            unknown_predicted=np.concatenate([predicted[part] for part in parts]),
-            compat=compat,
-        )
-        return {**found, "openness": _openness(store, parts), **extra}
+        """Metrics against unknown splits together; closed-set ones where there are none."""
+        if unknown:
+            values = metrics.evaluate(
+                run.scores["known"],
+                np.concatenate([run.scores[split] for split in unknown]),
+                known_predicted=predicted["known"],
+                known_labels=labels,
+                num_classes=store.num_classes,
+                threshold=threshold,
+                unknown_predicted=np.concatenate([predicted[split] for split in unknown]),
+                compat=compat,
+            )
+            # Of the test against these unknown sets, from the classes that occur in them.
+            classes = sum(len(np.unique(store.array(split, "label"))) for split in unknown)
+            values["openness"] = metrics.openness(store.num_classes, store.num_classes + classes)
+        else:
+            values = {
+                "accuracy": metrics.closed_set_accuracy(predicted["known"], labels),
+                "known_accepted": float(np.mean(run.scores["known"] <= threshold)),
+            }
+        if incremental:
+            values["incremental_accuracy"] = incremental.accuracy[-1]
+        return values
 
-    def one(name: str, run: ScoredRun) -> ScorerResults:
-        fixed = protocol.content.threshold.fixed.get(name)
-        rules: dict[str, tuple[str | None, float]] = {}
-        if unknown_parts:
-            rules["arpl"] = ("arpl", run.threshold)
-        if fixed is not None:
-            rules["fixed"] = (None, fixed)
-        alone = {part.removeprefix(UNKNOWN_PREFIX): [part] for part in unknown_parts}
-        whole = {rule: judged(run, unknown_parts, *how) for rule, how in rules.items()}
+    def scorer_results(name: str, run: ScoredRun) -> ScorerResults:
+        rules: dict[str, tuple[float, str | None]] = {}
+        if unknown_splits:
+            rules["arpl"] = (run.threshold, "arpl")
+        if name in content.threshold.fixed:
+            rules["fixed"] = (content.threshold.fixed[name], None)
+        single = {split.removeprefix(UNKNOWN_PREFIX): [split] for split in unknown_splits}
+        pooled = {rule: evaluate(run, unknown_splits, *how) for rule, how in rules.items()}
         return ScorerResults(
             threshold=run.threshold,
-            metrics=judged(run, unknown_parts, None, run.threshold),
-            arpl=whole.get("arpl", {}),
-            fixed=whole.get("fixed", {}),
-            unknown={set_: judged(run, part, None, run.threshold) for set_, part in alone.items()},
+            metrics=evaluate(run, unknown_splits, run.threshold),
+            arpl=pooled.get("arpl", {}),
+            fixed=pooled.get("fixed", {}),
+            unknown={name: evaluate(run, split, run.threshold) for name, split in single.items()},
             unknown_rules={
-                rule: {set_: judged(run, part, *how) for set_, part in alone.items()}
+                rule: {name: evaluate(run, split, *how) for name, split in single.items()}
                 for rule, how in rules.items()
             },
             published=_published(experiment, name, None, group),
             unknown_published={
-                set_: figures
-                for set_ in alone
-                if (figures := _published(experiment, name, set_, group))
+                unknown: figures
+                for unknown in single
+                if (figures := _published(experiment, name, unknown, group))
             },
         )
 
     return Results(
         method=experiment.method,
         backbone=experiment.selection.backbone.name,
-        protocol=protocol.name,
+        protocol=experiment.protocol.name,
         trial=experiment.trial,
         seed=experiment.seed,
         epochs=experiment.training.epochs,
         experiment=experiment.digest,
-        samples={part: store.rows(part) for part in store.parts},
-        scorers={name: one(name, run) for name, run in scored.items()},
-        shown=protocol.content.report.metrics,
-        per_unknown=protocol.content.report.per_unknown,
+        samples={split: store.rows(split) for split in store.parts},
+        scorers={name: scorer_results(name, run) for name, run in scored.items()},
+        shown=content.report.metrics,
+        per_unknown=content.report.per_unknown,
         group=group,
         recipe=experiment.recipe.name if experiment.recipe else "",
-        incremental=added,
+        incremental=incremental,
     )
-
-
-def _openness(store: FeatureStore, parts: Sequence[str]) -> float:
-    """Openness of the test against these unknown sets, from the classes that occur in them."""
-    unknown = sum(len(np.unique(store.array(part, "label"))) for part in parts)
-    return metrics.openness(store.num_classes, store.num_classes + unknown)
 
 
 def _incremental(store: FeatureStore) -> IncrementalResults | None:
@@ -270,34 +270,38 @@ def _incremental(store: FeatureStore) -> IncrementalResults | None:
     if not set(later) <= set(store.parts):
         return None
 
-    def both(parts: Sequence[str]) -> tuple[Any, Any]:
-        columns = ("logits", "label")
-        return tuple(  # type: ignore[return-value]
-            np.concatenate([store.array(part, column) for part in parts]) for column in columns
+    def joined(splits: Sequence[str]) -> tuple[Any, Any]:
+        logits, labels = (
+            np.concatenate([store.array(split, column) for split in splits])
+            for column in ("logits", "label")
         )
+        return logits, labels
 
     return add_classes_one_by_one(
-        *both(["train", later[0]]), *both(["known", later[1]]), base_classes=store.num_classes
+        *joined(["train", later[0]]), *joined(["known", later[1]]), base_classes=store.num_classes
     )
 
 
 def _published(
     experiment: Experiment, scorer: str, unknown: str | None, group: str
 ) -> dict[str, PublishedFigure]:
-    found = {}
     options = {name: config.unstructure(values) for name, values in experiment.options.items()}
-    for metric in metrics.METRICS:
-        figure = experiment.protocol.published_for(
+    figures = {
+        metric: experiment.protocol.published_for(
             experiment.method, metric, scorer, experiment.default_scorer, unknown, group, options
         )
-        if figure is not None:
-            found[metric] = PublishedFigure(
-                value=figure.value,
-                deviation=figure.deviation,
-                source=figure.source,
-                compat=figure.compat,
-            )
-    return found
+        for metric in metrics.METRICS
+    }
+    return {
+        metric: PublishedFigure(
+            value=figure.value,
+            deviation=figure.deviation,
+            source=figure.source,
+            compat=figure.compat,
+        )
+        for metric, figure in figures.items()
+        if figure is not None
+    }
 
 
 # --- tables -----------------------------------------------------------------------------------
@@ -446,19 +450,19 @@ class TrialsResults:
 
     def groups(self) -> dict[str, TrialsResults]:
         """The trials by group, in order; a mean over different groups would mean nothing."""
-        found: dict[str, list[Results]] = {}
+        groups: dict[str, list[Results]] = {}
         for results in self.results:
-            found.setdefault(results.group, []).append(results)
-        return {group: TrialsResults(tuple(members)) for group, members in found.items()}
+            groups.setdefault(results.group, []).append(results)
+        return {group: TrialsResults(tuple(members)) for group, members in groups.items()}
 
     def table(self) -> str:
         """Mean and deviation over trials as text: a table for each group of trials."""
         groups = self.groups()
         if len(groups) > 1:
             return "\n\n".join(
-                f"{group}, {len(part.results)} trial{'s' if len(part.results) > 1 else ''}\n"
-                f"{part.table()}"
-                for group, part in groups.items()
+                f"{group}, {len(trials.results)} trial{'s' if len(trials.results) > 1 else ''}\n"
+                f"{trials.table()}"
+                for group, trials in groups.items()
             )
         return self.lines().text()
 

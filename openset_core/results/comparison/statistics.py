@@ -108,10 +108,10 @@ def by_unit(samples: Samples, over_trials: bool) -> dict[int, float]:
         samples: values by (trial, seed).
         over_trials: whether the unit is the trial; else all samples are of one trial.
     """
-    found: dict[int, list[float]] = {}
+    units: dict[int, list[float]] = {}
     for (trial, seed), value in sorted(samples.items()):
-        found.setdefault(trial if over_trials else seed, []).append(value)
-    return {unit: float(np.mean(values)) for unit, values in found.items()}
+        units.setdefault(trial if over_trials else seed, []).append(value)
+    return {unit: float(np.mean(values)) for unit, values in units.items()}
 
 
 def estimate(samples: Samples, over_trials: bool, confidence: float = CONFIDENCE) -> Estimate:
@@ -266,16 +266,16 @@ def rank_methods(
 def _groups(average_ranks: Floats, difference: float) -> tuple[tuple[int, ...], ...]:
     """Runs of neighbours in rank that lie closer than the critical difference."""
     order = [int(index) for index in np.argsort(average_ranks, kind="stable")]
-    found: list[tuple[int, ...]] = []
+    groups: list[tuple[int, ...]] = []
     reached = 0
     for start, first in enumerate(order):
         end = start
         while end < len(order) and average_ranks[order[end]] - average_ranks[first] < difference:
             end += 1
-        if end > reached:  # not a part of the group before
-            found.append(tuple(order[start:end]))
+        if end > reached:  # not contained in the group before
+            groups.append(tuple(order[start:end]))
             reached = end
-    return tuple(found)
+    return tuple(groups)
 
 
 def _seed_deviation(samples: Samples) -> float | None:
