@@ -445,7 +445,7 @@ def test_a_trial_without_unknown_samples_is_refused(write, tmp_path):
     path = write(everything)
     message = refusal(prepare_data, load_protocol(path), 0, tmp_path)
     assert message == (
-        f"protocol {path}, trial 0: part unknown/rest is empty; leave classes for it that are not "
+        f"protocol {path}, trial 0: split unknown/rest is empty; leave classes for it that are not "
         "known"
     )
 
