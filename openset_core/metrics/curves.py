@@ -298,6 +298,9 @@ def open_set_curve(
     Raises:
         ValueError: if an argument is not one-dimensional, is empty, holds NaN or infinity, or if
             `known_correct` is not as long as `known_scores`.
+
+    >>> open_set_curve(known_scores=[0.1, 0.3], unknown_scores=[0.2, 0.9]).auroc()
+    0.75
     """
     known = checked_scores("known_scores", known_scores)
     unknown = checked_scores("unknown_scores", unknown_scores)

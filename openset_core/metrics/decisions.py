@@ -33,6 +33,9 @@ def threshold_at_acceptance(validation_scores: npt.ArrayLike, acceptance: float 
     Raises:
         ValueError: if the scores are not a finite, non-empty vector, or `acceptance` is outside
             (0, 1].
+
+    >>> threshold_at_acceptance([0.1, 0.2, 0.3, 0.4], 0.75)
+    0.3
     """
     scores = checked_scores("validation_scores", validation_scores)
     share = checked_share("acceptance", acceptance)
@@ -63,6 +66,9 @@ def open_set_predictions(
 
     Raises:
         ValueError: if an argument is malformed or the lengths differ.
+
+    >>> open_set_predictions([0.2, 0.9], [1, 0], threshold=0.5, num_classes=3).tolist()
+    [1, 3]
     """
     count = positive_int("num_classes", num_classes)
     checked = checked_scores("scores", scores)
@@ -82,6 +88,9 @@ def closed_set_accuracy(predicted: npt.ArrayLike, labels: npt.ArrayLike) -> floa
 
     Raises:
         ValueError: if an argument is not a non-empty integer vector or the lengths differ.
+
+    >>> closed_set_accuracy([0, 1, 1, 2], [0, 1, 2, 2])
+    0.75
     """
     given, true = checked_integers("predicted", predicted), checked_integers("labels", labels)
     check_same_length(predicted=given, labels=true)
@@ -101,6 +110,9 @@ def confusion_matrix(predicted: npt.ArrayLike, labels: npt.ArrayLike, num_classe
 
     Raises:
         ValueError: if an argument is malformed or the lengths differ.
+
+    >>> confusion_matrix([0, 1, 2], [0, 1, 1], num_classes=2).tolist()
+    [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
     """
     given, true, size = _open_set_pairs(predicted, labels, num_classes)
     cells = np.bincount(true * size + given, minlength=size * size)
@@ -121,6 +133,9 @@ def macro_f1(predicted: npt.ArrayLike, labels: npt.ArrayLike, num_classes: int) 
 
     Raises:
         ValueError: if an argument is malformed or the lengths differ.
+
+    >>> round(macro_f1([0, 1, 2, 2], [0, 1, 1, 2], num_classes=2), 4)
+    0.7778
     """
     given, true, size = _open_set_pairs(predicted, labels, num_classes)
     hits = np.bincount(true[given == true], minlength=size)

@@ -109,6 +109,9 @@ def openness(num_train: int, num_test: int, *, num_target: int | None = None) ->
     Raises:
         ValueError: if a count is not a positive integer, or if the test has so few classes that
             the openness would be negative.
+
+    >>> round(openness(10, 20), 4)
+    0.1835
     """
     train = positive_int("num_train", num_train)
     test = positive_int("num_test", num_test)
@@ -154,6 +157,10 @@ def evaluate(
     Raises:
         ValueError: if an argument is malformed, lengths differ, `threshold` comes without
             `unknown_predicted`, or `compat` is not a known mode.
+
+    >>> known = {"known_predicted": [0, 1], "known_labels": [0, 1], "num_classes": 2}
+    >>> evaluate([0.1, 0.3], [0.2, 0.9], **known)["auroc"]
+    0.75
     """
     if compat is not None and compat not in COMPAT_MODES:
         known_modes = ", ".join(map(repr, COMPAT_MODES))
