@@ -8,9 +8,8 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from openset_core.errors import RunFolderError
 
@@ -89,12 +88,6 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def write_with(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let a library write a file, atomically."""
-    with atomic_write(path) as temporary:
-        write(temporary)
 
 
 def sha256(path: Path) -> str:

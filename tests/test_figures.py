@@ -25,7 +25,7 @@ from openset_core.errors import FigureError, PluginError, RunFolderError
 from openset_core.experiment import config
 from openset_core.experiment.experiment import resolve
 from openset_core.features.store import FeatureStore, FeatureWriter, StoredLandmarks
-from openset_core.metrics.open_set import open_set_curve
+from openset_core.metrics import open_set_curve
 from openset_core.registry import registry
 from openset_core.report.data import open_run
 from openset_core.report.figure_cache import keep, kept, split_images

@@ -197,3 +197,15 @@ def test_importing_openset_loads_nothing_heavy(tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize("command", ["--help", "run --help", "plugins", "protocols"])
+def test_help_and_lists_load_no_torch(command):
+    code = (
+        "import sys\n"
+        "from openset_core.cli import cli\n"
+        f"cli.main({command.split()}, standalone_mode=False)\n"
+        "print('heavy:', [name for name in ('torch', 'scipy', 'sklearn') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "heavy: []"

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from openset_core.errors import RunFolderError
-from openset_core.metrics.open_set import open_set_curve
+from openset_core.metrics import open_set_curve
 from openset_core.report.charts.confusion import Confusion, confusion_chart, matrix_pixels
 from openset_core.report.charts.curves import (
     NamedCurve,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from attrs import frozen
 
-from openset_core.metrics.open_set import OpenSetCurve
+from openset_core.metrics import OpenSetCurve
 from openset_core.report.charts.output import Chart
 from openset_core.report.charts.theme import (
     AXIS,

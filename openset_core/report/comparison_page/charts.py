@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from openset_core.metrics.open_set import METRICS
+from openset_core.metrics import METRICS
 from openset_core.report.charts.intervals import IntervalRow, interval_chart, interval_panels
 from openset_core.report.charts.output import Chart
 from openset_core.report.charts.ranks import is_informative, rank_chart

@@ -12,7 +12,7 @@ import attrs
 from openset_core.errors import OpensetError
 from openset_core.experiment.protocol import load_protocol
 from openset_core.files import write_text
-from openset_core.metrics.open_set import METRICS
+from openset_core.metrics import METRICS
 from openset_core.report.charts.output import save_chart
 from openset_core.report.charts.ranks import LEAST_METHODS, is_informative
 from openset_core.report.comparison_page import charts

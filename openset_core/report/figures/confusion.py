@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from openset_core.errors import FigureError
-from openset_core.metrics.open_set import open_set_predictions
+from openset_core.metrics import open_set_predictions
 from openset_core.report.charts import confusion as charts
 from openset_core.report.charts.panels import panels
 from openset_core.report.data import RunData

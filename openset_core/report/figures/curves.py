@@ -8,7 +8,7 @@ import altair as alt
 import numpy as np
 
 from openset_core.errors import FigureError
-from openset_core.metrics.open_set import OpenSetCurve, open_set_curve
+from openset_core.metrics import OpenSetCurve, open_set_curve
 from openset_core.report.charts.curves import NamedCurve, oscr_chart, roc_chart
 from openset_core.report.charts.panels import panel_width, panels
 from openset_core.report.data import RunData

@@ -15,7 +15,7 @@ from attrs import frozen
 from openset_core.errors import FigureError, OpensetError, did_you_mean
 from openset_core.experiment import config
 from openset_core.experiment.experiment import Experiment, resolve
-from openset_core.metrics.open_set import METRICS
+from openset_core.metrics import METRICS
 from openset_core.model.artefact import deciding_scorer, read_description
 from openset_core.report.charts.output import Chart, specification
 from openset_core.report.data import Integers, RunData, TestSplit

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from openset_core.metrics.open_set import confusion_matrix, open_set_curve
+from openset_core.metrics import confusion_matrix, open_set_curve
 from openset_core.report.charts.confusion import MOST_NAMED, Confusion, confusion_chart
 from openset_core.report.charts.curves import NamedCurve, oscr_chart, roc_chart
 from openset_core.report.charts.embedding import embedding_chart

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from openset_core.metrics.open_set import METRICS
+from openset_core.metrics import METRICS
 from openset_core.report.formatting import percent
 from openset_core.report.run_page.view import View
 from openset_core.results.run_results import PUBLISHED, RULES, TrialsResults, table_cell

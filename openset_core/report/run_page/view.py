@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from attrs import field, frozen
 
-from openset_core.metrics import open_set as metrics
+from openset_core import metrics
 from openset_core.report.data import Floats, Integers, RunData, TestSplit
 from openset_core.report.embedding import EmbeddingMap
 from openset_core.report.images import Pixels

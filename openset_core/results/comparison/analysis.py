@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from openset_core.metrics.open_set import METRICS
+from openset_core.metrics import METRICS
 from openset_core.results.comparison import statistics
 from openset_core.results.comparison.grouping import GroupedRun
 from openset_core.results.comparison.model import (

@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 
 from openset_core.errors import ConfigError, did_you_mean
-from openset_core.metrics.open_set import METRICS
+from openset_core.metrics import METRICS
 from openset_core.results import tables
 from openset_core.results.comparison import export
 from openset_core.results.comparison.analysis import Analysis

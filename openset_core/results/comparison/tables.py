@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from openset_core.metrics.open_set import METRICS
+from openset_core.metrics import METRICS
 from openset_core.results.comparison.analysis import Analysis
 from openset_core.results.comparison.model import EvaluationSetting, Method, PublishedEntry
 from openset_core.results.comparison.statistics import Difference, Estimate, Ranking
