@@ -10,11 +10,9 @@ model.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import random
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +32,7 @@ from openset_core.files import atomic_write
 from openset_core.inference.trained_model import Predictions, TrainedModel
 from openset_core.pipeline import execute
 from openset_core.run_folder import Runtime
+from openset_core.training.checkpoint import preserved_random_state
 
 PAD = "pad"
 
@@ -50,13 +49,13 @@ with `image_shape="pad"`, which their tables of numbers need."""
 
 
 class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Open-set classifier from interchangeable parts, with scikit-learn's interface.
+    """Open-set classifier from interchangeable components, with scikit-learn's interface.
 
     Args:
-        plugins: names of parts, for example `["arpl", "timm:resnet18", "energy"]`; the default
-            protocol's parts stand for what is left out.
+        plugins: names of components, for example `["arpl", "timm:resnet18", "energy"]`; for a kind
+            that is left out, the default protocol's.
         epochs: passes over the training images; the recipe's when None.
-        set: options by part, for example `{"training": {"lr": 0.01}}`.
+        set: options by component, for example `{"training": {"lr": 0.01}}`.
         image_shape: (height, width) or (height, width, channels) of flat rows. None takes a row as
             a grey square and refuses a number of features that is none. `"pad"` adds zeros up to
             the next square, for rows that are no images.
@@ -66,7 +65,7 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             sees 256 steps.
         validation: share of each class held out of training for the threshold.
         acceptance: share of the held-out images that the threshold accepts, in (0, 1].
-        unknown_label: what `predict` says of an unknown image; may not be a class.
+        unknown_label: what `predict` gives an unknown image; may not be a class.
         random_state: training seed.
         device: `"auto"`, or `"cpu"` to leave a GPU alone.
         verbose: show progress on standard error.
@@ -126,7 +125,7 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             ValueError: malformed X or y, fewer than two classes, `unknown_label` among the classes.
-            OpensetError: parts that are not installed or do not fit together.
+            OpensetError: components that are not installed or do not fit together.
         """
         values = self._validated(X, y)
         y = column_or_1d(self._labels, warn=True)
@@ -137,7 +136,7 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         images = self._fitted_images(values)
         names = tuple(str(name) for name in self.classes_)
         train = ImageSet(images=images, labels=labels.astype(np.int64), classes=names)
-        with _random_state_kept(), tempfile.TemporaryDirectory(prefix="openset-fit-") as folder:
+        with preserved_random_state(), tempfile.TemporaryDirectory(prefix="openset-fit-") as folder:
             self._train(train, Path(folder))
         return self
 
@@ -146,7 +145,7 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             train, size=self.image_size, validation=self.validation, acceptance=self.acceptance
         )
         write_protocol(protocol, folder / "own.toml")
-        # A run needs test images and nobody reads what comes out of them here: one of each class.
+        # A run needs test images although its results are not used here: one of each class.
         _classes, first = np.unique(train.labels, return_index=True)
         duplicate_of = ImageSet(
             images=train.images[first], labels=train.labels[first], classes=train.classes
@@ -196,17 +195,17 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Where labels and `unknown_label` are of different kinds, as text and -1, the result is an
         array of objects.
         """
-        found = self._predictions(X)
-        known = self.classes_[found.winners]
+        predictions = self._predictions(X)
+        known = self.classes_[predictions.winners]
         unknown = np.asarray(self.unknown_label)
         kinds = {known.dtype.kind, unknown.dtype.kind}
         if len(kinds) > 1 and kinds & {"U", "S", "O"}:
             known = known.astype(object)
-            known[found.unknown] = self.unknown_label
+            known[predictions.unknown] = self.unknown_label
             return known
         small = np.min_scalar_type(self.unknown_label) if unknown.dtype.kind in "iu" else unknown
         wide = known.astype(np.result_type(known.dtype, small))
-        wide[found.unknown] = self.unknown_label
+        wide[predictions.unknown] = self.unknown_label
         return wide
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
@@ -219,8 +218,8 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Negative for unknown images, as scikit-learn's outlier detectors have it; `predict` says
         `unknown_label` exactly there.
         """
-        found = self._predictions(X)
-        return found.threshold - found.scores
+        predictions = self._predictions(X)
+        return predictions.threshold - predictions.scores
 
     def save(self, folder: str | Path) -> None:
         """Write the trained model as a folder for `openset_core.load` and `openset predict`.
@@ -297,10 +296,10 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return np.ascontiguousarray(self._unflattened(pixels))
         if self.image_shape is not None and self.image_shape != PAD:
             expected = self._given_shape()
-            found = (*pixels.shape[1:], 1) if pixels.ndim == 3 else pixels.shape[1:]
-            if found != expected:
+            shape = (*pixels.shape[1:], 1) if pixels.ndim == 3 else pixels.shape[1:]
+            if shape != expected:
                 raise ValueError(
-                    f"X has images of shape {list(found)}, image_shape={self.image_shape!r}"
+                    f"X has images of shape {list(shape)}, image_shape={self.image_shape!r}"
                 )
         if pixels.ndim == 3:
             pixels = pixels[..., None]
@@ -355,17 +354,3 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 def _description_last(item: tuple[str, bytes]) -> tuple[bool, str]:
     return item[0] == "model.toml", item[0]
-
-
-@contextlib.contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """A run seeds every global generator; an estimator may not."""
-    import torch
-
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)

@@ -15,7 +15,7 @@ import openset_core
 from openset_core import api
 from openset_core.errors import ModelError
 from openset_core.inference.export import checking, onnx_file, torch_file
-from openset_core.inference.export.export_module import deployed
+from openset_core.inference.export.export_module import prepare_export
 from openset_core.registry import registry
 from openset_core.scoring.fitting import build_scorer
 
@@ -201,7 +201,7 @@ def test_torchexport_file_decides_as_the_model_does(openset, finished):
 def test_losses_and_backbones_in_onnx(tiny, tmp_path, plugins, options):
     api.run(plugins, "tiny-digits", epochs=1, out=tmp_path / "run", device="cpu", set=options)
     model = openset_core.load(tmp_path / "run", device="cpu")
-    assert onnx_file.write(deployed(model), tmp_path / "x.onnx") < 1e-2
+    assert onnx_file.write(prepare_export(model), tmp_path / "x.onnx") < 1e-2
     images = images_for(model, 5)
     score = session_of(tmp_path / "x.onnx").run(["score"], {"images": images})[0]
     expected = model.scores(torch.from_numpy(images))
@@ -300,7 +300,7 @@ CHANGES = {
 
 @pytest.mark.parametrize(("place", "change", "said"), CHANGES.values(), ids=CHANGES.keys())
 def test_a_file_that_differs_is_refused(finished, place, change, said):
-    exported = deployed(openset_core.load(finished, device="cpu"))
+    exported = prepare_export(openset_core.load(finished, device="cpu"))
 
     def run(images, threshold):
         with torch.inference_mode():

@@ -29,7 +29,7 @@ def export(run: Path, form: str, scorer: str | None, output: Path | None) -> Non
     """
     from openset_core.inference import trained_model as inference
     from openset_core.inference.export import onnx_file, torch_file
-    from openset_core.inference.export.export_module import deployed
+    from openset_core.inference.export.export_module import prepare_export
 
     writers: dict[str, Callable[[Any, Path], float]] = {
         "onnx": onnx_file.write,
@@ -37,7 +37,7 @@ def export(run: Path, form: str, scorer: str | None, output: Path | None) -> Non
     }
     model = inference.load(run, device="cpu", scorer=scorer)
     path = output or model.folder.parent / f"model{ENDINGS[form]}"
-    exported = deployed(model)
+    exported = prepare_export(model)
     difference = writers[form](exported, path)
     image = model.description.image
     click.echo(f"written {path}, {path.stat().st_size / 2**20:.1f} MB")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Write to a file.")
 @click.option(
-    "--top", type=click.IntRange(0), default=3, show_default=True, help="Classes to tell."
+    "--top", type=click.IntRange(0), default=3, show_default=True, help="Likeliest classes to list."
 )
 @click.option("--scorer", help="Decide by another scorer of the run [default: the method's own].")
 @click.option(
@@ -74,11 +74,11 @@ def predict(
 
     model = inference.load(run, device=device, scorer=scorer)
     limit = chosen_threshold(model, threshold)
-    model.fitted()  # a scorer that cannot be used is said before any image is read
+    model.fitted()  # a scorer that cannot be used is refused before any image is read
     files = list(find_files(_named(images)))
     if not files:
         raise DataError("no image was named on standard input")
-    begun = time.perf_counter()
+    start = time.perf_counter()
     bad: list[UnreadableFile] = []
     good = rejected = 0
     names = [file.path if isinstance(file, UnreadableFile) else file for file in files]
@@ -96,7 +96,7 @@ def predict(
                 good += 1
                 rejected += item.unknown
             advance()
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
     click.echo(
         f"{good} image{'' if good == 1 else 's'} in {seconds:.1f} s, {rejected} unknown (scorer "
         f"{model.scorer}, threshold {limit:.6g})",
@@ -129,7 +129,7 @@ def _named(images: Sequence[str]) -> Iterator[str]:
 
 
 def _any_bytes(stream: TextIO) -> TextIO:
-    """Let names of files pass that are not valid text in this place's encoding."""
+    """Accept file names that are not valid text in the stream's encoding."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="surrogateescape")
     return stream
@@ -159,26 +159,28 @@ def _writer(
     """Writes predictions to standard output, or to a file that appears whole or not at all."""
     from openset_core.files import atomic_write
 
-    forms: dict[str, Open] = {"table": _table, "csv": _csv, "jsonl": _jsonl}
-    made = forms[form]
+    formats: dict[str, Open] = {"table": _table, "csv": _csv, "jsonl": _jsonl}
+    writer = formats[form]
     if output is None:
-        yield made(_any_bytes(sys.stdout), top, names, classes)
+        yield writer(_any_bytes(sys.stdout), top, names, classes)
         sys.stdout.flush()
         return
     with (
         atomic_write(output) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
     ):
-        yield made(stream, top, names, classes)
+        yield writer(stream, top, names, classes)
 
 
 def _table(stream: TextIO, top: int, names: Sequence[str], classes: Sequence[str]) -> Write:
-    width = max(len("file"), *(len(printable(name)) for name in names))
-    broad = max(len("unknown"), *map(len, classes))
+    file_width = max(len("file"), *(len(printable(name)) for name in names))
+    label_width = max(len("unknown"), *map(len, classes))
     title = "  likeliest known classes" if top else ""
 
     def line(file: str, label: str, score: str, rest: str) -> None:
-        print(f"{file:<{width}}  {label:<{broad}}  {score:>10}{rest}".rstrip(), file=stream)
+        print(
+            f"{file:<{file_width}}  {label:<{label_width}}  {score:>10}{rest}".rstrip(), file=stream
+        )
 
     def write(item: FilePrediction) -> None:
         classes = ", ".join(f"{name} {100 * share:.1f} %" for name, share in item.top)

@@ -1,29 +1,26 @@
-"""Predictions for many image files: found, read ahead in threads, judged in batches."""
+"""Predictions for many image files, read ahead in threads and predicted in batches."""
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import attrs
 from torch import Tensor
 
 from openset_core.data.inference_input import inference_input
+from openset_core.data.prefetch import prefetch
 from openset_core.data.reading import image_files
 from openset_core.errors import DataError
 from openset_core.experiment.protocol import ImageOptions
 from openset_core.inference.trained_model import BATCH_SIZE, TrainedModel
 
-READERS = min(8, (os.cpu_count() or 1) + 1)
-
 
 @attrs.frozen(kw_only=True)
 class FilePrediction:
-    """What the model says of one file.
+    """The prediction of one file.
 
     Attributes:
         path: the file, as it was named.
@@ -85,68 +82,51 @@ def predict_files(
         names: files, as `find_files` gives them.
         scorer: as for `TrainedModel.predict`.
         threshold: as for `TrainedModel.predict`.
-        top: how many classes to tell.
+        top: how many of the likeliest classes each prediction names.
         batch_size: images that the network sees at once.
 
     Yields:
         A prediction for each file that can be read, and the others with their reasons.
     """
-    held: list[tuple[str, Tensor]] = []
+    batch: list[tuple[str, Tensor]] = []
 
-    def judged() -> Iterator[FilePrediction]:
-        found = model.stream(
-            (pixels for _name, pixels in held),
+    def predictions() -> Iterator[FilePrediction]:
+        pieces = model.stream(
+            (pixels for _name, pixels in batch),
             scorer=scorer,
             threshold=threshold,
             batch_size=batch_size,
         )
-        rows = ((batch, row) for batch in found for row in range(len(batch)))
-        for (name, _pixels), (batch, row) in zip(held, rows, strict=True):
+        rows = ((piece, row) for piece in pieces for row in range(len(piece)))
+        for (name, _pixels), (piece, row) in zip(batch, rows, strict=True):
             yield FilePrediction(
                 path=name,
-                label=batch.labels[row],
-                unknown=bool(batch.unknown[row]),
-                score=float(batch.scores[row]),
-                top=tuple(batch.top(row, top)),
+                label=piece.labels[row],
+                unknown=bool(piece.unknown[row]),
+                score=float(piece.scores[row]),
+                top=tuple(piece.top(row, top)),
             )
-        held.clear()
+        batch.clear()
 
-    for name, pixels in _read_ahead(names, model.description.image, batch_size):
+    read = partial(_read, image=model.description.image)
+    for name, pixels in prefetch(read, names, batch_size):
         if isinstance(pixels, UnreadableFile):
             yield pixels
             continue
-        held.append((name, pixels))
-        if len(held) == batch_size:
-            yield from judged()
-    if held:
-        yield from judged()
+        batch.append((name, pixels))
+        if len(batch) == batch_size:
+            yield from predictions()
+    if batch:
+        yield from predictions()
 
 
-def _read_ahead(
-    names: Iterable[str | UnreadableFile], image: ImageOptions, ahead: int
-) -> Iterator[tuple[str, Tensor | UnreadableFile]]:
-    """Files in order, brought to the model's size, a batch ahead of who uses them."""
-
-    def read(name: str | UnreadableFile) -> tuple[str, Tensor | UnreadableFile]:
-        if isinstance(name, UnreadableFile):
-            return name.path, name
-        try:
-            return name, inference_input(name, image)
-        except DataError as error:
-            return name, UnreadableFile(name, str(error))
-        except MemoryError:
-            return name, UnreadableFile(name, f"{name} does not fit into memory")
-
-    source = iter(names)
-    with ThreadPoolExecutor(READERS, "openset-reader") as pool:
-        waiting: deque[Future[tuple[str, Tensor | UnreadableFile]]] = deque()
-        try:
-            for name in itertools.islice(source, ahead):
-                waiting.append(pool.submit(read, name))
-            while waiting:
-                yield waiting.popleft().result()
-                for name in itertools.islice(source, 1):
-                    waiting.append(pool.submit(read, name))
-        finally:
-            for future in waiting:
-                future.cancel()
+def _read(name: str | UnreadableFile, image: ImageOptions) -> tuple[str, Tensor | UnreadableFile]:
+    """A file brought to the model's size, or why it is not."""
+    if isinstance(name, UnreadableFile):
+        return name.path, name
+    try:
+        return name, inference_input(name, image)
+    except DataError as error:
+        return name, UnreadableFile(name, str(error))
+    except MemoryError:
+        return name, UnreadableFile(name, f"{name} does not fit into memory")

@@ -25,6 +25,7 @@ from openset_core.features.store import as_float
 from openset_core.model.artefact import (
     TOML_NAME,
     ScorerRecord,
+    deciding_scorer,
     fitted_scorers,
     load_model,
     load_scorer,
@@ -43,7 +44,7 @@ from openset_core.scoring.fitting import (
 )
 
 UNKNOWN = "unknown"
-"""What `predict` says of an image that it rejects."""
+"""The label that `predict` gives a rejected image."""
 
 BATCH_SIZE = 64
 
@@ -57,24 +58,23 @@ class FittedScorer:
     """A scorer as it was saved with the model.
 
     Attributes:
-        part: where it comes from.
+        component: where it comes from.
         scorer: fitted.
         record: its options and threshold.
     """
 
-    part: Component
+    component: Component
     scorer: UnknownScorer
     record: ScorerRecord
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Predictions:
-    """What a model says of n images.
+    """Predictions of n images.
 
     Attributes:
         classes: names of the K known classes.
-        probabilities: of the known classes, float64 [n, K], rows summing to 1; the unknown has no
-            part in them.
+        probabilities: of the known classes, float64 [n, K], rows summing to 1; not of the unknown.
         winners: the likeliest known class, int64 [n].
         scores: how unknown, float64 [n], higher = more unknown.
         threshold: a score above it means unknown.
@@ -115,7 +115,7 @@ class TrainedModel:
         folder: a model folder.
         device: `"auto"` or `"cpu"`.
         scorer: the scorer that decides; the model's own by default.
-        plugins: where parts are looked up; the installed ones by default.
+        plugins: where components are looked up; the installed ones by default.
 
     Attributes:
         description: what model.toml says.
@@ -143,10 +143,11 @@ class TrainedModel:
         self._scorer = self._choose(scorer)
 
     def __repr__(self) -> str:
-        parts = f"{self.description.loss.name} on {self.description.backbone.name}"
-        return f"<TrainedModel {parts}, {len(self.classes)} classes, scorer {self._scorer or '-'}>"
+        network = f"{self.description.loss.name} on {self.description.backbone.name}"
+        scorer = self._scorer or "-"
+        return f"<TrainedModel {network}, {len(self.classes)} classes, scorer {scorer}>"
 
-    # --- what it is ---------------------------------------------------------------------------
+    # --- description ---------------------------------------------------------------------------
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -194,15 +195,15 @@ class TrainedModel:
             )
         return choice.value(scores)
 
-    def _choose(self, wish: str | None) -> str:
-        if wish is not None:
-            return self._known(wish)
+    def _choose(self, requested: str | None) -> str:
+        if requested is not None:
+            return self._known(requested)
         own = self.description.scorer
         if not own:  # written before models said
             defaults = self._plugins.find(self.description.loss.name, ("loss",)).spec
             own = next(iter(defaults.default_scorers), "")
         names = self._scorer_names
-        return own if own in names else next(iter(names), "")
+        return deciding_scorer(own, names) if names else ""
 
     def _known(self, name: str) -> str:
         names = self._scorer_names
@@ -228,17 +229,17 @@ class TrainedModel:
                     "it again"
                 )
             record, state = found
-            part, options = scorer_component(record, self.folder, self._plugins)
-            scorer = build_scorer(part, options)
+            component, options = scorer_component(record, self.folder, self._plugins)
+            scorer = build_scorer(component, options)
             try:
-                with attribute_errors(part, "cannot take back its state"):
+                with attribute_errors(component, "cannot take back its state"):
                     scorer.restore(state)
             except PluginError as error:
                 raise ModelError(str(error)) from error
-            self._fitted[name] = FittedScorer(part=part, scorer=scorer, record=record)
+            self._fitted[name] = FittedScorer(component=component, scorer=scorer, record=record)
         return self._fitted[name]
 
-    # --- what it says -------------------------------------------------------------------------
+    # --- prediction -------------------------------------------------------------------------
 
     def predict(
         self,
@@ -290,7 +291,7 @@ class TrainedModel:
     ) -> Predictions:
         """Everything at once; arguments as for `predict`."""
         chosen = self.fitted(scorer)
-        return self._judged(chosen, self._features(images, batch_size), threshold)
+        return self._decided(chosen, self._features(images, batch_size), threshold)
 
     def stream(
         self,
@@ -310,7 +311,7 @@ class TrainedModel:
         """
         chosen = self.fitted(scorer)
         for table in self._tables(pieces, batch_size):
-            yield self._judged(chosen, table, threshold)
+            yield self._decided(chosen, table, threshold)
 
     def features(
         self, images: Any, *, batch_size: int = BATCH_SIZE
@@ -339,15 +340,15 @@ class TrainedModel:
         if not len(table["logits"]):
             return np.zeros(0)
         try:
-            return checked_scores(chosen.scorer, table, chosen.part, "the images")
+            return checked_scores(chosen.scorer, table, chosen.component, "the images")
         except KeyError as error:
+            component = chosen.component
             raise ModelError(
-                f"scorer {chosen.part.name} of {chosen.part.distribution} "
-                f"{chosen.part.version} asks for {error}, which new images do not have; they have "
-                f"{' and '.join(table)}"
+                f"scorer {component.name} of {component.distribution} {component.version} asks for "
+                f"{error}, which new images do not have; they have {' and '.join(table)}"
             ) from error
 
-    def _judged(
+    def _decided(
         self, chosen: FittedScorer, table: dict[str, Any], threshold: float | None
     ) -> Predictions:
         return Predictions(

@@ -69,19 +69,22 @@ class OpenMax(FormulaScorer):
                 range, a logit that is not finite, or other samples in the second pass.
         """
         sums = counts = np.zeros(0)
-        for width, label, rows in _correct(source):
+        for width, groups in _correct(source):
             if not sums.size:
                 sums, counts = np.zeros((width, width)), np.zeros(width, dtype=np.int64)
-            sums[label] += rows.sum(axis=0)
-            counts[label] += len(rows)
+            for label, rows in groups:
+                sums[label] += rows.sum(axis=0)
+                counts[label] += len(rows)
         means = sums / np.maximum(counts, 1)[:, None]
         tails = np.full((len(means), self.config.tail_size), -np.inf)
         seen = np.zeros_like(counts)
-        for _width, label, rows in _correct(source, len(means)):
+        pairs = (pair for _width, groups in _correct(source, len(means)) for pair in groups)
+        for label, rows in pairs:
             # OSDN's `euclidean` divides by 200 when it scores a sample and not when it stores the
             # training distances, so its Weibull is asked about another unit. Here one function
             # serves both sides: `euclidean` is never divided, the Euclidean part of `eucos` always.
-            distances = _distances(np, self.config.distance, rows, means[None, None, label])
+            centre = means[None, None, label]
+            distances = _distances(np, self.config.distance, rows, centre, _lengths(np, centre))
             merged = np.sort(np.concatenate([tails[label], distances[:, 0]]))
             tails[label] = merged[-self.config.tail_size :]
             seen[label] += len(rows)
@@ -115,7 +118,8 @@ class OpenMax(FormulaScorer):
         rank_weight = learned["rank_weight"]
         # Only the top classes can change, so only their distances are computed.
         top_v, top = _largest(xp, v, alpha)
-        distance = _distances(xp, self.config.distance, v, learned["means"][top])
+        centres, lengths = learned["means"][top], learned["lengths"][top]
+        distance = _distances(xp, self.config.distance, v, centres, lengths)
         shape, log_scale, offset = (learned[n][top] for n in ("shape", "log_scale", "offset"))
         w = cdf(xp, distance, shape, log_scale, offset, self.config.shift)
         if self.config.negative == "shift":
@@ -165,7 +169,8 @@ class OpenMax(FormulaScorer):
         state = self.state()
         alpha = self._alpha(len(state["counts"]))
         arrays = {name: state[name] for name in ("means", "shape", "log_scale", "offset")}
-        return {**arrays, "rank_weight": (alpha - np.arange(alpha)) / alpha}
+        rank_weight = (alpha - np.arange(alpha)) / alpha
+        return {**arrays, "lengths": _lengths(np, state["means"]), "rank_weight": rank_weight}
 
     def _alpha(self, classes: int) -> int:
         return min(self.config.alpha, classes)
@@ -206,8 +211,8 @@ class OpenMax(FormulaScorer):
 
 def _correct(
     source: FeatureSource, classes: int | None = None
-) -> Iterator[tuple[int, int, Floats]]:
-    """K, a class, and correctly classified samples of it [n, K] in float64, chunk by chunk."""
+) -> Iterator[tuple[int, Iterator[tuple[int, Floats]]]]:
+    """K, and the classes with their correctly classified samples [n, K], chunk by chunk."""
     for table in source.chunks("logits", "label"):
         logits, labels = _checked_logits(table["logits"], classes), np.asarray(table["label"])
         classes = logits.shape[1]
@@ -220,9 +225,11 @@ def _correct(
             raise ValueError(
                 f"labels must be within 0..{classes - 1}, got {labels.min()}..{labels.max()}"
             )
-        right = np.argmax(logits, axis=1) == labels
-        for label in np.unique(labels):
-            yield classes, int(label), logits[right & (labels == label)].astype(np.float64)
+        right = np.flatnonzero(np.argmax(logits, axis=1) == labels)
+        right = right[np.argsort(labels[right], kind="stable")]
+        present, starts = np.unique(labels[right], return_index=True)
+        groups = zip(present, np.split(right, starts[1:]), strict=True) if len(right) else ()
+        yield classes, ((int(label), logits[rows].astype(np.float64)) for label, rows in groups)
     if classes is None:
         raise ValueError("OpenMax cannot be fitted: there is no training sample")
 
@@ -262,18 +269,21 @@ def _replaced(xp: Any, v: Any, classes: Any, values: Any) -> Any:
     return v
 
 
-def _distances(xp: Any, kind: str, rows: Any, centres: Any) -> Any:
-    """Distances [n, m] of rows [n, K] to centres [n, m, K].
+def _lengths(xp: Any, vectors: Any) -> Any:
+    return xp.sqrt(xp.linalg.vecdot(vectors, vectors))
+
+
+def _distances(xp: Any, kind: str, rows: Any, centres: Any, lengths: Any) -> Any:
+    """Distances [n, m] of rows [n, K] to centres [n, m, K] of some lengths [n, m].
 
     From differences: |x|^2 - 2 x.m + |m|^2 loses all digits of small distances between large
     logits.
     """
-    rows = rows[:, None, :]
-    euclidean = xp.sqrt(xp.sum(xp.square(centres - rows), axis=2))
+    euclidean = _lengths(xp, centres - rows[:, None, :])
     if kind == "euclidean":
         return euclidean
-    lengths = xp.sqrt(xp.sum(xp.square(centres), axis=2)) * xp.sqrt(xp.sum(xp.square(rows), axis=2))
-    product = xp.sum(centres * rows, axis=2)
-    cosine = xp.where(lengths > 0, product / xp.where(lengths > 0, lengths, 1.0), 0.0)
-    apart = 1.0 - xp.clip(cosine, -1.0, 1.0)
-    return apart if kind == "cosine" else apart + euclidean / EUCOS_DIVISOR
+    product = xp.matmul(centres, rows[:, :, None])[:, :, 0]
+    norms = lengths * _lengths(xp, rows)[:, None]
+    cosine = xp.where(norms > 0, product / xp.where(norms > 0, norms, 1.0), 0.0)
+    turned = 1.0 - xp.clip(cosine, -1.0, 1.0)
+    return turned if kind == "cosine" else turned + euclidean / EUCOS_DIVISOR

@@ -3,15 +3,47 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
 
 from openset_core import RepresentationLossSpec, UnknownScorerSpec
 from openset_core.errors import PluginError, did_you_mean
 from openset_plugins.pytorch_ood import library, options, tables
-from openset_plugins.pytorch_ood.detectors import DetectorFactory, inputs_of
-from openset_plugins.pytorch_ood.factories import LossFactory
+from openset_plugins.pytorch_ood.detectors import Detector, inputs_of
+
+if TYPE_CHECKING:
+    from openset_core import LossContext, RepresentationLoss
 
 PREFIX = "pytorch-ood"
+
+
+@frozen
+class DetectorFactory:
+    """Builds the scorer `pytorch-ood:NAME`; a value, so that specs of one scorer are equal.
+
+    Attributes:
+        name: the detector's class name.
+        reads: arrays of the feature store that the scorer uses.
+    """
+
+    name: str
+    reads: tuple[str, ...]
+
+    def __call__(self, config: Any) -> Detector:
+        return Detector(self.name, config)
+
+
+@frozen
+class LossFactory:
+    """Builds the loss `pytorch-ood:NAME` on a backbone."""
+
+    name: str
+
+    def __call__(self, config: Any, context: LossContext) -> RepresentationLoss:
+        from openset_plugins.pytorch_ood.heads import build
+
+        return build(self.name, config, context)
 
 
 @cache

@@ -6,9 +6,10 @@ training samples at once. Its scores are higher for outliers, as ours are, and a
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,53 +37,31 @@ class Inputs:
     Attributes:
         array: `"logits"` or `"embedding"`.
         method: the library's word in `fit_...` and `predict_...`.
-        head: whether the constructor takes the classifier.
+        head: whether the constructor takes the classifier, which is found from the logits.
+        needs: what the loss must provide.
+        reads: arrays of the feature store.
     """
 
     array: str
     method: str
     head: bool
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """Arrays of the feature store; the classifier is found from the logits."""
-        return (self.array, *(("logits",) if self.head else ()), "label")
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """What the loss must provide."""
-        return tuple(name for name in self.reads if name != "label")
+    needs: tuple[str, ...]
+    reads: tuple[str, ...]
 
 
 def inputs_of(cls: type) -> Inputs:
     """What a detector that serves here works on."""
     api = library.module("api")
-    arguments = inspect.signature(cls).parameters
-    head = bool({"head", "w"} & arguments.keys())
-    if issubclass(cls, api.LogitsDetector):
-        return Inputs("logits", "logits", head)
-    if issubclass(cls, api.FeaturesDetector):
-        return Inputs("embedding", "features", head)
-    if issubclass(cls, api.FeatureMapsDetector):
-        return Inputs("embedding", "feature_maps", head)
+    for base, array, method in (
+        (api.LogitsDetector, "logits", "logits"),
+        (api.FeaturesDetector, "embedding", "features"),
+        (api.FeatureMapsDetector, "embedding", "feature_maps"),
+    ):
+        if issubclass(cls, base):
+            head = bool({"head", "w"} & inspect.signature(cls).parameters.keys())
+            needs = (array, "logits") if head else (array,)
+            return Inputs(array, method, head, needs, (*needs, "label"))
     raise TypeError(f"{cls.__name__} works on neither logits nor features")
-
-
-@frozen
-class DetectorFactory:
-    """Builds the scorer `pytorch-ood:NAME`.
-
-    Attributes:
-        name: the detector's class name.
-        reads: arrays of the feature store that the scorer uses.
-    """
-
-    name: str
-    reads: tuple[str, ...]
-
-    def __call__(self, config: Any) -> Detector:
-        """Build the scorer, not yet fitted."""
-        return Detector(self.name, config)
 
 
 class Detector(UnknownScorer):
@@ -150,7 +129,7 @@ class Detector(UnknownScorer):
         detector = self._built(state)
         fit = getattr(detector, f"fit_{self._inputs.method}")
         if self._cls.requires_fit:
-            with _explained(self.name, "be fitted"):
+            with _errors_as_one_sentence(self.name, "be fitted"):
                 fit(self._tensor(values), torch.from_numpy(labels))
         return detector
 
@@ -174,7 +153,7 @@ class Detector(UnknownScorer):
             if self.name in tables.COMPARES_IN_BATCH:
                 every = np.eye(block.shape[1], dtype=np.float32)
                 block = np.concatenate([block, every])
-            with torch.no_grad(), _explained(self.name, "score"):
+            with torch.no_grad(), _errors_as_one_sentence(self.name, "score"):
                 pieces.append(predict(self._tensor(block)).double().numpy()[:rows])
         scores = np.concatenate(pieces) if pieces else np.zeros(0)
         missing = np.isnan(scores)
@@ -243,25 +222,19 @@ class Detector(UnknownScorer):
             given.update(_classifier(state, self._inputs.method == "feature_maps"))
         wanted = inspect.signature(self._cls).parameters
         given = {key: value for key, value in given.items() if key in wanted}
-        with _explained(self.name, "be built"):
+        with _errors_as_one_sentence(self.name, "be built"):
             return self._cls(**given, **self._arguments)
 
 
-class _explained:
-    """Turns whatever the library raises into one sentence."""
-
-    def __init__(self, name: str, what: str) -> None:
-        self.name, self.what = name, what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
-        if isinstance(error, Exception):
-            text = str(error).splitlines()[0] if str(error) else type(error).__name__
-            if isinstance(error, AssertionError):
-                text = "it expects samples of every class" if self.what == "be fitted" else text
-            raise ValueError(f"pytorch-ood's {self.name} cannot {self.what}: {text}") from error
+@contextlib.contextmanager
+def _errors_as_one_sentence(name: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, AssertionError) and what == "be fitted":
+            text = "it expects samples of every class"
+        raise ValueError(f"pytorch-ood's {name} cannot {what}: {text}") from error
 
 
 def _floats(table: FeatureTable, name: str) -> Array:

@@ -25,54 +25,56 @@ OUTLIER = -1
 
 
 class LibraryLoss(RepresentationLoss):
-    """Base: the criterion, and the vector in float32.
+    """Base: the criterion, and a latent layer whose output is the embedding.
 
     Args:
         name: class name in the library.
         config: options.
         context: the backbone's shape and the number of classes.
-        dimensions: length of the space in which the criterion measures.
+        dimensions: length of the space in which the criterion measures; the backbone's own, without
+            a latent layer, when None.
     """
 
-    def __init__(self, name: str, config: Any, context: LossContext, dimensions: int) -> None:
+    def __init__(
+        self, name: str, config: Any, context: LossContext, dimensions: int | None = None
+    ) -> None:
         super().__init__()
         self.name = name
+        self.dimensions = dimensions or context.vector_dim
         options = {key: value for key, value in asdict(config).items() if key not in OWN_OPTIONS}
         cls = library.classes("loss")[name]
         given = {
             "n_classes": context.num_classes,
-            "n_dim": dimensions,
-            "n_embedding": dimensions,
+            "n_dim": self.dimensions,
+            "n_embedding": self.dimensions,
         }
         wanted = inspect.signature(cls).parameters
         given = {key: value for key, value in given.items() if key in wanted}
         self.criterion = cls(**given, **options)
-
-    def project(self, vector: Tensor) -> Tensor:
-        """The embedding [B, E] of backbone vectors [B, D], both float32."""
-        raise NotImplementedError
+        self.latent: nn.Module = (
+            nn.Linear(context.vector_dim, dimensions) if dimensions else nn.Identity()
+        )
 
     def classify(self, embedding: Tensor) -> Tensor:
-        """Class scores [B, K] of embeddings."""
-        raise NotImplementedError
+        """Class scores [B, K] of embeddings, by default negative squared distances to centres."""
+        distances: Tensor = self.criterion.distance(embedding)
+        return -distances
 
     def terms(self, embedding: Tensor, labels: Tensor) -> Terms:
-        """Weighted terms of the objective."""
-        raise NotImplementedError
+        """Weighted terms of the objective, by default the criterion of the distances."""
+        return {"loss": self.criterion(-self.classify(embedding), labels)}
 
     def embedding(self, features: Features) -> Tensor:
-        """What distances are measured in, or the vector before the classifier."""
         with torch.autocast(features.vector.device.type, enabled=False):
-            return self.project(features.vector.float())
+            latent: Tensor = self.latent(features.vector.float())
+        return latent
 
     def logits(self, features: Features) -> Tensor:
-        """Class scores [B, K], float32."""
         embedding = self.embedding(features)
         with torch.autocast(embedding.device.type, enabled=False):
             return self.classify(embedding)
 
     def loss(self, features: Features, labels: Tensor) -> Terms:
-        """The library's loss."""
         embedding = self.embedding(features)
         with torch.autocast(embedding.device.type, enabled=False):
             return self.terms(embedding, labels)
@@ -86,16 +88,10 @@ class OnLogits(LibraryLoss):
     """
 
     def __init__(self, name: str, config: Any, context: LossContext) -> None:
-        super().__init__(name, config, context, context.vector_dim)
+        super().__init__(name, config, context)
         self.classifier = nn.Linear(context.vector_dim, context.num_classes)
-        self.outliers = tables.LOSSES[name].outliers
-
-    def project(self, vector: Tensor) -> Tensor:
-        """The vector itself."""
-        return vector
 
     def classify(self, embedding: Tensor) -> Tensor:
-        """Linear class scores."""
         scores: Tensor = self.classifier(embedding)
         return scores
 
@@ -105,12 +101,11 @@ class OnLogits(LibraryLoss):
         return value
 
     def terms(self, embedding: Tensor, labels: Tensor) -> Terms:
-        """One term."""
         return {"loss": self.measure(embedding, labels)}
 
     def open_space(self, features: Features) -> Tensor:
         """The term for outliers, [B]; by default the negative entropy."""
-        if not self.outliers:
+        if not tables.LOSSES[self.name].outliers:
             return super().open_space(features)
         embedding = self.embedding(features)
         labels = torch.full((len(embedding),), OUTLIER, device=embedding.device)
@@ -126,7 +121,6 @@ class OnLogitsAndVector(OnLogits):
     """A loss of logits, features and labels."""
 
     def measure(self, embedding: Tensor, labels: Tensor) -> Tensor:
-        """The criterion's value."""
         value: Tensor = self.criterion(self.classify(embedding), embedding, labels)
         return value
 
@@ -135,25 +129,16 @@ class WithCrossEntropy(LibraryLoss):
     """Class centres beside the cross entropy of a linear classifier, as in the centre loss."""
 
     def __init__(self, name: str, config: Any, context: LossContext) -> None:
-        dimensions = config.latent_dim or context.vector_dim
-        super().__init__(name, config, context, dimensions)
+        super().__init__(name, config, context, config.latent_dim)
         self.weight = config.weight
-        self.latent = _latent(context.vector_dim, config.latent_dim)
-        self.classifier = nn.Linear(dimensions, context.num_classes)
+        self.classifier = nn.Linear(self.dimensions, context.num_classes)
         self.training_only = ("criterion",)
 
-    def project(self, vector: Tensor) -> Tensor:
-        """The latent vector."""
-        embedding: Tensor = self.latent(vector)
-        return embedding
-
     def classify(self, embedding: Tensor) -> Tensor:
-        """Linear class scores."""
         scores: Tensor = self.classifier(embedding)
         return scores
 
     def terms(self, embedding: Tensor, labels: Tensor) -> Terms:
-        """Cross entropy and the weighted loss."""
         value = self.criterion(self.criterion.distance(embedding), labels)
         return {
             "cross_entropy": F.cross_entropy(self.classify(embedding), labels),
@@ -162,31 +147,13 @@ class WithCrossEntropy(LibraryLoss):
 
 
 class OnCentres(LibraryLoss):
-    """A loss of distances to learnt class centres; near a centre means of that class."""
+    """A loss of distances to learned class centres; near a centre means of that class."""
 
-    def __init__(
-        self, name: str, config: Any, context: LossContext, dimensions: int | None = None
-    ) -> None:
-        wish = dimensions or config.latent_dim
-        super().__init__(name, config, context, wish or context.vector_dim)
-        self.latent = _latent(context.vector_dim, wish)
-
-    def project(self, vector: Tensor) -> Tensor:
-        """The vector in the space of the centres."""
-        embedding: Tensor = self.latent(vector)
-        return embedding
-
-    def classify(self, embedding: Tensor) -> Tensor:
-        """Negative squared distances to the centres."""
-        distances: Tensor = self.criterion.distance(embedding)
-        return -distances
-
-    def terms(self, embedding: Tensor, labels: Tensor) -> Terms:
-        """One term."""
-        return {"loss": self.criterion(-self.classify(embedding), labels)}
+    def __init__(self, name: str, config: Any, context: LossContext) -> None:
+        super().__init__(name, config, context, config.latent_dim)
 
 
-class OnAnchors(OnCentres):
+class OnAnchors(LibraryLoss):
     """A loss with fixed anchors on the axes, in a space of K dimensions."""
 
     def __init__(self, name: str, config: Any, context: LossContext) -> None:
@@ -202,20 +169,8 @@ class OnEmbedding(LibraryLoss):
 
     def __init__(self, name: str, config: Any, context: LossContext) -> None:
         super().__init__(name, config, context, config.latent_dim)
-        self.latent = nn.Sequential(
-            nn.Linear(context.vector_dim, config.latent_dim),
-            nn.BatchNorm1d(config.latent_dim, affine=False),
-        )
-
-    def project(self, vector: Tensor) -> Tensor:
-        """The normalised latent vector."""
-        embedding: Tensor = self.latent(vector)
-        return embedding
-
-    def classify(self, embedding: Tensor) -> Tensor:
-        """Negative squared distances to the running centres."""
-        distances: Tensor = self.criterion.distance(embedding)
-        return -distances
+        norm = nn.BatchNorm1d(config.latent_dim, affine=False)
+        self.latent = nn.Sequential(self.latent, norm)
 
     def terms(self, embedding: Tensor, labels: Tensor) -> Terms:
         """One term; zero for a batch of one class, which has no distance between classes."""
@@ -224,10 +179,6 @@ class OnEmbedding(LibraryLoss):
             buffer.detach_()  # the library leaves every step's graph hanging on its centres
         several = labels.ne(labels[0]).any()
         return {"loss": torch.where(several, value, 0.0 * embedding.sum())}
-
-
-def _latent(vector_dim: int, latent_dim: int | None) -> nn.Module:
-    return nn.Identity() if latent_dim is None else nn.Linear(vector_dim, latent_dim)
 
 
 HEADS = (OnLogits, OnLogitsAndVector, WithCrossEntropy, OnCentres, OnAnchors, OnEmbedding)

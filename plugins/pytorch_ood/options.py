@@ -10,7 +10,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -25,9 +25,6 @@ GIVEN = frozenset(
     | {"n_classes", "n_dim", "n_embedding", "reduction", "center"}  # losses
 )
 """Arguments that are ours to give, or that take no plain value."""
-
-WITH_LATENT = ("WithCrossEntropy", "OnCentres", "OnEmbedding")
-"""Heads with a latent layer of a length of one's choice."""
 
 
 def __getattr__(name: str) -> Any:
@@ -62,27 +59,17 @@ def of(name: str) -> type:
     return frozen(kw_only=True)(type(name, (), body))
 
 
-def _extra(loss: tables.Loss) -> Mapping[str, tuple[Any, Any]]:
+def _extra(loss: tables.Loss) -> Iterator[tuple[str, tuple[Any, Any]]]:
     """Options of our own head around a loss."""
-    fields: dict[str, tuple[Any, Any]] = {}
-    if loss.head in WITH_LATENT:
-        help_text = (
-            "length of a linear latent layer, the embedding; nothing for none"
-            if loss.head != "OnEmbedding"
-            else "length of the embedding, a linear layer with normalised dimensions"
-        )
-        default = 32 if loss.head == "OnEmbedding" else None
-        fields["latent_dim"] = (
-            (int, option(default, help_text, validator=_positive))
-            if default
-            else (int | None, option(default, help_text, validator=_positive))
-        )
+    if loss.head == "OnEmbedding":
+        text = "length of the embedding, a linear layer with normalised dimensions"
+        yield "latent_dim", (int, option(32, text, validator=_positive))
+    elif loss.head in ("WithCrossEntropy", "OnCentres"):
+        text = "length of a linear latent layer, the embedding; nothing for none"
+        yield "latent_dim", (int | None, option(None, text, validator=_positive))
     if loss.head == "WithCrossEntropy":
-        fields["weight"] = (
-            float,
-            option(1.0, "weight of the loss beside the cross entropy of a linear classifier"),
-        )
-    return fields
+        text = "weight of the loss beside the cross entropy of a linear classifier"
+        yield "weight", (float, option(1.0, text))
 
 
 def _positive(_instance: Any, attribute: Any, value: int | None) -> None:

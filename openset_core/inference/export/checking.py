@@ -1,4 +1,4 @@
-"""Whether an exported file says what the model says."""
+"""Comparison of an exported file with the model it was made from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from openset_core.errors import ModelError
 from openset_core.experiment.protocol import ImageOptions
-from openset_core.inference.export.export_module import OUTPUTS, ToExport
+from openset_core.inference.export.export_module import OUTPUTS, PreparedExport
 
 Array = npt.NDArray[Any]
 Run = Callable[[Array, float], Sequence[Array]]
@@ -23,7 +23,7 @@ _SCORE = 1e-3
 # A resized pixel on the edge between two whole numbers may fall either way.
 _RESIZED = 10.0
 # The same float64 operations on the same features.
-_FORM = 1e-6
+_SCORER = 1e-6
 
 
 def test_images(image: ImageOptions) -> npt.NDArray[np.uint8]:
@@ -44,7 +44,7 @@ def _of_another_size(image: ImageOptions) -> npt.NDArray[np.uint8]:
     return np.stack([across, (across + down) / 2]).astype(np.uint8)
 
 
-def check_form(exported: ToExport) -> None:
+def check_scorer(exported: PreparedExport) -> None:
     """Compare the scorer's torch form with its `score`.
 
     Raises:
@@ -52,21 +52,20 @@ def check_form(exported: ToExport) -> None:
     """
     images = test_images(exported.model.description.image)
     features = exported.model.features(torch.from_numpy(images))
-    expected = exported.model.scores(torch.from_numpy(images), exported.fitted.part.name)
+    expected = exported.model.scores(torch.from_numpy(images), exported.fitted.component.name)
     with torch.inference_mode():
         tensors = {name: torch.from_numpy(array) for name, array in features.items()}
-        found = exported.module.scorer(tensors).numpy()
-    worst = _excess(found, expected, _FORM)
-    if worst > 1:
-        part = exported.fitted.part
+        scores = exported.module.scorer(tensors).numpy()
+    if _excess(scores, expected, _SCORER) > 1:
+        scorer = exported.fitted.component
         raise ModelError(
-            f"scorer {part.name} of {part.distribution} {part.version} cannot be exported: its "
-            f"torch form differs from its score by {np.abs(found - expected).max():.3g}; tell its "
-            "author"
+            f"scorer {scorer.name} of {scorer.distribution} {scorer.version} cannot be exported: "
+            f"its torch form differs from its score by {np.abs(scores - expected).max():.3g}; "
+            "report this to its author"
         )
 
 
-def check_file(exported: ToExport, run: Run, what: str) -> float:
+def check_file(exported: PreparedExport, run: Run, what: str) -> float:
     """Compare a file's outputs with the model's, for one image and for several.
 
     Args:
@@ -81,56 +80,55 @@ def check_file(exported: ToExport, run: Run, what: str) -> float:
         ModelError: they differ by more than rounding explains.
     """
     images = test_images(exported.model.description.image)
-    greatest = 0.0
     others = _of_another_size(exported.model.description.image)
-    cases = [(images[:1], exported.threshold), (images, exported.threshold)]
-    cases += [(others, exported.threshold)]
-    spread = exported.model.scores(torch.from_numpy(images), exported.fitted.part.name)
-    cases.append((images, float(np.median(spread))))
+    scores = exported.model.scores(torch.from_numpy(images), exported.fitted.component.name)
+    cases = [(batch, exported.threshold) for batch in (images[:1], images, others)]
+    cases.append((images, float(np.median(scores))))
+    greatest = 0.0
     for batch, threshold in cases:
-        found = [np.asarray(output) for output in run(batch, threshold)]
+        outputs = [np.asarray(output) for output in run(batch, threshold)]
         with torch.inference_mode():
-            answer = exported.module(
+            tensors = exported.module(
                 torch.from_numpy(batch), torch.tensor(threshold, dtype=torch.float64)
             )
-        expected = [tensor.numpy() for tensor in answer]
-        for name, ours, theirs in zip(OUTPUTS, found, expected, strict=True):
-            if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
+        expected = [tensor.numpy() for tensor in tensors]
+        for name, output, right in zip(OUTPUTS, outputs, expected, strict=True):
+            if output.shape != right.shape or output.dtype != right.dtype:
                 raise ModelError(
-                    f"{what} gives {name} as {ours.dtype} {list(ours.shape)}, not "
-                    f"{theirs.dtype} {list(theirs.shape)}; nothing was kept"
+                    f"{what} gives {name} as {output.dtype} {list(output.shape)}, not "
+                    f"{right.dtype} {list(right.shape)}; nothing was kept"
                 )
         slack = _RESIZED if batch is others else 1.0
-        _check_numbers(found, expected, threshold, what, slack)
-        greatest = max(greatest, float(np.abs(found[1] - expected[1]).max()))
+        _check_numbers(outputs, expected, threshold, what, slack)
+        greatest = max(greatest, float(np.abs(outputs[1] - expected[1]).max()))
     return greatest
 
 
 def _check_numbers(
-    found: Sequence[Array], expected: Sequence[Array], threshold: float, what: str, slack: float
+    outputs: Sequence[Array], expected: Sequence[Array], threshold: float, what: str, slack: float
 ) -> None:
     probabilities, scores, *decisions = expected
-    for name, ours, theirs, allowed in (
-        ("probabilities", found[0], probabilities, slack * _PROBABILITY),
-        ("score", found[1], scores, slack * _SCORE),
+    for name, output, right, allowed in (
+        ("probabilities", outputs[0], probabilities, slack * _PROBABILITY),
+        ("score", outputs[1], scores, slack * _SCORE),
     ):
-        if _excess(ours, theirs, allowed) > 1:
+        if _excess(output, right, allowed) > 1:
             raise ModelError(
                 f"{what} gives {name} that differ from PyTorch's by "
-                f"{np.abs(ours - theirs).max():.3g}; nothing was kept"
+                f"{np.abs(output - right).max():.3g}; nothing was kept"
             )
     # Decisions on an edge may fall either way.
     top = np.sort(probabilities, axis=1)
     clear = np.abs(scores - threshold) > slack * _SCORE * (1 + np.abs(scores))
     if probabilities.shape[1] > 1:
         clear &= top[:, -1] - top[:, -2] > 2 * slack * _PROBABILITY
-    for ours, theirs in zip(found[2:], decisions, strict=True):
-        if not np.array_equal(ours[clear], theirs[clear]):
+    for output, right in zip(outputs[2:], decisions, strict=True):
+        if not np.array_equal(output[clear], right[clear]):
             raise ModelError(f"{what} decides otherwise than PyTorch; nothing was kept")
 
 
-def _excess(found: Array, expected: Array, allowed: float) -> float:
+def _excess(values: Array, expected: Array, allowed: float) -> float:
     """Greatest difference as a multiple of what is allowed; infinite for NaN."""
-    if not np.isfinite(found).all():
+    if not np.isfinite(values).all():
         return float("inf")
-    return float((np.abs(found - expected) / (allowed * (1 + np.abs(expected)))).max())
+    return float((np.abs(values - expected) / (allowed * (1 + np.abs(expected)))).max())

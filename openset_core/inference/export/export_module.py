@@ -1,4 +1,4 @@
-"""What an exported file computes, as one module."""
+"""An exported file's computation, as one module."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class ExportModule(nn.Module):
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class ToExport:
+class PreparedExport:
     """A model and the scorer that is to be exported with it."""
 
     model: TrainedModel
@@ -110,7 +110,7 @@ class ToExport:
         return self.fitted.record.threshold
 
 
-def deployed(model: TrainedModel, scorer: str | None = None) -> ToExport:
+def prepare_export(model: TrainedModel, scorer: str | None = None) -> PreparedExport:
     """A model and one of its scorers as one module, on the CPU.
 
     Args:
@@ -121,24 +121,25 @@ def deployed(model: TrainedModel, scorer: str | None = None) -> ToExport:
         ModelError: the scorer has no torch form; those of the run that have one are named.
     """
     fitted = model.fitted(scorer)
-    form = fitted.scorer.torch_module()
-    if form is None:
-        able = [
+    scorer_module = fitted.scorer.torch_module()
+    if scorer_module is None:
+        exportable = [
             name
             for name in model.scorer_names
             if model.fitted(name).scorer.torch_module() is not None
         ]
         advice = (
-            f"of this run's scorers {' and '.join(able)} can, by --scorer {able[0]}"
-            if able
+            f"of this run's scorers {' and '.join(exportable)} can, by --scorer {exportable[0]}"
+            if exportable
             else "none of this run's scorers can; `openset score RUN --plugins NAME` adds others"
         )
+        component = fitted.component
         raise ModelError(
-            f"scorer {fitted.part.name} of {fitted.part.distribution} {fitted.part.version} "
-            f"cannot be exported; {advice}"
+            f"scorer {component.name} of {component.distribution} {component.version} cannot be "
+            f"exported; {advice}"
         )
     resize = Resize(model.description.image)
     # A copy, whose answers carry no gradient: a .pt2 file's would not turn into NumPy arrays.
     network = copy.deepcopy(model.network).requires_grad_(False)
-    module = ExportModule(network, resize, model.pixel_scale, form).eval()
-    return ToExport(model=model, fitted=fitted, module=module)
+    module = ExportModule(network, resize, model.pixel_scale, scorer_module).eval()
+    return PreparedExport(model=model, fitted=fitted, module=module)

@@ -12,19 +12,19 @@ import torch
 from openset_core.errors import ModelError
 from openset_core.files import atomic_write
 from openset_core.inference.export.checking import Array, check_file
-from openset_core.inference.export.export_module import OUTPUTS, ToExport
-from openset_core.inference.export.program import blamed_on_torch, description, quiet, traced
+from openset_core.inference.export.export_module import OUTPUTS, PreparedExport
+from openset_core.inference.export.program import description, quiet, torch_errors_explained, traced
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 INPUTS = ("images", "threshold")
 
 
-def write(exported: ToExport, path: Path) -> float:
+def write(exported: PreparedExport, path: Path) -> float:
     """Write an ONNX file, whole or not at all.
 
     Inputs: `images` uint8 [N, C, H, W] of any size, and `threshold`, a float64 scalar that may be
     left out: its default is the stored one. Outputs: see `ExportModule.forward`. Class names,
-    scorer, threshold and preprocessing stand in the file's metadata.
+    scorer, threshold and preprocessing are in the file's metadata.
 
     Returns:
         The greatest difference of scores between onnxruntime and PyTorch.
@@ -39,7 +39,7 @@ def write(exported: ToExport, path: Path) -> float:
             f"export to ONNX needs {', '.join(missing)}; install with: pip install 'openset[onnx]'"
         )
     program = traced(exported)
-    with blamed_on_torch(exported, "ONNX"), quiet():
+    with torch_errors_explained(exported, "ONNX"), quiet():
         converted = torch.onnx.export(
             program,
             dynamo=True,
@@ -62,7 +62,7 @@ def write(exported: ToExport, path: Path) -> float:
         return _checked(exported, temporary)
 
 
-def _complete(proto: Any, exported: ToExport) -> None:
+def _complete(proto: Any, exported: PreparedExport) -> None:
     """Give the threshold its default, free axes their names, and the file its metadata."""
     import onnx
 
@@ -83,7 +83,7 @@ def _complete(proto: Any, exported: ToExport) -> None:
     proto.doc_string = "openset: open-set classifier"
 
 
-def _checked(exported: ToExport, path: Path) -> float:
+def _checked(exported: PreparedExport, path: Path) -> float:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -97,7 +97,7 @@ def _checked(exported: ToExport, path: Path) -> float:
         feed: dict[str, Array] = {"images": images}
         if threshold != exported.threshold:  # otherwise the default is tried
             feed["threshold"] = np.array(threshold, dtype=np.float64)
-        found: list[Array] = session.run(list(OUTPUTS), feed)
-        return found
+        outputs: list[Array] = session.run(list(OUTPUTS), feed)
+        return outputs
 
     return check_file(exported, run, "onnxruntime")

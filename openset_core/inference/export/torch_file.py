@@ -10,17 +10,17 @@ import torch
 
 from openset_core.files import atomic_write
 from openset_core.inference.export.checking import Array, check_file
-from openset_core.inference.export.export_module import ToExport
-from openset_core.inference.export.program import blamed_on_torch, description, quiet, traced
+from openset_core.inference.export.export_module import PreparedExport
+from openset_core.inference.export.program import description, quiet, torch_errors_explained, traced
 
 DESCRIPTION = "openset.json"
 
 
-def write(exported: ToExport, path: Path) -> float:
+def write(exported: PreparedExport, path: Path) -> float:
     """Write a .pt2 file, whole or not at all.
 
     `torch.export.load(path).module()(images, threshold)`; see `ExportModule.forward`. The stored
-    threshold, class names and preprocessing stand in its extra file `openset.json`.
+    threshold, class names and preprocessing are in its extra file `openset.json`.
 
     Returns:
         The greatest difference of scores between the file and the model.
@@ -30,7 +30,7 @@ def write(exported: ToExport, path: Path) -> float:
     """
     program = traced(exported)
     content = io.BytesIO()
-    with blamed_on_torch(exported, "torch.export"), quiet():
+    with torch_errors_explained(exported, "torch.export"), quiet():
         torch.export.save(
             program, content, extra_files={DESCRIPTION: json.dumps(description(exported))}
         )
@@ -39,8 +39,8 @@ def write(exported: ToExport, path: Path) -> float:
 
     def run(images: Array, threshold: float) -> list[Array]:
         with torch.inference_mode():
-            found = loaded(torch.from_numpy(images), torch.tensor(threshold, dtype=torch.float64))
-        return [tensor.numpy() for tensor in found]
+            outputs = loaded(torch.from_numpy(images), torch.tensor(threshold, dtype=torch.float64))
+        return [tensor.numpy() for tensor in outputs]
 
     greatest = check_file(exported, run, "the .pt2 file")
     with atomic_write(path) as temporary:
