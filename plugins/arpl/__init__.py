@@ -18,8 +18,6 @@ _INIT_HELP = "deviation of the normal distribution that the points start from; a
 
 @frozen(kw_only=True)
 class ARPLOptions:
-    """Options of the loss `arpl`."""
-
     preset: str = option(
         "released",
         "margin term where paper and released code differ. paper: max(d_e - R, 0), R starts at 1. "
@@ -48,8 +46,6 @@ class ARPLOptions:
 
 @frozen(kw_only=True)
 class RPLOptions:
-    """Options of the loss `rpl`."""
-
     weight: float = option(
         0.1, "weight of the open space term", equation="lambda", validator=ge(0.0)
     )
@@ -71,7 +67,6 @@ _RECIPE = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-4}
 
 @hookimpl
 def openset_representation_losses() -> list[RepresentationLossSpec]:
-    """The losses `arpl` and `rpl`."""
     return [
         RepresentationLossSpec(
             name="arpl",

@@ -103,7 +103,7 @@ class RPL(ReciprocalPoints):
         self.label_smoothing = context.label_smoothing
 
     def logits(self, features: Features) -> Tensor:
-        """d(C(x), P^k), raw, [B, K]; d_e unless told otherwise."""
+        """d(C(x), P^k), raw, [B, K]; d_e by default."""
         return self.distances(features, self.config.distance)
 
     def loss(self, features: Features, labels: Tensor) -> Terms:
@@ -117,10 +117,8 @@ class RPL(ReciprocalPoints):
 
 
 def build_arpl(config: ARPLOptions, context: LossContext) -> ARPL:
-    """Build `arpl` for a backbone."""
     return ARPL(config, context)
 
 
 def build_rpl(config: RPLOptions, context: LossContext) -> RPL:
-    """Build `rpl` for a backbone."""
     return RPL(config, context)

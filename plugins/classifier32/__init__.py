@@ -10,8 +10,6 @@ from openset_core import BackboneSpec, hookimpl, option
 
 @frozen(kw_only=True)
 class Classifier32Options:
-    """Options of the backbone `classifier32`."""
-
     dropout: float = option(
         0.2,
         "share of whole channels dropped from the image and after each block but the last",
@@ -21,7 +19,6 @@ class Classifier32Options:
 
 @hookimpl
 def openset_backbones() -> list[BackboneSpec]:
-    """The backbone `classifier32`."""
     return [
         BackboneSpec(
             name="classifier32",

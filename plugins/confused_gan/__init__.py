@@ -17,8 +17,6 @@ from openset_core import SampleGeneratorSpec, hookimpl, option
 
 @frozen(kw_only=True)
 class ConfusedGANOptions:
-    """Options of the generator `confused-gan`; see the module for how defaults were chosen."""
-
     beta: float = option(
         0.1, "weight of the confusion term", equation="beta, Eq. 18, 19", validator=ge(0.0)
     )
@@ -59,8 +57,6 @@ class ConfusedGANOptions:
 
 @frozen(kw_only=True)
 class JointConfidenceOptions(ConfusedGANOptions):
-    """Options of the generator `joint-confidence`."""
-
     confusion: str = option(
         "uniform",
         "what generated samples should look like, see confused-gan",
@@ -77,7 +73,6 @@ class JointConfidenceOptions(ConfusedGANOptions):
 
 @hookimpl
 def openset_sample_generators() -> list[SampleGeneratorSpec]:
-    """The generators `confused-gan` and `joint-confidence`."""
     return [
         SampleGeneratorSpec(
             name="confused-gan",

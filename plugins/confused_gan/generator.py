@@ -134,13 +134,13 @@ class ConfusedGAN(SampleGenerator):
         Raises:
             CompositionError: it was asked for and there is no BatchNorm.
         """
-        wish = self.config.auxiliary_bn
-        if wish == "on" and not has_batchnorm(backbone):
+        setting = self.config.auxiliary_bn
+        if setting == "on" and not has_batchnorm(backbone):
             raise CompositionError(
                 "auxiliary_bn=on was asked for, but the backbone has no BatchNorm, so that "
                 "auxiliary BatchNorm is not needed; leave auxiliary_bn at auto"
             )
-        return wish != "off" and has_batchnorm(backbone)
+        return setting != "off" and has_batchnorm(backbone)
 
     def phases(
         self, backbone: Backbone, loss: RepresentationLoss, phases: list[Phase]

@@ -12,8 +12,6 @@ from openset_core import UnknownScorerSpec, hookimpl, option
 
 @frozen(kw_only=True)
 class KnnOptions:
-    """Options of the scorer `knn`."""
-
     k: int = option(
         50,
         "which nearest training sample's distance counts; the default is the paper's for the "
@@ -35,8 +33,6 @@ class KnnOptions:
 
 @frozen(kw_only=True)
 class MahalanobisOptions:
-    """Options of the scorer `mahalanobis`."""
-
     covariance: str = option(
         "shared",
         "shared: one covariance of all classes, as in the paper; class: each its own, which takes "
@@ -60,8 +56,6 @@ class MahalanobisOptions:
 
 @frozen(kw_only=True)
 class PrototypeDistanceOptions:
-    """Options of the scorer `prototype-distance`."""
-
     metric: str = option(
         "euclidean",
         "distance to a class mean: euclidean; squared, the same order; cosine, 1 - cos",
@@ -71,7 +65,6 @@ class PrototypeDistanceOptions:
 
 @hookimpl
 def openset_unknown_scorers() -> list[UnknownScorerSpec]:
-    """The scorers `knn`, `mahalanobis` and `prototype-distance`."""
     return [
         UnknownScorerSpec(
             name="knn",

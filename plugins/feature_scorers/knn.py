@@ -77,7 +77,6 @@ class NearestNeighbour(EmbeddingScorer):
         self._state, self._search = {"embedding": kept}, None
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Take back what `state` returned."""
         super().restore(state)
         train = np.ascontiguousarray(self._state["embedding"], dtype=np.float32)
         self._state, self._search = {"embedding": train}, None
@@ -127,7 +126,6 @@ class NearestNeighbour(EmbeddingScorer):
         return self._search.kneighbors(rows.astype(np.float32), reach, return_distance=False)
 
     def _nearest_by_torch(self, rows: Any, train: Any, reach: int) -> Any:
-        """The same."""
         import torch
 
         train = self._compared(torch, train)

@@ -39,7 +39,6 @@ class PrototypeDistance(EmbeddingScorer):
         self._state = {"means": means[counts > 0]}
 
     def formula(self, xp: Any, table: Mapping[str, Any], learned: Mapping[str, Any]) -> Any:
-        """Distance to the nearest class mean."""
         rows, means = table["embedding"], learned["means"]
         if self.metric != "cosine":
             nearest = xp.amin(squared_distances(xp, rows, means), axis=1)

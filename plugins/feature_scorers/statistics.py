@@ -65,7 +65,6 @@ class EmbeddingScorer(FormulaScorer):
         return {"embedding": embeddings(table, width)}
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """What `fit` learned."""
         return dict(self._state)
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:

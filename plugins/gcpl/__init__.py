@@ -10,8 +10,6 @@ from openset_core import RepresentationLossSpec, hookimpl, option
 
 @frozen(kw_only=True)
 class GCPLOptions:
-    """Options of the loss `gcpl`."""
-
     weight: float = option(
         0.1, "weight of the prototype term", equation="lambda", validator=ge(0.0)
     )
@@ -27,7 +25,6 @@ class GCPLOptions:
 
 @hookimpl
 def openset_representation_losses() -> list[RepresentationLossSpec]:
-    """The loss `gcpl`."""
     return [
         RepresentationLossSpec(
             name="gcpl",

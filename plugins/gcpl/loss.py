@@ -29,7 +29,6 @@ class GCPL(RepresentationLoss):
         self.prototypes = nn.Parameter(config.init_std * torch.randn(shape))
 
     def landmarks(self) -> Landmarks:
-        """The prototypes."""
         labels = torch.arange(len(self.prototypes), device=self.prototypes.device)
         return Landmarks(self.prototypes, labels, "prototype")
 
@@ -50,5 +49,4 @@ class GCPL(RepresentationLoss):
 
 
 def build(config: GCPLOptions, context: LossContext) -> GCPL:
-    """Build the loss for a backbone."""
     return GCPL(config, context)

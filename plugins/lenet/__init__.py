@@ -10,8 +10,6 @@ from openset_core import BackboneSpec, hookimpl, option
 
 @frozen(kw_only=True)
 class LeNetOptions:
-    """Options of the backbone `lenet-plus-plus`."""
-
     feature_dim: int = option(
         2, "length of the feature vector; 2 for pictures of the feature space", validator=ge(1)
     )
@@ -19,7 +17,6 @@ class LeNetOptions:
 
 @hookimpl
 def openset_backbones() -> list[BackboneSpec]:
-    """The backbone `lenet-plus-plus`."""
     return [
         BackboneSpec(
             name="lenet-plus-plus",

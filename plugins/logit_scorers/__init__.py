@@ -10,8 +10,6 @@ from openset_core import UnknownScorerSpec, hookimpl, option
 
 @frozen(kw_only=True)
 class TemperatureOptions:
-    """Options of the scorers `msp`, `entropy` and `energy`."""
-
     temperature: float = option(
         1.0, "divides the logits; 1 leaves them as they are", equation="T", validator=gt(0.0)
     )
@@ -19,7 +17,6 @@ class TemperatureOptions:
 
 @hookimpl
 def openset_unknown_scorers() -> list[UnknownScorerSpec]:
-    """The scorers `msp`, `entropy`, `max-logit` and `energy`."""
     return [
         UnknownScorerSpec(
             name="msp",

@@ -21,7 +21,6 @@ class TemperatureScorer(FormulaScorer):
         self.temperature = config.temperature
 
     def formula(self, xp: Any, table: Mapping[str, Any], learned: Mapping[str, Any]) -> Any:
-        """See `of`."""
         scaled = table["logits"] / self.temperature
         top = xp.amax(scaled, axis=1, keepdims=True)
         below = scaled - top
@@ -72,8 +71,6 @@ class Energy(TemperatureScorer):
 
 
 class MaximumLogit(FormulaScorer):
-    """-max_k v_k."""
-
     def __init__(self, _config: NoOptions) -> None:
         pass
 

@@ -106,7 +106,6 @@ class M2IOSROptions:
 
 @hookimpl
 def openset_representation_losses() -> list[RepresentationLossSpec]:
-    """The loss `m2iosr`."""
     return [
         RepresentationLossSpec(
             name="m2iosr",

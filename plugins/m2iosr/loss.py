@@ -82,7 +82,7 @@ class M2IOSR(RepresentationLoss):
         self.fine_discriminator = PairDiscriminator(fine.channels, latent, hidden)
         self.coarse_discriminator = PairDiscriminator(coarse.channels, latent, hidden)
         self.map_discriminator = PairDiscriminator(coarse.channels, coarse.channels, hidden)
-        # mu^(k): a linear map of the one-hot label, with bias, learnt jointly.
+        # mu^(k): a linear map of the one-hot label, with bias, learned jointly.
         self.class_mean = nn.Linear(context.num_classes, latent) if config.prior == "kl" else None
         self.prior_discriminator = (
             PriorDiscriminator(latent) if config.prior == "adversarial" else None
@@ -138,31 +138,31 @@ class M2IOSR(RepresentationLoss):
     def _information(self, features: Features, latent: Tensor) -> list[tuple[str, float, Tensor]]:
         """(name, weight, mutual information) of every pair with a weight, Eq. 9 and 10."""
         config = self.config
-        found = []
+        terms = []
         if config.beta1 > 0:
             fine = features.maps[self.fine_name]
             information = self.global_discriminator.information(fine, latent, config.pairs)
-            found.append(("mi_global", config.beta1, information))
+            terms.append(("mi_global", config.beta1, information))
         if config.beta2 > 0 and config.a1 > 0:
             places = self._some_places(locations(features.maps[self.fine_name]))
             information = self.fine_discriminator.information(
                 places, latent.unsqueeze(1), config.pairs
             )
-            found.append(("mi_fine_latent", config.beta2 * config.a1, information))
+            terms.append(("mi_fine_latent", config.beta2 * config.a1, information))
         if config.beta2 > 0 and config.a2 > 0:
             places = locations(features.maps[self.coarse_name])
             information = self.coarse_discriminator.information(
                 places, latent.unsqueeze(1), config.pairs
             )
-            found.append(("mi_coarse_latent", config.beta2 * config.a2, information))
+            terms.append(("mi_coarse_latent", config.beta2 * config.a2, information))
         if config.beta2 > 0 and config.a3 > 0:
             places = locations(features.maps[self.coarse_name])
             first, second = places, places
             if config.coarse_pairing == "all-locations":
                 first, second = places.unsqueeze(2), places.unsqueeze(1)
             information = self.map_discriminator.information(first, second, config.pairs)
-            found.append(("mi_coarse_coarse", config.beta2 * config.a3, information))
-        return found
+            terms.append(("mi_coarse_coarse", config.beta2 * config.a3, information))
+        return terms
 
     def _some_places(self, places: Tensor) -> Tensor:
         """A random subset of a map's locations, the same for the whole batch."""

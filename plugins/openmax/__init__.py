@@ -69,7 +69,6 @@ class OpenMaxOptions:
 
 @hookimpl
 def openset_unknown_scorers() -> list[UnknownScorerSpec]:
-    """The scorer `openmax`."""
     return [
         UnknownScorerSpec(
             name="openmax",

@@ -15,7 +15,6 @@ _REFERENCE = (
 
 @hookimpl
 def openset_unknown_scorers() -> list[FamilySpec]:
-    """The scorers of the family `pytorch-ood:NAME`."""
     return [
         FamilySpec(
             prefix="pytorch-ood",
@@ -31,7 +30,6 @@ def openset_unknown_scorers() -> list[FamilySpec]:
 
 @hookimpl
 def openset_representation_losses() -> list[FamilySpec]:
-    """The losses of the family `pytorch-ood:NAME`."""
     return [
         FamilySpec(
             prefix="pytorch-ood",

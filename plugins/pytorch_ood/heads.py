@@ -96,7 +96,6 @@ class OnLogits(LibraryLoss):
         return scores
 
     def measure(self, embedding: Tensor, labels: Tensor) -> Tensor:
-        """The criterion's value."""
         value: Tensor = self.criterion(self.classify(embedding), labels)
         return value
 

@@ -9,8 +9,6 @@ from openset_core import BackboneSpec, hookimpl, option
 
 @frozen(kw_only=True)
 class ResNetOptions:
-    """Options of the backbones `resnet18` and `resnet34`."""
-
     stem: str = option(
         "cifar",
         "first layer. cifar: one 3x3 convolution with stride 1, for small images; imagenet: 7x7 "
@@ -21,7 +19,6 @@ class ResNetOptions:
 
 @hookimpl
 def openset_backbones() -> list[BackboneSpec]:
-    """The backbones `resnet18` and `resnet34`."""
     return [
         BackboneSpec(
             name=f"resnet{depth}",

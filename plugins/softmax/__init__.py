@@ -10,8 +10,6 @@ from openset_core import RepresentationLossSpec, hookimpl, option
 
 @frozen(kw_only=True)
 class SoftmaxOptions:
-    """Options of the loss `softmax`."""
-
     latent_dim: int | None = option(
         None,
         "length of a linear latent layer between backbone and classifier; nothing for none. "
@@ -29,7 +27,6 @@ class SoftmaxOptions:
 
 @hookimpl
 def openset_representation_losses() -> list[RepresentationLossSpec]:
-    """The loss `softmax`."""
     return [
         RepresentationLossSpec(
             name="softmax",

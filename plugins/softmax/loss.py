@@ -47,5 +47,4 @@ class Softmax(RepresentationLoss):
 
 
 def build(config: SoftmaxOptions, context: LossContext) -> Softmax:
-    """Build the loss for a backbone."""
     return Softmax(config, context)

@@ -18,8 +18,6 @@ def _stages_or_word(_instance: Any, attribute: Any, value: int | str) -> None:
 
 @frozen(kw_only=True)
 class TimmOptions:
-    """Options of the backbones `timm:NAME`."""
-
     pretrained: bool = option(False, "start from timm's weights of that name, downloaded once")
     checkpoint: str = option(
         "",
@@ -62,7 +60,6 @@ class TimmOptions:
 
 @hookimpl
 def openset_backbones() -> list[FamilySpec]:
-    """The family `timm:NAME`."""
     return [
         FamilySpec(
             prefix="timm",

@@ -47,10 +47,10 @@ class TimmBackbone(Backbone):
     that are not square.
 
     Args:
-        name: what the part is called, for messages.
+        name: the component's name, for messages.
         network: a model of timm with `num_classes=0`.
         context: the protocol's images.
-        options: options of the part.
+        options: options of the component.
         conversion: what happens to images before the model sees them.
         input_size: side of the images that the model sees.
     """
@@ -110,31 +110,31 @@ class TimmBackbone(Backbone):
         """Decide which stages' outputs are maps, and declare them as they were measured."""
         network: Any = self.network
         declared = [entry["reduction"] for entry in getattr(network, "feature_info", ())]
-        found: dict[int, StageMap] = {}
+        stage_maps: dict[int, StageMap] = {}
         for number, stage in enumerate(stages):
             height, width = stage.shape[-2:]
             if height != width or height == 1:
                 continue
             likely = declared[number] if number < len(declared) else 0
             reduction = _reduction(input_size, height, likely)
-            found[number] = StageMap(
+            stage_maps[number] = StageMap(
                 name=f"r{reduction}", channels=stage.shape[1], reduction=reduction, pixels=height
             )
-        deepest = {info.reduction: number for number, info in found.items()}
+        deepest = {info.reduction: number for number, info in stage_maps.items()}
         if every:
-            found = {
+            stage_maps = {
                 number: info
                 if deepest[info.reduction] == number
                 else attrs.evolve(info, name=f"{info.name}.{number}")
-                for number, info in found.items()
+                for number, info in stage_maps.items()
             }
         else:
-            found = {number: found[number] for number in sorted(deepest.values())}
-        self.feature_info = tuple(found.values())
+            stage_maps = {number: stage_maps[number] for number in sorted(deepest.values())}
+        self.feature_info = tuple(stage_maps.values())
         # Some models, Hiera for one, run no further than the last stage asked for, so the very
         # last is always among them.
-        self._taken = sorted({*found, len(stages) - 1}) if found else []
-        self._names = tuple(found[n].name if n in found else "" for n in self._taken)
+        self._taken = sorted({*stage_maps, len(stages) - 1}) if stage_maps else []
+        self._names = tuple(stage_maps[n].name if n in stage_maps else "" for n in self._taken)
 
     # --- freezing -----------------------------------------------------------------------
 

@@ -9,8 +9,6 @@ from openset_core import ObserverSpec, hookimpl, option
 
 @frozen(kw_only=True)
 class TensorBoardOptions:
-    """Options of the observer `tensorboard`."""
-
     samples: bool = option(
         True,
         "images of the first batch, and of the sample generator after each epoch, from the same "
@@ -23,7 +21,6 @@ class TensorBoardOptions:
 
 @hookimpl
 def openset_observers() -> list[ObserverSpec]:
-    """The observers `by-epoch`, `csv` and `tensorboard`."""
     return [
         ObserverSpec(
             name="by-epoch",

@@ -33,12 +33,11 @@ class ByEpoch(Observer):
         self.epochs: list[dict[str, Any]] = []
 
     def receive(self, event: RunEvent) -> None:
-        """Add an epoch."""
         if isinstance(event, RunStarted) and self.path.exists():
             self.epochs = json.loads(self.path.read_text("utf-8"))["epochs"]
         elif isinstance(event, EpochTested):
             number = event.epoch + 1
-            scorers = {name: attrs.asdict(found) for name, found in event.scorers.items()}
+            scorers = {name: attrs.asdict(result) for name, result in event.scorers.items()}
             # An epoch that was interrupted after its test is done again.
             self.epochs = [line for line in self.epochs if line["epoch"] < number]
             self.epochs.append({"epoch": number, "scorers": scorers})

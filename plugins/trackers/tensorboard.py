@@ -52,7 +52,6 @@ class TensorBoard(Observer):
         self._experiment: Mapping[str, Any] = {}
 
     def receive(self, event: RunEvent) -> None:
-        """Write down an event."""
         if isinstance(event, RunStarted):
             self._experiment = event.experiment
         elif isinstance(event, TrainingStarted):
@@ -96,7 +95,7 @@ class TensorBoard(Observer):
                     self._writer.add_scalar(f"loss/{term}", mean, self.epochs)
             elif name != "epoch" and isinstance(value, int | float):
                 self._writer.add_scalar(name, value, self.epochs)
-        self._writer.flush()  # whoever watches sees each epoch as it comes
+        self._writer.flush()  # so that TensorBoard shows each epoch as it comes
 
     def _histogram(self, tag: str, values: Any, step: int) -> None:
         finite = np.asarray(values)[np.isfinite(values)]
@@ -107,17 +106,17 @@ class TensorBoard(Observer):
         """Scores of known samples and of each unknown set."""
         try:
             with open_run(folder) as run:
-                for part in (*([run.known] if run.known else []), *run.unknown):
-                    for scorer, scores in part.scores.items():
-                        self._histogram(f"scores/{scorer}/{part.name}", scores, step)
+                for split in (*([run.known] if run.known else []), *run.unknown):
+                    for scorer, scores in split.scores.items():
+                        self._histogram(f"scores/{scorer}/{split.name}", scores, step)
         except RunFolderError:  # nothing there to read, as when scores were removed
             return
 
     def _finish(self, results: Mapping[str, Any]) -> None:
         metrics = {
             f"test/{scorer}/{metric}": float(value)
-            for scorer, found in results["scorers"].items()
-            for metric, value in found["metrics"].items()
+            for scorer, result in results["scorers"].items()
+            for metric, value in result["metrics"].items()
             if isinstance(value, int | float)
         }
         options = plain_values(self._experiment)

@@ -7,7 +7,6 @@ from openset_core import BackboneSpec, hookimpl
 
 @hookimpl
 def openset_backbones() -> list[BackboneSpec]:
-    """The backbone `vgg13`."""
     return [
         BackboneSpec(
             name="vgg13",
