@@ -47,7 +47,7 @@ def scored(finished, openset):
 def images_of(folder, part):
     """The part's images as the data set has them, uint8 [n, H, W, C]."""
     _folder, experiment = open_folder(folder)
-    data = prepare_data(experiment.protocol, experiment.trial, data_root()).parts[part]
+    data = prepare_data(experiment.protocol, experiment.trial, data_root()).splits[part]
     return data.images.images[data.split.index]
 
 
