@@ -304,7 +304,7 @@ class TrainedModel:
         """Predictions batch by batch, for more images than fit into memory.
 
         Args:
-            pieces: uint8 [b, C, size, size] as `inference_input.prepared` makes them.
+            pieces: uint8 [b, C, size, size] as `inference_input` makes them.
             scorer: as for `predict`.
             threshold: as for `predict`.
             batch_size: as for `predict`.
