@@ -28,6 +28,9 @@ BELOW = 6
 NAME_LENGTH = 44
 """Letters of a method's name in one line."""
 
+LETTER = 6.8
+"""Width in pixels of a bold letter."""
+
 LONGEST_LABEL = 14
 """Letters of a scorer's name up to which it stands beside its row on a page, not above it."""
 
@@ -166,7 +169,11 @@ class Layout:
         return sum(own) / len(own) if self.beside else own[0]
 
 
-def layout(rows: Sequence[IntervalRow], longest_label: int = LONGEST_LABEL) -> Layout:
+def layout(
+    rows: Sequence[IntervalRow],
+    longest_label: int = LONGEST_LABEL,
+    name_length: int = NAME_LENGTH,
+) -> Layout:
     """Lay out the rows of one chart, or of several with shared rows.
 
     All rows of a method stand together. A row without a scorer stands for all of its method, and
@@ -175,6 +182,7 @@ def layout(rows: Sequence[IntervalRow], longest_label: int = LONGEST_LABEL) -> L
     Args:
         rows: from top to bottom.
         longest_label: letters of a scorer's name up to which it stands beside its row.
+        name_length: letters of a method's name in one line.
     """
     scorers: dict[str, dict[str, None]] = {}
     for row in rows:
@@ -188,7 +196,7 @@ def layout(rows: Sequence[IntervalRow], longest_label: int = LONGEST_LABEL) -> L
 
     def head(name: str) -> None:
         nonlocal y
-        for line in broken(name, NAME_LENGTH):
+        for line in broken(name, name_length):
             headings.append((line, y + HEADING / 2))
             y += HEADING
 
@@ -232,7 +240,7 @@ def interval_chart(
         width: of the plot in pixels.
         places: the layout that charts side by side share.
         names: whether methods and scorers are written.
-        title: above the plot.
+        title: above the plot, for charts side by side, which have no side labels.
     """
     places = places or layout(rows)
     low, high, far = axis_range(rows, zero)
@@ -244,7 +252,7 @@ def interval_chart(
         scale=alt.Scale(domain=[low, high], nice=False, zero=False),
         axis=alt.Axis(
             title="percentage points" if zero else "%",
-            tickCount=max(2, round(width / 60)),
+            tickCount=max(3, min(6, round(width / 35))),
             labelExpr="(datum.value > 0 ? '+' : '') + datum.label" if zero else "datum.label",
         ),
     )
@@ -340,7 +348,7 @@ def interval_chart(
         )
         layers.append(arrow.encode(x=alt.value(edge), y=y))
     labels = [(row.side_label, places.place(row)) for row in rows if row.side_label]
-    if labels:
+    if labels and title is None:  # side by side there is no room; colours say as much
         layers.append(words(labels, width + 8, "left"))
     more = {} if title is None else {"title": alt.Title(title, frame="group")}
     chart: Chart = alt.layer(*layers).properties(
@@ -365,8 +373,9 @@ def interval_panels(
     """
     # A panel may lack some rows; the order is that of the panel with the most.
     fullest = sorted(panels.values(), key=len, reverse=True)
-    places = layout([row for rows in fullest for row in rows], NAME_LENGTH)
     width = (DOUBLE_COLUMN - 30 * (len(panels) - 1)) / len(panels)
+    letters = max(16, round(width / LETTER))
+    places = layout([row for rows in fullest for row in rows], NAME_LENGTH, letters)
     charts: list[Any] = [
         interval_chart(
             rows,

@@ -84,6 +84,7 @@ def _missing(protocol: str, runs: Sequence[GroupedRun]) -> Iterator[str]:
     expected: dict[int, set[int]] = defaultdict(set)
     for trial, seed in set().union(*finished.values()):
         expected[trial].add(seed)
+    scorers: dict[tuple[str, str], list[str]] = defaultdict(list)  # by method and what it lacks
     for method, own in finished.items():
         lacking: list[str] = []
         for trial, seeds in sorted(expected.items()):
@@ -92,10 +93,12 @@ def _missing(protocol: str, runs: Sequence[GroupedRun]) -> Iterator[str]:
             lacking += [f"trial {trial}"] if whole else [f"trial {trial} seed {s}" for s in missing]
         if lacking:
             more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
-            yield (
-                f"{method.title} lacks {', '.join(lacking[:NAMED])}{more} of {protocol}; its mean "
-                "is over the others"
-            )
+            scorers[method.name, ", ".join(lacking[:NAMED]) + more].append(method.scorer)
+    for (name, missing_runs), names in scorers.items():
+        yield (
+            f"{name} {', '.join(names)} lacks {missing_runs} of {protocol}; its mean is over the "
+            "others"
+        )
 
 
 def _training(protocol: str, runs: Sequence[GroupedRun]) -> Iterator[str]:
