@@ -220,7 +220,7 @@ def test_a_chart_is_saved_as_png_svg_and_pdf(tmp_path):
 def test_the_same_chart_gives_the_same_files_without_what_only_a_pointer_sees(tmp_path):
     def written(name):
         data = alt.Chart(records(x=[0.0, 1.0], y=[0.0, 1.0])).encode(x="x:Q", y="y:Q")
-        drawn = alt.LayerChart(layer=[data.mark_line(), with_hover(data, [alt.Tooltip("x:Q")])])
+        drawn = alt.LayerChart(layer=[data.mark_line(), with_hover(data, {"X": "x|.1f"})])
         assert str(specification(drawn)).count(HOVER) > 1
         return [
             path.read_bytes()

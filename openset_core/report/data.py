@@ -1,7 +1,7 @@
 """A run folder's recorded data as plain arrays, for pages and figures; no torch, no data sets.
 
 with open_run(Path("runs/mine")) as run:
-    known, unknown = run.known, run.unknown  # parts of the test
+    known, unknown = run.known, run.unknown  # splits of the test
     curve = open_set_curve(known.scores["msp"], run.pooled("msp"), known.correct)
 """
 
@@ -31,7 +31,7 @@ Integers = npt.NDArray[np.int64]
 
 @frozen(kw_only=True, eq=False)
 class TestSplit:
-    """One part of the test: the known samples, or one unknown set.
+    """One split of the test: the known samples, or one unknown set.
 
     Attributes:
         name: `known`, or the name of the unknown set.
@@ -92,8 +92,8 @@ class RunData:
     @property
     def record(self) -> Mapping[str, Any]:
         """What the run wrote down about itself."""
-        found: Mapping[str, Any] = self.recorded.get("record", {})
-        return found
+        record: Mapping[str, Any] = self.recorded.get("record", {})
+        return record
 
     @property
     def title(self) -> str:
@@ -121,30 +121,30 @@ class RunData:
     @cached_property
     def known(self) -> TestSplit | None:
         """The known test samples; None without a feature store."""
-        return None if self.store is None else self._part(self.store, "known")
+        return None if self.store is None else self._split(self.store, "known")
 
     @cached_property
     def unknown(self) -> tuple[TestSplit, ...]:
         """The unknown sets, in the protocol's order; empty without a feature store."""
         if self.store is None:
             return ()
-        names = [part for part in self.store.parts if part.startswith(UNKNOWN_PREFIX)]
+        names = [split for split in self.store.parts if split.startswith(UNKNOWN_PREFIX)]
         first = next(iter(self.scorers.values()), None)
         order = [UNKNOWN_PREFIX + name for name in first.unknown] if first else []
-        names.sort(key=lambda part: order.index(part) if part in order else len(order))
-        return tuple(self._part(self.store, name) for name in names)
+        names.sort(key=lambda name: order.index(name) if name in order else len(order))
+        return tuple(self._split(self.store, name) for name in names)
 
     def pooled(self, scorer: str) -> Floats:
         """Scores of all unknown sets together, in their order, float64 [m]."""
-        return np.concatenate([part.scores[scorer] for part in self.unknown])
+        return np.concatenate([split.scores[scorer] for split in self.unknown])
 
     @cached_property
     def scored(self) -> tuple[str, ...]:
-        """Scorers whose scores are there for every part of the test."""
+        """Scorers whose scores are there for every split of the test."""
         if self.known is None:
             return ()
-        parts = (self.known, *self.unknown)
-        return tuple(name for name in self.scorers if all(name in part.scores for part in parts))
+        splits = (self.known, *self.unknown)
+        return tuple(name for name in self.scorers if all(name in s.scores for s in splits))
 
     @property
     def generated(self) -> npt.NDArray[np.uint8] | None:
@@ -155,8 +155,8 @@ class RunData:
         """
         return read_samples(self.folder.samples)
 
-    def embedding(self, part: TestSplit, rows: Integers | None = None) -> npt.NDArray[np.float32]:
-        """Embeddings of some rows of a part, in ascending order of the rows; all without `rows`.
+    def embedding(self, split: TestSplit, rows: Integers | None = None) -> npt.NDArray[np.float32]:
+        """Embeddings of some rows of a split, in ascending order of the rows; all without `rows`.
 
         Returns:
             float32 [n, E]
@@ -166,9 +166,9 @@ class RunData:
         """
         if self.store is None:
             raise StoreError(f"{self.folder.features} is not there")
-        return rows_of(self.store, part.part, "embedding", rows)
+        return rows_of(self.store, split.part, "embedding", rows)
 
-    def _part(self, store: FeatureStore, name: str) -> TestSplit:
+    def _split(self, store: FeatureStore, name: str) -> TestSplit:
         predicted, confidence = [], []
         for chunk in store.chunks(name, "logits"):
             logits = chunk["logits"].astype(np.float64)
@@ -177,9 +177,9 @@ class RunData:
             confidence.append(1.0 / shifted.sum(axis=1))
         scores = {}
         for scorer in self.scorers:
-            found = stored_scores(self.folder.scores, scorer, name)
-            if found is not None and len(found) == store.rows(name):
-                scores[scorer] = found
+            stored = stored_scores(self.folder.scores, scorer, name)
+            if stored is not None and len(stored) == store.rows(name):
+                scores[scorer] = stored
         known = name == "known"
         short = name.removeprefix(UNKNOWN_PREFIX)
         return TestSplit(
@@ -199,7 +199,7 @@ class RunData:
 
 
 def rows_of(
-    store: FeatureStore, part: str, array: str, rows: Integers | None = None
+    store: FeatureStore, split: str, array: str, rows: Integers | None = None
 ) -> npt.NDArray[Any]:
     """Some rows of an array of a store, in ascending order; all of them without `rows`.
 
@@ -209,15 +209,15 @@ def rows_of(
         StoreError: the store is damaged, or has no such array.
     """
     if rows is None:
-        return store.array(part, array)
+        return store.array(split, array)
     wanted = np.sort(rows)
-    found, start = [], 0
-    for chunk in store.chunks(part, array):
+    pieces, start = [], 0
+    for chunk in store.chunks(split, array):
         values = chunk[array]
         inside = wanted[(wanted >= start) & (wanted < start + len(values))]
-        found.append(values[inside - start])
+        pieces.append(values[inside - start])
         start += len(values)
-    return np.concatenate(found)
+    return np.concatenate(pieces)
 
 
 @contextlib.contextmanager

@@ -26,10 +26,10 @@ Points = npt.NDArray[np.float32]
 
 @frozen(kw_only=True, eq=False)
 class MappedSplit:
-    """Some samples of one part of the test on the map.
+    """Some samples of one split of the test on the map.
 
     Attributes:
-        part: the part.
+        part: the split.
         rows: which of its samples, ascending, int64 [n].
         points: where they lie, float32 [n, 2].
     """
@@ -61,7 +61,7 @@ class EmbeddingMap:
 
     @property
     def exact(self) -> bool:
-        """Whether the map is the embedding itself and no reduction of it."""
+        """Whether the map is the embedding itself, not a reduction of it."""
         return self.dimensions <= 2
 
     @property
@@ -81,9 +81,10 @@ def map_of(run: RunData) -> EmbeddingMap | None:
     """
     if run.known is None or run.store is None:
         return None
-    parts = (run.known, *run.unknown)
-    drawn = [np.sort(rows) for rows in drawn_rows([len(part) for part in parts], MOST_POINTS, SEED)]
-    vectors = [run.embedding(part, rows) for part, rows in zip(parts, drawn, strict=True)]
+    splits = (run.known, *run.unknown)
+    sizes = [len(split) for split in splits]
+    drawn = [np.sort(rows) for rows in drawn_rows(sizes, MOST_POINTS, SEED)]
+    vectors = [run.embedding(split, rows) for split, rows in zip(splits, drawn, strict=True)]
     finite = [np.isfinite(each).all(axis=1) for each in vectors]
     vectors = [each[good] for each, good in zip(vectors, finite, strict=True)]
     drawn = [rows[good] for rows, good in zip(drawn, finite, strict=True)]
@@ -101,8 +102,8 @@ def map_of(run: RunData) -> EmbeddingMap | None:
     ends = np.cumsum([len(rows) for rows in drawn])
     pieces = np.split(placed, ends)
     mapped = [
-        MappedSplit(part=part, rows=rows, points=piece)
-        for part, rows, piece in zip(parts, drawn, pieces[:-1], strict=True)
+        MappedSplit(part=split, rows=rows, points=piece)
+        for split, rows, piece in zip(splits, drawn, pieces[:-1], strict=True)
     ]
     return EmbeddingMap(
         known=mapped[0],
@@ -115,10 +116,10 @@ def map_of(run: RunData) -> EmbeddingMap | None:
 
 
 def drawn_rows(sizes: list[int], most: int, seed: int) -> list[Integers]:
-    """A random draw of rows from several parts, the first of which gets half of the places.
+    """A random draw of rows from several splits, the first of which gets half of the places.
 
     Args:
-        sizes: rows of each part.
+        sizes: rows of each split.
         most: rows to draw from all of them together, at most.
         seed: of the draw.
     """
@@ -136,19 +137,19 @@ def drawn_rows(sizes: list[int], most: int, seed: int) -> list[Integers]:
 
 def _landmarks(run: RunData, dimensions: int) -> tuple[Points, Integers, str]:
     """The loss's own points in the space of the embedding, where it keeps some."""
-    found = None if run.store is None else run.store.landmarks
-    if found is None or (dimensions > 2 and len(found.points) > MOST_LANDMARKS):
+    stored = None if run.store is None else run.store.landmarks
+    if stored is None or (dimensions > 2 and len(stored.points) > MOST_LANDMARKS):
         return np.empty((0, dimensions), np.float32), np.empty(0, np.int64), ""
-    good = np.isfinite(found.points).all(axis=1)
-    return found.points[good].astype(np.float32), found.labels[good], found.name
+    good = np.isfinite(stored.points).all(axis=1)
+    return stored.points[good].astype(np.float32), stored.labels[good], stored.name
 
 
 def _reduced(run: RunData, joint: Points, landmarks: int) -> Points:
-    # What is kept belongs to the run's features; the numbers are all that the map hangs on beside.
+    # The cache belongs to the run's features; beside them the map depends on these numbers alone.
     facts = np.array([len(joint), landmarks, MOST_POINTS, SEED, PERPLEXITY, INPUT_DIMENSIONS])
-    found = kept(run, KEPT_AS)
-    if found is not None and np.array_equal(found["facts"], facts):
-        before: Points = found["points"]
+    cached = kept(run, KEPT_AS)
+    if cached is not None and np.array_equal(cached["facts"], facts):
+        before: Points = cached["points"]
         return before
     placed = tsne(joint, SEED)
     keep(run, KEPT_AS, {"facts": facts, "points": placed})
@@ -175,7 +176,7 @@ def tsne(vectors: Points, seed: int, perplexity: float = PERPLEXITY) -> Points:
         if min(count, width) > INPUT_DIMENSIONS:
             reducing = PCA(INPUT_DIMENSIONS, random_state=seed)
             vectors = reducing.fit_transform(vectors.astype(np.float64))
-        found = TSNE(
+        placed = TSNE(
             2,
             perplexity=min(perplexity, (count - 1) / 3),
             init="pca",
@@ -183,4 +184,4 @@ def tsne(vectors: Points, seed: int, perplexity: float = PERPLEXITY) -> Points:
             random_state=seed,
             n_jobs=1,
         ).fit_transform(np.ascontiguousarray(vectors, dtype=np.float32))
-    return np.asarray(found, dtype=np.float32)
+    return np.asarray(placed, dtype=np.float32)

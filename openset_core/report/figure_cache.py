@@ -73,13 +73,13 @@ def _features(run: RunData) -> str:
 # --- images ---------------------------------------------------------------------------------------
 
 
-def split_images(run: RunData, part: str, rows: Integers, root: Path | None = None) -> Pixels:
-    """Images of some samples of a part, as they lie in the data set; see `images_of`.
+def split_images(run: RunData, split: str, rows: Integers, root: Path | None = None) -> Pixels:
+    """Images of some samples of a split, as they lie in the data set; see `images_of`.
 
     Args:
         run: the run.
-        part: name of the part in the feature store.
-        rows: their numbers within the part.
+        split: name of the split in the feature store.
+        rows: their numbers within the split.
         root: folder of data sets; $OPENSET_DATA or `./data` by default.
 
     Returns:
@@ -88,8 +88,8 @@ def split_images(run: RunData, part: str, rows: Integers, root: Path | None = No
     Raises:
         FigureError: they are not kept, and the data set is not there or has changed.
     """
-    found = images_of(run, {part: rows}, root)[part]
-    return np.stack([found[int(row)] for row in rows])
+    images = images_of(run, {split: rows}, root)[split]
+    return np.stack([images[int(row)] for row in rows])
 
 
 def images_of(
@@ -101,43 +101,45 @@ def images_of(
     """Images of some samples, as they lie in the data sets.
 
     Those that the run folder keeps are taken from there; others from the data sets, which are read
-    once for all parts, and kept.
+    once for all splits, and kept.
 
     Args:
         run: the run.
-        wanted: numbers of samples within their part, by part of the feature store.
+        wanted: numbers of samples within their split, by split of the feature store.
         root: folder of data sets; $OPENSET_DATA or `./data` by default.
         data: the run's data where it is there already.
 
     Returns:
-        For each part the images that are kept now, uint8 [H, W, C] by number, the wanted ones
+        For each split the images that are kept now, uint8 [H, W, C] by number, the wanted ones
         among them.
 
     Raises:
         FigureError: they are not kept, and the data set is not there or has changed.
     """
-    there = {part: kept_images(run, part) for part in wanted}
+    there = {split: kept_images(run, split) for split in wanted}
     missing = {
-        part: np.array(sorted({int(row) for row in rows} - there[part].keys()), dtype=np.int64)
-        for part, rows in wanted.items()
+        split: np.array(sorted({int(row) for row in rows} - there[split].keys()), dtype=np.int64)
+        for split, rows in wanted.items()
     }
-    missing = {part: rows for part, rows in missing.items() if len(rows)}
-    for part, images in (_from_data(run, missing, root, data) if missing else {}).items():
-        there[part] |= dict(zip(missing[part].tolist(), images, strict=True))
-        numbers = sorted(there[part])
-        every = np.stack([there[part][number] for number in numbers])
-        keep(run, _images_name(part), {"rows": np.array(numbers), "images": every})
+    missing = {split: rows for split, rows in missing.items() if len(rows)}
+    for split, images in (_from_data(run, missing, root, data) if missing else {}).items():
+        there[split] |= dict(zip(missing[split].tolist(), images, strict=True))
+        numbers = sorted(there[split])
+        every = np.stack([there[split][number] for number in numbers])
+        keep(run, _images_name(split), {"rows": np.array(numbers), "images": every})
     return there
 
 
-def kept_images(run: RunData, part: str) -> dict[int, Pixels]:
-    """Images of a part that the run folder keeps, uint8 [H, W, C] by number within the part."""
-    found = kept(run, _images_name(part))
-    return {} if found is None else dict(zip(found["rows"].tolist(), found["images"], strict=True))
+def kept_images(run: RunData, split: str) -> dict[int, Pixels]:
+    """Images of a split that the run folder keeps, uint8 [H, W, C] by number within the split."""
+    cached = kept(run, _images_name(split))
+    if cached is None:
+        return {}
+    return dict(zip(cached["rows"].tolist(), cached["images"], strict=True))
 
 
-def _images_name(part: str) -> str:
-    return "images-" + part.replace("/", "-")
+def _images_name(split: str) -> str:
+    return "images-" + split.replace("/", "-")
 
 
 def _from_data(
@@ -157,12 +159,12 @@ def _from_data(
             ) from error
     facts = data.record()
     images = {}
-    for part, rows in missing.items():
-        if facts.get(part) != run.record.get("data", {}).get(part):
+    for split, rows in missing.items():
+        if facts.get(split) != run.record.get("data", {}).get(split):
             raise FigureError(
-                f"the data of part {part} changed since {run.folder.path} was trained; bring back "
-                "the old data"
+                f"the data of split {split} changed since {run.folder.path} was trained; bring "
+                "back the old data"
             )
-        found = data.splits[part]
-        images[part] = found.images.gather(np.asarray(found.split.index)[rows])
+        stored = data.splits[split]
+        images[split] = stored.images.gather(np.asarray(stored.split.index)[rows])
     return images

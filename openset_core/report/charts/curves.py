@@ -167,20 +167,14 @@ def _chart(
         strokeDash=alt.StrokeDash("scorer:N", scale=dashes(names), legend=legend),
         order=alt.value(None),
     )
-    tooltip = [
-        alt.Tooltip("scorer:N", title=f"Scorer, {measure}"),
-        alt.Tooltip("threshold:N", title="Threshold"),
-        *(
-            alt.Tooltip(f"{key}:Q", title=key.upper(), format=".1%")
-            for key in ("fpr", "tpr", "ccr")
-        ),
-    ]
+    told = {f"Scorer, {measure}": "scorer", "Threshold": "threshold"}
+    told |= {key.upper(): f"{key}|.1%" for key in ("fpr", "tpr", "ccr")}
     used_points = base.transform_filter("datum.used").mark_point(
         fill=BACKGROUND, size=60, strokeWidth=2.2, opacity=1
     )
     layers = [lines, used_points]
     if interactive:
-        layers = [lines.add_params(shown), used_points, with_hover(base, tooltip)]
+        layers = [lines.add_params(shown), used_points, with_hover(base, told)]
     if any(each.trials for each in curves):
         y = "tpr" if roc else "ccr"
         band = base.transform_calculate(

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -140,14 +140,31 @@ def shown_by_legend(field: str, names: Sequence[str]) -> alt.Parameter:
     )
 
 
-def with_hover(points: alt.Chart, tooltip: Sequence[alt.Tooltip], size: int = 70) -> alt.Chart:
-    """Points that appear one by one, next to the pointer, and tell their numbers; see `HOVER`."""
+def with_hover(points: alt.Chart, told: Mapping[str, str], size: int = 70) -> alt.Chart:
+    """Points that appear one by one, next to the pointer, and tell their numbers; see `HOVER`.
+
+    Args:
+        points: where they lie.
+        told: field by title, with a number format behind a bar: `{"FPR": "fpr|.1%"}`.
+        size: of a point.
+    """
     near = alt.selection_point(
         name=HOVER, on="pointerover", clear="pointerout", nearest=True, empty=False
     )
+    # Written out, since Vega-Lite finds no text fields from the cells around the points.
+    row = "(datum.datum || datum)"
+    values = []
+    for title, said in told.items():
+        field, _, form = said.partition("|")
+        value = f"{row}[{json.dumps(field)}]"
+        value = f"format({value}, {json.dumps(form)})" if form else value
+        values.append(f"{json.dumps(title)}: {value}")
     drawn: alt.Chart = (
         points.mark_point(filled=True, size=size, opacity=1)
-        .encode(fillOpacity=alt.condition(near, alt.value(1), alt.value(0)), tooltip=list(tooltip))
+        .encode(
+            fillOpacity=alt.condition(near, alt.value(1), alt.value(0)),
+            tooltip=alt.value({"expr": f"{{{', '.join(values)}}}"}),
+        )
         .properties(name=HOVER)
         .add_params(near)
     )

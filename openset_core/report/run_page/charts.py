@@ -65,10 +65,14 @@ def curves(view: View) -> Values | None:
     together = curves_of(view, sets)
     if not together:
         return None
-    drawn = {"roc": roc_chart(together), "oscr": oscr_chart(together), "each": {}}
+    drawn = {
+        "roc": roc_chart(together, points=4000),
+        "oscr": oscr_chart(together, points=4000),
+        "each": {},
+    }
     if len(sets) > 1:
         alone = {split.name: curves_of(view, (split,)) for split in sets}
-        points = max(200, 9000 // len(sets))
+        points = 3000 // len(sets)
         drawn["each"] = {
             title: {
                 name: chart(found, side=230, against=name, points=points)
