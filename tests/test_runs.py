@@ -740,7 +740,6 @@ def test_a_run_with_its_page_reads_its_data_once(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr(preparation, "open_images", counted)
     monkeypatch.setattr(RunFolder, "write", noted)
-    monkeypatch.setattr(run_folder, "resolve", None)  # an experiment is resolved by its caller
     chosen = experiment.resolve(
         "softmax,tiny", "tiny-digits", overrides={"training": {"epochs": 1}}
     )

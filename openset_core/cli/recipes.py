@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import textwrap
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from openset_core.experiment.recipe import RecipeLayer
 
 
 @click.group(invoke_without_command=True)
@@ -39,13 +43,14 @@ def recipes(context: click.Context) -> None:
 @click.argument("name")
 @click.option("--protocol", help="Show what it comes to under this protocol, by name or path.")
 @click.option(
-    "--plugins", "-p", default="", help="... with these parts [default: the protocol's own]."
+    "--plugins", "-p", default="", help="... with these components [default: the protocol's own]."
 )
 @click.option("--toml", is_flag=True, help="The file itself, as a pattern for one of your own.")
 def show(name: str, protocol: str | None, plugins: str, toml: bool) -> None:
     """Print a recipe, or what it comes to in an experiment; NAME may be a path."""
-    from openset_core.cli.describe_protocol import published_table
-    from openset_core.experiment.recipe import RecipeLayer, load_recipe
+    from openset_core.experiment import config
+    from openset_core.experiment.experiment import resolve
+    from openset_core.experiment.recipe import load_recipe
 
     recipe = load_recipe(name)
     content = recipe.content
@@ -53,54 +58,45 @@ def show(name: str, protocol: str | None, plugins: str, toml: bool) -> None:
         click.echo(recipe.path.read_text(encoding="utf-8").rstrip())
         return
     click.echo(f"{recipe.name}: {content.summary}")
-    for title, text in (
+    for title, words in (
         ("source", content.source),
         ("file", str(recipe.path)),
         ("scorers", ", ".join(content.scorers)),
     ):
-        if text:
-            click.echo(f"  {title:<9} {text}")
+        if words:
+            click.echo(f"  {title:<9} {words}")
     if protocol is not None or plugins:
-        _show_resolved(name, protocol, plugins)
+        experiment = resolve(plugins, protocol, recipe=name)
+        components = ", ".join(experiment.selection.names)
+        click.echo(f"\nunder protocol {experiment.protocol.name}, with {components}:")
+        _print("images", config.unstructure(experiment.protocol.content.image))
+        _print("training", config.unstructure(experiment.training))
         return
-
-    def layer(title: str, values: RecipeLayer) -> None:
-        for what, options in (("images", values.image), ("training", values.training)):
-            _print(f"{title}{what}", options)
-        for parts, options in values.recipes.items():
-            _print(f"{title}training with {parts}", options)
-        for part, options in values.options.items():
-            _print(f"{title}options of {part}", options)
-        if values.published:
-            click.echo(f"  {title}results with it:")
-            for line in published_table(values.published):
-                click.echo(f"    {line}")
-
-    layer("", content)
-    for dataset, values in content.datasets.items():
-        layer(f"known classes of {dataset}: ", values)
-    for other, values in content.protocols.items():
-        layer(f"protocol {other}: ", values)
+    _print_layer("", content)
+    for dataset, layer in content.datasets.items():
+        _print_layer(f"known classes of {dataset}: ", layer)
+    for other, layer in content.protocols.items():
+        _print_layer(f"protocol {other}: ", layer)
 
 
-def _show_resolved(name: str, protocol: str | None, plugins: str) -> None:
-    from openset_core.experiment import config
-    from openset_core.experiment.experiment import resolve
+def _print_layer(title: str, layer: RecipeLayer) -> None:
+    from openset_core.cli.describe_protocol import published_table
+    from openset_core.results.tables import text
 
-    experiment = resolve(plugins, protocol, recipe=name)
-    click.echo(
-        f"\nunder protocol {experiment.protocol.name}, with "
-        f"{', '.join(experiment.selection.names)}:"
-    )
-    _print("images", config.unstructure(experiment.protocol.content.image))
-    _print("training", config.unstructure(experiment.training))
+    _print(f"{title}images", layer.image)
+    _print(f"{title}training", layer.training)
+    for names, options in layer.recipes.items():
+        _print(f"{title}training with {names}", options)
+    for name, options in layer.options.items():
+        _print(f"{title}options of {name}", options)
+    if layer.published:
+        click.echo(f"  {title}results with it:")
+        click.echo(textwrap.indent(text([published_table(layer.published)]), "    "))
 
 
 def _print(title: str, values: dict[str, Any]) -> None:
-    if not values:
-        return
-    from openset_core.cli.describe_protocol import assignments
+    from openset_core.cli.describe_protocol import assignments, wrapped
 
-    click.echo(f"  {title}:")
-    for line in assignments(values, "    "):
-        click.echo(line)
+    if values:
+        click.echo(f"  {title}:")
+        click.echo("\n".join(wrapped(assignments(values), "    ")))
