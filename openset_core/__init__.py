@@ -34,8 +34,7 @@ from openset_core.specs import (
 )
 
 if TYPE_CHECKING:
-    from openset_core.api import figure, load_run, run, run_trials
-    from openset_core.benching import bench
+    from openset_core.api import bench, figure, load_run, run, run_trials
     from openset_core.components import (
         Backbone,
         BackboneContext,
@@ -85,7 +84,7 @@ _LAZY = {
     "RunEvent": "observers",
     "SampleGenerator": "components",
     "UnknownScorer": "scorer",
-    "bench": "benching",
+    "bench": "api",
     "compare": "results.comparison",
     "load": "inference.trained_model",
     "figure": "api",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from openset_core.benching.runner import RETRIES, Bench
 from openset_core.data.image_folders.scan import NOTE, ImageFolderConfig
 from openset_core.errors import ConfigError
 from openset_core.experiment.config import structure
@@ -188,6 +189,94 @@ def run_trials(
         target = Path(out) / f"trial{number}" if out else None
         runs.append(run(plugins, protocol, trial=number, out=target, **options))
     return Trials(tuple(runs))
+
+
+def bench(
+    plugins: str | Sequence[str | Mapping[str, Any]] = (),
+    protocol: str | Sequence[str] | None = None,
+    *,
+    trials: str | Sequence[int] | None = None,
+    seeds: int | Sequence[int] | None = None,
+    epochs: int | None = None,
+    set: Mapping[str, Mapping[str, Any]] | None = None,
+    reference: str | None = None,
+    file: str | Path | None = None,
+    out: str | Path | None = None,
+    launcher: str = "inline",
+    workers: int | None = None,
+    threads: int | None = None,
+    gpus_per_run: float = 1.0,
+    ray_address: str | None = None,
+    slurm: Mapping[str, Any] | None = None,
+    retries: int = RETRIES,
+    data_root: str | Path | None = None,
+    download: bool = False,
+    device: str = "auto",
+    report: bool = True,
+) -> Bench:
+    """Run methods over protocols, trials and seeds, and compare them.
+
+    Finished runs are not repeated, interrupted ones go on from their checkpoints. A run that fails
+    is listed, and does not stop the others.
+
+    Args:
+        plugins: a method each: names of components separated by commas, or a mapping with
+            `plugins`, `name` and `set` as in a bench TOML.
+        protocol: a protocol or several; `digits` by default.
+        trials: `"all"`, the default, or numbers.
+        seeds: training seeds, or how many; 3 stands for 0, 1, 2. One by default.
+        epochs: passes over the training images, for every method; each recipe's by default.
+        set: options by component, for every method that has the component.
+        reference: the method that the others are compared with; the first one by default.
+        file: a bench TOML, or a bench folder to go on with; stands for what is not given here.
+        out: bench folder; a name under `runs/` made from what is asked by default.
+        launcher: `"inline"`, `"processes"`, `"ray"` or `"slurm"`.
+        workers: runs at once.
+        threads: processor threads a run.
+        gpus_per_run: share of a GPU for each run.
+        ray_address: address of a Ray cluster.
+        slurm: options of Slurm's jobs, such as `{"partition": "gpu", "time": 120, "memory": 16}`.
+        retries: how often a run whose process died is started again.
+        data_root: folder of data sets.
+        download: whether missing data may be fetched.
+        device: `"auto"` or `"cpu"`.
+        report: whether to make pages and figures of the bench and its runs.
+
+    Raises:
+        OpensetError: a mistake that the caller can mend, before anything has run.
+    """
+    from openset_core.benching.plan import make_plan
+    from openset_core.benching.report import make_page
+    from openset_core.benching.runner import make_execution, read_request, run_bench
+
+    methods = [plugins] if isinstance(plugins, str) else plugins
+    changes: dict[str, Any] = {
+        "methods": [dict(m) if isinstance(m, Mapping) else {"plugins": m} for m in methods] or None,
+        "protocols": [protocol] if isinstance(protocol, str) else protocol,
+        "trials": trials,
+        "seeds": seeds,
+        "reference": reference,
+    }
+    folder, request = read_request(Path(file) if file else None, changes, with_epochs(set, epochs))
+    execution = make_execution(
+        launcher,
+        execute=execute,
+        retries=retries,
+        resources={
+            "workers": workers,
+            "threads": threads,
+            "gpus_per_run": gpus_per_run,
+            "ray_address": ray_address,
+            "slurm": dict(slurm or {}),
+        },
+        data_root=data_root,
+        download=download,
+        device=device,
+        report=report,
+        make_page=make_page if report else None,
+    )
+    plan = make_plan(request)
+    return run_bench(plan, folder or Path(out or plan.default_folder()), execution)
 
 
 def figure(

@@ -8,18 +8,21 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 import tomllib
 from pathlib import Path
 
-import attrs
 import pytest
 
 import openset_core
+from openset_core import pipeline
 from openset_core.benching.folder import BenchFolder
 from openset_core.benching.plan import BenchFile, BenchMethod, make_plan
+from openset_core.benching.report import make_page
 from openset_core.benching.runner import make_execution, run_bench
-from openset_core.benching.status import Board
+from openset_core.benching.status import BenchStatus
 from openset_core.cli.bench import spread
 from openset_core.errors import ConfigError
 from openset_core.files import sha256
@@ -35,7 +38,7 @@ RUNS = 4  # two methods, two trials
 pytestmark = pytest.mark.usefixtures("tiny")
 
 
-def wishes(**changes):
+def request(**changes):
     values = {
         "methods": tuple(BenchMethod(plugins=method) for method in METHODS),
         "protocols": ("tiny-digits",),
@@ -54,14 +57,21 @@ def kept(tmp_path_factory):
 def whole(tiny, kept, tmp_path):
     """A test's own copy of a bench that nothing disturbed."""
     if not kept.exists():
-        run_bench(make_plan(wishes()), kept, attrs.evolve(execution(), report=True))
+        run_bench(make_plan(request()), kept, execution(report=True))
     return shutil.copytree(kept, tmp_path / "whole")
 
 
 def execution(launcher="inline", **more):
     usual = {"retries": 2, "device": "cpu", "report": False}
-    resources = {"workers": 2, "threads": 1}
-    return make_execution(launcher, resources=resources, **usual | more)
+    resources = {"workers": 2, "threads": 1} | more.pop("resources", {})
+    options = usual | more
+    return make_execution(
+        launcher,
+        execute=pipeline.execute,
+        resources=resources,
+        make_page=make_page if options["report"] else None,
+        **options,
+    )
 
 
 def weights_of(bench):
@@ -290,7 +300,7 @@ def test_a_defect_in_a_plugin_leaves_its_traceback(openset, tmp_path, monkeypatc
         (["-p", "softmax,tiny", "--seeds", "1,1"], "seeds names one twice: 1, 1"),
         (["-p", "softmax,tiny", "--trials", "first"], "--trials 'first' is not \"all\", nor"),
         (["-p", "softmax,tiny", "--trials", "9"], "there is no trial 9"),
-        (["-p", "softmax,tiny", "--set", "nope.x=1"], "'nope' are given, which is part of no"),
+        (["-p", "softmax,tiny", "--set", "nope.x=1"], "'nope' are given, which no method"),
         (["-p", "softmax,tiny", "--workers", "0"], "'workers' must be >= 1"),
         (["-p", "softmax,tiny", "--reference", "rpl"], "no method is called 'rpl'"),
         (["nowhere.toml"], "nowhere.toml does not exist"),
@@ -323,7 +333,7 @@ def test_from_python(whole):
 
 def test_ray_is_an_extra(whole, monkeypatch):
     shutil.rmtree(next((whole / "runs").iterdir()))
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"--launcher ray needs Ray: python -m pip install"):
         openset_core.bench(file=whole, launcher="ray")
 
@@ -347,16 +357,27 @@ def test_a_ray_that_does_not_start_is_one_sentence(whole, monkeypatch):
 # --- disturbed ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("launcher", ["processes", "ray"])
+LAUNCHERS = ("inline", "processes", "ray", "slurm")
+
+
+def resources_of(launcher):
+    """What a launcher needs here, or a skip; Slurm's jobs run on this machine."""
+    if launcher in ("ray", "slurm"):
+        pytest.importorskip({"ray": "ray", "slurm": "submitit"}[launcher])
+    return {"slurm": {"cluster": "local"}} if launcher == "slurm" else {}
+
+
+@pytest.mark.parametrize("launcher", ["processes", "ray", "slurm"])
 def test_a_run_whose_worker_is_killed_goes_on_from_its_checkpoint(
     launcher, whole, tmp_path, monkeypatch
 ):
-    if launcher == "ray":
-        pytest.importorskip("ray", reason="Ray is not installed")
+    resources = resources_of(launcher)
+    if launcher == "slurm":  # seconds that a slow storage gets to show a job's result
+        monkeypatch.setattr("submitit.core.core.Job._results_timeout_s", 0)
     kill, out = tmp_path / "kill", tmp_path / "out"
     monkeypatch.setenv("OPENSET_TINY_KILL", str(kill))
     monkeypatch.setenv("OPENSET_TINY_SLEEP", "0.05")
-    boards = []
+    statuses = []
 
     class Killer:
         """A display that has a worker killed as soon as there is a checkpoint."""
@@ -371,17 +392,19 @@ def test_a_run_whose_worker_is_killed_goes_on_from_its_checkpoint(
         def close(self):
             """Nothing to take away."""
 
-    def display(board: Board, slots):
+    def display(status: BenchStatus, slots):
         assert slots == 2
-        boards.append(board)
+        statuses.append(status)
         return Killer()
 
-    bench = run_bench(make_plan(wishes()), out, execution(launcher, display=display))
+    bench = run_bench(
+        make_plan(request()), out, execution(launcher, display=display, resources=resources)
+    )
     assert bench.failed == ()
     assert not kill.exists()
-    (board,) = boards
-    assert sorted(entry.tries for entry in board.entries) == [1, 1, 1, 2]
-    (again,) = (entry for entry in board.entries if entry.tries == 2)
+    (status,) = statuses
+    assert sorted(run.tries for run in status.runs) == [1, 1, 1, 2]
+    (again,) = (run for run in status.runs if run.tries == 2)
     history = openset_core.load_run(out / "runs" / again.planned.name).history
     assert [line["epoch"] for line in history] == [1, 2, 3]
     assert same_bench(out, whole)
@@ -401,7 +424,10 @@ def workers_of(process):
     if not os.path.exists(listed):
         pytest.skip("this system does not tell a process's children")
     with open(listed) as file:
-        return [int(number) for number in file.read().split()]
+        numbers = file.read().split()
+    commands = {number: Path(f"/proc/{number}/cmdline").read_text() for number in numbers}
+    # multiprocessing's resource tracker is a child too
+    return [int(number) for number, command in commands.items() if "spawn_main" in command]
 
 
 def alive(number):
@@ -456,3 +482,128 @@ def test_ctrl_c_says_how_to_go_on_and_that_works(whole, tmp_path, start, openset
     assert openset(*advised[1].split(), "--device", "cpu").code == 0
     assert same_bench(out, whole)
     assert BenchFolder(out).read().asked() == BenchFolder(whole).read().asked()
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_every_launcher_gives_the_same_and_a_failed_run_stops_nobody(launcher, tmp_path):
+    """The last method fails; the others are what `whole` has."""
+    resources = resources_of(launcher)
+    broken = BenchMethod(name="broken", plugins="turns,tiny", set={"turns": {"nan_epoch": 1}})
+    plan = make_plan(request(methods=(BenchMethod(plugins="softmax,tiny"), broken), trials=(0,)))
+    out = tmp_path / "out"
+    bench = run_bench(plan, out, execution(launcher, resources=resources))
+    (failed,) = bench.failed
+    assert "term fit of phase first is no longer a finite number" in failed.reason
+    (done,) = weights_of(out).values()
+    alone = openset_core.run(
+        "softmax,tiny", "tiny-digits", epochs=3, device="cpu", out=tmp_path / "alone"
+    )
+    assert done == sha256(alone.folder / "model" / "weights.safetensors")
+    assert not (out / "logs").exists()  # nothing was printed, and no file about progress is left
+
+
+def test_a_script_without_a_main_guard_may_start_workers(whole, tmp_path):
+    """A worker does not import the script that started it, which would start the bench again."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import openset_core\n"
+        "print('runs once')\n"
+        f"openset_core.bench(file={str(whole)!r}, launcher='processes', workers=1, device='cpu',\n"
+        "    report=False)\n"
+    )
+    shutil.rmtree(next((whole / "runs").iterdir()))
+    command = [sys.executable, str(script)]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert (answer.returncode, answer.stdout) == (0, "runs once\n"), answer.stderr
+    assert len(list(whole.glob("runs/*/results.json"))) == RUNS
+
+
+# --- Slurm ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """Makes a Slurm launcher with these options, whose jobs run on this machine."""
+    pytest.importorskip("submitit")
+    from openset_core.benching.job import WorkerConfig
+    from openset_core.benching.launchers import Resources
+    from openset_core.benching.slurm_launcher import SlurmLauncher
+
+    def make(workers=None, threads=None, device="auto", gpus_per_run=1.0, **options):
+        resources = Resources(
+            workers=workers,
+            threads=threads,
+            gpus_per_run=gpus_per_run,
+            slurm={"cluster": "local"} | options,
+        )
+        config = WorkerConfig(execute=print, device=device)
+        return SlurmLauncher(config, resources, 4, tmp_path / "slurm")
+
+    return make
+
+
+def test_options_of_slurm(slurm):
+    launcher = slurm(workers=2, device="cpu")
+    assert launcher.slots == 2
+    usual = launcher._parameters({}, launcher_resources())
+    assert usual["gpus_per_node"] == 0
+    options = {"time": "90", "gpus": "2", "cpus": "8", "memory": "32", "partition": "gpu"}
+    chosen = slurm()._parameters(dict(options), launcher_resources())
+    assert (chosen["timeout_min"], chosen["gpus_per_node"]) == (90, 2)
+    assert (chosen["cpus_per_task"], chosen["mem_gb"]) == (8, 32)
+    assert chosen["slurm_additional_parameters"] == {"partition": "gpu"}
+    with pytest.raises(ConfigError, match="time=soon is not a whole number"):
+        slurm(time="soon")
+    with pytest.raises(ConfigError, match="gpus=N instead of --gpus-per-run"):
+        slurm(gpus_per_run=0.5)
+
+
+def launcher_resources():
+    from openset_core.benching.launchers import Resources
+
+    return Resources()
+
+
+def test_without_slurm_the_launcher_says_so(whole, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", "")
+    shutil.rmtree(next((whole / "runs").iterdir()))
+    with pytest.raises(ConfigError, match=r"--launcher slurm cannot be used: .*srun"):
+        openset_core.bench(file=whole, launcher="slurm")
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(ConfigError, match=r"python -m pip install 'openset\[slurm\]'"):
+        openset_core.bench(file=whole, launcher="slurm")
+
+
+def test_a_slurm_job_that_dies_or_runs_out_of_time_is_told_with_its_log(slurm, monkeypatch):
+    from openset_core.benching.job import Outcome
+
+    launcher = slurm()
+    log = launcher._folder / "7_0_log.out"
+
+    class Ended:
+        job_id, state = "7", "OUT_OF_MEMORY"
+
+        def __init__(self, result):
+            from submitit.core.utils import JobPaths
+
+            self.paths = JobPaths(launcher._folder, "7", 0)
+            self.result = result
+
+    log.write_text("slurmstepd: oom-kill")
+    outcome = launcher._outcome(Ended(lambda: 1 / 0))
+    assert outcome.state == "died"
+    assert outcome.reason == (
+        f"its Slurm job 7 died in state OUT_OF_MEMORY; the log of its job is {log}"
+    )
+    late = Outcome(
+        state="failed", reason="UncompletedJobError: Job not requeued because: timed-out"
+    )
+    outcome = launcher._outcome(Ended(lambda: late))
+    assert outcome.state == "died"
+    assert f"ran out of time; give more by --slurm time=MINUTES; the log of its job is {log}" in (
+        outcome.reason
+    )
+    assert log.exists()
+    assert launcher._outcome(Ended(lambda: Outcome(state="done"))).state == "done"
+    assert not log.exists()

@@ -6,7 +6,7 @@ import attrs
 import pytest
 import tomli_w
 
-from openset_core.benching.folder import BenchFolder, check_claim, claim
+from openset_core.benching.folder import BenchFolder, check_folder, initialize
 from openset_core.benching.plan import BenchFile, BenchMethod, make_plan, read_bench_file
 from openset_core.benching.results import check_reference
 from openset_core.errors import ConfigError, PluginError, ProtocolError, RunFolderError
@@ -148,7 +148,7 @@ def test_the_same_wishes_get_the_same_folder():
         (
             lambda: plan("softmax,tiny", set={"turns": {}}),
             ConfigError,
-            r"options for 'turns' are given, which is part of no method of this bench; there are "
+            r"options for 'turns' are given, which no method of this bench has; there are "
             "msp, softmax, tiny, training",
         ),
         (
@@ -186,7 +186,7 @@ def test_bench_toml(tmp_path):
         ("", 0.05, 0), ("slow", 0.01, 0), ("", 0.05, 1), ("slow", 0.01, 1)
     ]  # fmt: skip
     folder = BenchFolder(tmp_path / "bench")
-    claim(folder, found)
+    initialize(folder, found)
     again = make_plan(folder.read())
     assert names(again) == names(found)
     assert again.file.asked() == found.file.asked()
@@ -225,17 +225,17 @@ def test_a_folder_with_something_else_is_refused(tmp_path):
     folder = BenchFolder(tmp_path / "there")
     folder.path.write_text("")
     with pytest.raises(RunFolderError, match="is a file, not a folder"):
-        check_claim(folder, made)
+        check_folder(folder, made)
     folder = BenchFolder(tmp_path / "other")
-    claim(folder, plan("turns,tiny", seeds=2))
+    initialize(folder, plan("turns,tiny", seeds=2))
     with pytest.raises(
         RunFolderError, match=r"holds another bench \(different: methods, seeds\); choose another"
     ):
-        check_claim(folder, made)
+        check_folder(folder, made)
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "letter.txt").write_text("dear")
     with pytest.raises(RunFolderError, match="is not empty and no bench"):
-        check_claim(BenchFolder(tmp_path / "foreign"), made)
+        check_folder(BenchFolder(tmp_path / "foreign"), made)
     with pytest.raises(RunFolderError, match=r"is not a bench: it has no bench\.toml"):
         BenchFolder(tmp_path / "foreign").read()
 
@@ -248,7 +248,7 @@ def test_a_run_folder_of_another_experiment_is_refused(tmp_path):
     (folder.run(made.runs[0]) / "metrics.jsonl").write_text("")
     (folder.run(made.runs[0]) / "results.json").write_text("{}")
     with pytest.raises(RunFolderError, match=r"different: training\.epochs"):
-        claim(folder, made)
+        initialize(folder, made)
     assert (folder.run(made.runs[0]) / "results.json").exists()
 
 
@@ -263,11 +263,11 @@ def test_two_benches_cannot_work_in_one_folder(tmp_path):
 
 def test_a_method_added_to_bench_toml_joins_the_bench(tmp_path):
     folder = BenchFolder(tmp_path)
-    claim(folder, plan("softmax,tiny"))
+    initialize(folder, plan("softmax,tiny"))
     asked = folder.read()
     longer = attrs.evolve(asked, methods=(*asked.methods, BenchMethod(plugins="turns,tiny")))
     folder.file.write_text(tomli_w.dumps({**longer.asked(), "record": asked.record}))
     made = make_plan(folder.read())
-    check_claim(folder, made)
-    assert [run.method for run in claim(folder, made)] == ["softmax,tiny", "turns,tiny"] * 2
+    check_folder(folder, made)
+    assert [run.method for run in initialize(folder, made)] == ["softmax,tiny", "turns,tiny"] * 2
     assert len(folder.read().record["runs"]) == 4

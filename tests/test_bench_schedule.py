@@ -5,15 +5,14 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import attrs
 import pytest
 from rich.console import Console
 
-from openset_core.benching.job import Job, Outcome
+from openset_core.benching.job import Job, Outcome, RunProgress
 from openset_core.benching.launchers import Resources, default_workers
 from openset_core.benching.plan import BenchFile, BenchMethod, make_plan
-from openset_core.benching.schedule import carry_out_all
-from openset_core.benching.status import Board
+from openset_core.benching.schedule import run_jobs
+from openset_core.benching.status import BenchStatus
 from openset_core.cli.bench_display import Lines, LiveTable, display
 from openset_core.cli.common import duration
 from openset_core.errors import ConfigError, Interrupted
@@ -42,9 +41,9 @@ class FakeLauncher:
         self.started.append(job.number)
         self.most = max(self.most, len(self.under_way))
 
-    def wait(self, tell, seconds):
+    def wait(self, seconds):
         job = self.under_way.pop(0)
-        tell(job, STARTED)
+        job.write_progress(RunProgress())
         if self.stopped:
             return [(job, STOPPED)]
         outcomes = self.outcomes.get(job.number, [DONE])
@@ -58,65 +57,67 @@ class FakeLauncher:
 
 
 @pytest.fixture
-def board(tiny):
-    """Four runs: two methods, two trials."""
+def status(tiny, tmp_path, monkeypatch):
+    """Four runs: two methods, two trials; jobs write their progress into the test's folder."""
+    monkeypatch.chdir(tmp_path)
     methods = (BenchMethod(plugins="softmax,tiny"), BenchMethod(plugins="turns,tiny"))
-    return Board(make_plan(BenchFile(methods=methods, protocols=("tiny-digits",))).runs)
+    return BenchStatus(make_plan(BenchFile(methods=methods, protocols=("tiny-digits",))).runs)
 
 
-def carry_out(board, launcher, retries=2, should_stop=lambda: None, show=lambda: None):
+def execute(status, launcher, retries=2, should_stop=lambda: None, show=lambda: None):
     jobs = [
-        Job(number=number, folder=Path("f"), log=Path("l")) for number in range(len(board.entries))
+        Job(number=number, folder=Path("f"), log=Path(f"{number}.log"))
+        for number in range(len(status.runs))
     ]
-    carry_out_all(jobs, launcher, board, show, retries=retries, should_stop=should_stop)
+    run_jobs(jobs, launcher, status, show, retries=retries, should_stop=should_stop)
     assert launcher.closed
 
 
-def states(board):
-    return [entry.state for entry in board.entries]
+def states(status):
+    return [run.state for run in status.runs]
 
 
-def test_all_runs_are_done_with_as_many_at_once_as_there_are_slots(board):
+def test_all_runs_are_done_with_as_many_at_once_as_there_are_slots(status):
     launcher = FakeLauncher({}, slots=3)
-    carry_out(board, launcher)
-    assert states(board) == ["done"] * 4
+    execute(status, launcher)
+    assert states(status) == ["done"] * 4
     assert (launcher.started, launcher.most) == ([0, 1, 2, 3], 3)
 
 
-def test_a_failed_run_is_not_repeated_and_stops_nobody(board):
+def test_a_failed_run_is_not_repeated_and_stops_nobody(status):
     launcher = FakeLauncher({1: [FAILED]})
-    carry_out(board, launcher)
-    assert states(board) == ["done", "failed", "done", "done"]
+    execute(status, launcher)
+    assert states(status) == ["done", "failed", "done", "done"]
     assert launcher.started == [0, 1, 2, 3]
-    assert board.entries[1].reason == "no data"
+    assert status.runs[1].reason == "no data"
 
 
-def test_a_run_that_died_is_started_again(board):
+def test_a_run_that_died_is_started_again(status):
     launcher = FakeLauncher({0: [DIED, DIED, DONE]})
-    carry_out(board, launcher)
-    assert states(board) == ["done"] * 4
-    assert launcher.started.count(0) == board.entries[0].tries == 3
+    execute(status, launcher)
+    assert states(status) == ["done"] * 4
+    assert launcher.started.count(0) == status.runs[0].tries == 3
 
 
-def test_but_not_for_ever(board):
+def test_but_not_for_ever(status):
     launcher = FakeLauncher({0: [DIED]})
-    carry_out(board, launcher, retries=1)
-    assert states(board) == ["failed", "done", "done", "done"]
+    execute(status, launcher, retries=1)
+    assert states(status) == ["failed", "done", "done", "done"]
     assert launcher.started.count(0) == 2
-    assert board.entries[0].reason == "its process was ended by signal 9 (2 times)"
+    assert status.runs[0].reason == "its process was ended by signal 9 (2 times)"
 
 
-def test_no_retries(board):
-    carry_out(board, FakeLauncher({0: [DIED]}), retries=0)
-    assert board.entries[0].reason == "its process was ended by signal 9"
+def test_no_retries(status):
+    execute(status, FakeLauncher({0: [DIED]}), retries=0)
+    assert status.runs[0].reason == "its process was ended by signal 9"
 
 
-def test_a_run_that_somebody_else_stopped_has_failed(board):
-    carry_out(board, FakeLauncher({2: [STOPPED]}))
-    assert board.entries[2].reason == "it was stopped from outside"
+def test_a_run_that_somebody_else_stopped_has_failed(status):
+    execute(status, FakeLauncher({2: [STOPPED]}))
+    assert status.runs[2].reason == "it was stopped from outside"
 
 
-def test_when_asked_to_stop_runs_under_way_end_and_no_other_begins(board):
+def test_when_asked_to_stop_runs_under_way_end_and_no_other_begins(status):
     launcher = FakeLauncher({})
     asked = []
 
@@ -126,73 +127,99 @@ def test_when_asked_to_stop_runs_under_way_end_and_no_other_begins(board):
             raise Interrupted("interrupted; go on")
 
     with pytest.raises(Interrupted, match="go on"):
-        carry_out(board, launcher, should_stop=should_stop)
+        execute(status, launcher, should_stop=should_stop)
     assert (launcher.started, launcher.under_way) == ([0, 1], [])
-    assert states(board) == ["done", "waiting", "waiting", "waiting"]
+    assert states(status) == ["done", "waiting", "waiting", "waiting"]
     assert launcher.stopped
     assert launcher.closed
 
 
-def test_the_launcher_is_closed_when_something_breaks(board):
+def test_the_launcher_is_closed_when_something_breaks(status):
     launcher = FakeLauncher({})
-    launcher.wait = lambda tell, seconds: 1 / 0
+    launcher.wait = lambda seconds: 1 / 0
     with pytest.raises(ZeroDivisionError):
-        carry_out(board, launcher)
+        execute(status, launcher)
     assert launcher.closed
 
 
-# --- what a board knows ---------------------------------------------------------------------------
+# --- what a status knows --------------------------------------------------------------------------
 
 
 @pytest.fixture
-def timed(board):
-    """The board with a clock that the test turns."""
+def timed(status):
+    """The status with a clock that the test turns."""
     now = [100.0]
-    board.clock = lambda: now[0]
-    return board, now
+    status.clock = lambda: now[0]
+    return status, now
 
 
 def test_a_run_counts_as_running_once_it_says_something(timed):
-    board, now = timed
-    board.started(0)
-    assert states(board)[0] == "waiting"
-    board.on_event(0, STARTED)
-    entry = board.entries[0]
-    assert (entry.state, entry.epoch, entry.epochs) == ("running", 0, 4)
-    board.on_event(0, StepsDone(epoch=1, step=2, terms={}, rate=0.1, seconds_left=30.0))
-    assert (entry.epoch, entry.seconds_left) == (1, 30.0)
-    board.on_event(0, EpochDone(epoch=1, record={"seconds": 3.0}))
-    assert (entry.epoch, entry.seconds_left) == (2, 6.0)
-    board.on_event(0, StageDone(stage="train", seconds=1.0, detail=""))
-    assert (entry.stage, entry.seconds_left) == ("extract", None)
+    status, now = timed
+    status.started(0)
+    run = status.runs[0]
+    assert run.state == "waiting"
+    events = (
+        (STARTED, RunProgress(epochs=4)),
+        (
+            StepsDone(epoch=1, step=2, terms={}, rate=0.1, seconds_left=30.0),
+            RunProgress(epoch=1, epochs=4, seconds_left=30.0),
+        ),
+        (
+            EpochDone(epoch=1, record={"seconds": 3.0}),
+            RunProgress(epoch=2, epochs=4, seconds_left=6.0),
+        ),
+        (
+            StageDone(stage="train", seconds=1.0, detail=""),
+            RunProgress(stage="extract", epoch=2, epochs=4),
+        ),
+    )
+    progress = RunProgress()
+    for event, expected in events:
+        progress = progress.after(event)
+        assert progress == expected
+        status.progressed(0, progress)
+        assert (run.state, run.progress) == ("running", expected)
     now[0] += 12
-    board.ended(0, DONE)
-    assert (entry.state, entry.seconds) == ("done", 12)
+    status.ended(0, DONE)
+    assert (run.state, run.seconds) == ("done", 12)
+
+
+def test_progress_is_read_whole_or_not_at_all(tmp_path):
+    job = Job(number=0, folder=tmp_path, log=tmp_path / "a.b.log")
+    assert job.read_progress() is None
+    progress = RunProgress(stage="score", epoch=3, epochs=3, seconds_left=0.5)
+    job.write_progress(progress)
+    assert job.read_progress() == progress
+    job.progress_file.write_text("{")
+    assert job.read_progress() is None
+    job.clear_progress()
+    assert list(tmp_path.iterdir()) == []
+    Job(number=0, folder=tmp_path, log=tmp_path / "nowhere" / "log").write_progress(progress)
 
 
 def test_time_left_follows_each_methods_own_runs(timed):
-    board, now = timed
-    assert board.seconds_left(1) is None
+    status, now = timed
+    assert status.seconds_left(1) is None
     for number, seconds in ((0, 10.0), (1, 40.0)):
-        board.started(number)
-        board.on_event(number, STARTED)
+        status.started(number)
+        status.progressed(number, RunProgress(epochs=4))
         now[0] += seconds
-        board.ended(number, DONE)
-    assert board.seconds_left(1) == 50.0
-    assert board.seconds_left(2) == 25.0
-    board.started(2)
-    board.on_event(2, STARTED)
+        status.ended(number, DONE)
+    assert status.seconds_left(1) == 50.0
+    assert status.seconds_left(2) == 25.0
+    status.started(2)
+    status.progressed(2, RunProgress(epochs=4))
     now[0] += 4
-    assert board.seconds_left(1) == 46.0
+    assert status.seconds_left(1) == 46.0
 
 
 # --- what is shown --------------------------------------------------------------------------------
 
 
 def test_lines(timed):
-    board, now = timed
+    status, now = timed
     stream = io.StringIO()
-    show = display(board, 1, quiet=False, stream=stream)
+    show = display(status, 1, quiet=False, stream=stream)
     assert isinstance(show, Lines)
     outcomes = {1: [FAILED], 2: [DIED, DONE]}
 
@@ -200,7 +227,7 @@ def test_lines(timed):
         now[0] += 1
         show()
 
-    carry_out(board, FakeLauncher(outcomes, slots=1), show=tick)
+    execute(status, FakeLauncher(outcomes, slots=1), show=tick)
     lines = stream.getvalue().splitlines()
     assert [line.partition("; about")[0] for line in lines] == [
         "begins: softmax,tiny on tiny-digits, trial 0, seed 0",
@@ -217,24 +244,24 @@ def test_lines(timed):
 
 
 def test_live_table(timed):
-    board, now = timed
+    status, now = timed
     for number, outcome in ((0, DONE), (1, FAILED)):
-        board.started(number)
-        board.on_event(number, STARTED)
+        status.started(number)
+        status.progressed(number, RunProgress(epochs=4))
         now[0] += 90
-        board.ended(number, outcome)
-    board.started(2)
-    board.ended(2, DIED)
-    board.started(2)
-    board.on_event(2, STARTED)
-    board.on_event(2, EpochDone(epoch=0, record={"seconds": 100.0}))
+        status.ended(number, outcome)
+    status.started(2)
+    status.ended(2, DIED)
+    status.started(2)
+    status.progressed(2, RunProgress(epochs=4))
+    status.progressed(2, RunProgress(epoch=1, epochs=4, seconds_left=300.0))
     stream = io.StringIO()
-    table = LiveTable(board, 2, stream)
+    table = LiveTable(status, 2, stream)
     table.close()
     console = Console(file=stream, width=78)
     stream.truncate(0)
     stream.seek(0)
-    console.print(table._picture())
+    console.print(table.render())
     assert [line.rstrip() for line in stream.getvalue().splitlines()] == [
         "method        done  running  waiting  failed",
         "softmax,tiny     1        1        -       -",
@@ -247,10 +274,10 @@ def test_live_table(timed):
     ]
 
 
-def test_quiet_shows_nothing(board):
+def test_quiet_shows_nothing(status):
     stream = io.StringIO()
-    show = display(board, 1, quiet=True, stream=stream)
-    carry_out(board, FakeLauncher({1: [FAILED]}), show=show)
+    show = display(status, 1, quiet=True, stream=stream)
+    execute(status, FakeLauncher({1: [FAILED]}), show=show)
     show.close()
     assert stream.getvalue() == ""
 
@@ -275,21 +302,32 @@ def test_default_workers(monkeypatch):
     assert default_workers(gpus=0, gpus_per_run=1.0, runs=9) == 2
 
 
-def test_gpus_are_shared_slot_by_slot(monkeypatch):
+def test_gpus_and_processors_are_shared_slot_by_slot(monkeypatch):
     from openset_core.benching import processes
-    from openset_core.benching.job import Settings
+    from openset_core.benching.job import WorkerConfig
+
+    def environments(resources, device="auto"):
+        config = WorkerConfig(execute=print, device=device)
+        launcher = processes.ProcessLauncher(config, Resources(**resources), runs=9)
+        assert launcher.slots == len(launcher._slots)
+        return [slot.environment for slot in launcher._slots]
 
     monkeypatch.setattr(processes, "visible_gpus", lambda: ["4", "7"])
-    launcher = processes.ProcessLauncher(Settings(), Resources(gpus_per_run=0.5), runs=9)
-    assert (launcher.slots, launcher._gpus) == (4, ["4", "7", "4", "7"])
-    on_cpu = processes.ProcessLauncher(Settings(device="cpu"), Resources(workers=3), runs=9)
-    assert (on_cpu.slots, on_cpu._gpus) == (3, [])
+    monkeypatch.setattr(processes, "processors", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    shares = environments({"gpus_per_run": 0.5})
+    assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["4", "7", "4", "7"]
+    assert {share["OMP_NUM_THREADS"] for share in shares} == {"2"}
+    assert environments({"workers": 3}, device="cpu") == [{"OMP_NUM_THREADS": "2"}] * 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert environments({"workers": 3}, device="cpu") == [{}] * 3
+    assert environments({"workers": 1, "threads": 5}, device="cpu") == [{"OMP_NUM_THREADS": "5"}]
 
 
 def test_gpus_keep_the_names_that_the_user_chose(monkeypatch):
     import torch
 
-    from openset_core.benching.processes import visible_gpus
+    from openset_core.benching.launchers import visible_gpus
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aa, GPU-bb")
@@ -301,14 +339,17 @@ def test_gpus_keep_the_names_that_the_user_chose(monkeypatch):
 def test_numbers_out_of_range():
     from openset_core.benching.runner import make_execution
 
+    def make(launcher="inline", retries=0, **resources):
+        return make_execution(launcher, execute=print, retries=retries, resources=resources)
+
     for resources, said in (
         ({"workers": 0}, "'workers' must be >= 1"),
         ({"gpus_per_run": 1.5}, "'gpus_per_run' must be <= 1"),
     ):
         with pytest.raises(ConfigError, match=said):
-            make_execution("inline", retries=0, resources=resources)
+            make(**resources)
     with pytest.raises(ConfigError, match="retries must be 0 or more"):
-        make_execution("inline", retries=-1, resources={})
+        make(retries=-1)
     with pytest.raises(ConfigError, match="no launcher 'proceses'; did you mean processes"):
-        make_execution("proceses", retries=0, resources={})
-    assert attrs.asdict(make_execution("ray", retries=0, resources={}).resources)["workers"] is None
+        make("proceses")
+    assert make("ray").resources.workers is None

@@ -96,7 +96,7 @@ class BenchFolder:
             lock.release()
 
 
-def check_claim(folder: BenchFolder, plan: Plan) -> None:
+def check_folder(folder: BenchFolder, plan: Plan) -> None:
     """Refuse a folder that holds something else.
 
     Raises:
@@ -121,7 +121,7 @@ def check_claim(folder: BenchFolder, plan: Plan) -> None:
         raise RunFolderError(f"{path} is not empty and no bench; choose another folder with --out")
 
 
-def claim(folder: BenchFolder, plan: Plan) -> list[PlannedRun]:
+def initialize(folder: BenchFolder, plan: Plan) -> list[PlannedRun]:
     """Write bench.toml and the experiment of every run.
 
     Returns:
@@ -150,7 +150,7 @@ def is_finished(path: Path, planned: PlannedRun) -> bool:
     if not folder.results.exists() or not _is_of(folder, planned):
         return False
     recorded, wanted = folder.read(), planned.experiment.to_toml()
-    scorers = [part.name for part in planned.experiment.selection.scorers]
+    scorers = [scorer.name for scorer in planned.experiment.selection.scorers]
     if any(recorded.get(name) != wanted[name] for name in scorers):
         return False
     try:

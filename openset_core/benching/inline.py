@@ -4,36 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from openset_core.benching.job import Job, Outcome, Sender, Settings, attempt
-from openset_core.benching.launchers import Tell
+from openset_core.benching.job import Job, Outcome, RunProgress, WorkerConfig, execute_job
 
 
 class InlineLauncher:
     """The launcher `inline`.
 
     Args:
-        settings: where and how.
-        check: asked between steps; raises to stop.
+        config: where and how.
+        on_progress: called with a run's number and progress.
+        should_stop: called between steps; raises to stop.
     """
 
     slots = 1
 
-    def __init__(self, settings: Settings, check: Callable[[], None]) -> None:
-        self._settings, self._check = settings, check
+    def __init__(
+        self,
+        config: WorkerConfig,
+        on_progress: Callable[[int, RunProgress], None],
+        should_stop: Callable[[], None],
+    ) -> None:
+        self._config, self._on_progress, self._should_stop = config, on_progress, should_stop
         self._job: Job | None = None
 
     def start(self, job: Job) -> None:
-        """Note what `wait` is to carry out."""
+        """Note what `wait` is to execute."""
         self._job = job
 
-    def wait(self, tell: Tell, seconds: float) -> list[tuple[Job, Outcome]]:
-        """Carry the run out, however long it takes."""
+    def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
+        """Execute the run, however long it takes."""
         job, self._job = self._job, None
         if job is None:
             return []
-        observer = Sender(lambda event: tell(job, event))
-        runtime = self._settings.runtime(observers=(observer,), should_stop=self._check)
-        return [(job, attempt(job, runtime, self._settings.report))]
+
+        def on_progress(progress: RunProgress) -> None:
+            self._on_progress(job.number, progress)
+
+        return [(job, execute_job(job, self._config, on_progress, self._should_stop))]
 
     def stop(self) -> None:
         """Nothing is under way between two calls of `wait`."""

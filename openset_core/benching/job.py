@@ -1,8 +1,10 @@
-"""One run of a bench, carried out wherever a launcher puts it."""
+"""One run of a bench, wherever a launcher has it executed."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +13,48 @@ from typing import Any
 import attrs
 
 from openset_core.errors import Interrupted, OpensetError
-from openset_core.observers import Observer, RunEvent
-from openset_core.run_folder import Runtime
+from openset_core.observers import (
+    EpochDone,
+    Observer,
+    RunEvent,
+    StageDone,
+    StepsDone,
+    TrainingStarted,
+)
+from openset_core.run_folder import Runtime, open_folder
+
+NEXT_STAGE = {"train": "extract", "extract": "score", "score": "report"}
+
+
+@attrs.frozen(kw_only=True)
+class RunProgress:
+    """How far a run is.
+
+    Attributes:
+        stage: the stage it is in.
+        epoch: finished epochs.
+        epochs: epochs in all; 0 before training has begun.
+        seconds_left: estimate until its training ends; None where unknown.
+    """
+
+    stage: str = "train"
+    epoch: int = 0
+    epochs: int = 0
+    seconds_left: float | None = None
+
+    def after(self, event: RunEvent) -> RunProgress:
+        """The progress once an event has happened."""
+        if isinstance(event, TrainingStarted):
+            return attrs.evolve(self, epoch=event.first_epoch, epochs=event.epochs)
+        if isinstance(event, StepsDone):
+            return attrs.evolve(self, epoch=event.epoch, seconds_left=event.seconds_left)
+        if isinstance(event, EpochDone):
+            left = (self.epochs - event.epoch - 1) * float(event.record.get("seconds", 0.0))
+            return attrs.evolve(self, epoch=event.epoch + 1, seconds_left=left)
+        if isinstance(event, StageDone):
+            stage = NEXT_STAGE.get(event.stage, event.stage)
+            return attrs.evolve(self, stage=stage, seconds_left=None)
+        return self
 
 
 @attrs.frozen(kw_only=True)
@@ -22,12 +64,36 @@ class Job:
     Attributes:
         number: position in the bench, which identifies it.
         folder: absolute path of the run folder; its experiment.toml says what to do.
-        log: absolute path of a file for what a process prints.
+        log: absolute path of a file for what its process prints.
     """
 
     number: int
     folder: Path
     log: Path
+
+    @property
+    def progress_file(self) -> Path:
+        """Where a process of its own writes the run's progress, which the bench reads."""
+        return self.log.with_suffix(".progress.json")
+
+    def write_progress(self, progress: RunProgress) -> None:
+        """Write the progress file; a failure to do so does not stop the run."""
+        partial = self.progress_file.with_suffix(".partial")
+        with contextlib.suppress(OSError):
+            partial.write_text(json.dumps(attrs.asdict(progress)), encoding="utf-8")
+            os.replace(partial, self.progress_file)
+
+    def read_progress(self) -> RunProgress | None:
+        """The run's progress; None before it has begun."""
+        try:
+            return RunProgress(**json.loads(self.progress_file.read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def clear_progress(self) -> None:
+        """Remove the progress file."""
+        with contextlib.suppress(OSError):
+            self.progress_file.unlink(missing_ok=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -36,7 +102,7 @@ class Outcome:
 
     Attributes:
         state: `"done"`; `"failed"`, for a reason that would come again; `"stopped"`, as asked; or
-            `"died"`, when its process ended without a word.
+            `"died"`, when its process ended without an answer.
         reason: one sentence, where it is not done.
     """
 
@@ -45,56 +111,58 @@ class Outcome:
 
 
 @attrs.frozen(kw_only=True)
-class Settings:
-    """Where and how runs are carried out, as plain values for another process.
+class WorkerConfig:
+    """Where and how runs are executed, as plain values for another process.
 
     Attributes:
+        execute: called with experiment, run folder, `Runtime` and `report`; a function of a module,
+            which other processes import by its name.
         data_root: folder of data sets; $OPENSET_DATA or `./data` when None.
         download: whether missing data may be fetched.
         device: `"auto"` or `"cpu"`.
         report: whether each run's page is made.
     """
 
+    execute: Callable[..., Any]
     data_root: Path | None = None
     download: bool = False
     device: str = "auto"
     report: bool = True
 
-    def runtime(self, **more: Any) -> Runtime:
-        """The same for a run in this process."""
-        shared = attrs.asdict(self, filter=attrs.filters.exclude("report"))
-        return Runtime(**shared, **more)
 
-
-class Sender(Observer):
-    """Passes every event on.
-
-    Args:
-        send: takes an event.
-    """
-
-    def __init__(self, send: Callable[[RunEvent], None]) -> None:
-        self._send = send
+class _ProgressTracker(Observer):
+    def __init__(self, on_progress: Callable[[RunProgress], None]) -> None:
+        self._on_progress, self._progress = on_progress, RunProgress()
 
     def receive(self, event: RunEvent) -> None:
-        """Pass it on."""
-        self._send(event)
+        self._progress = self._progress.after(event)
+        self._on_progress(self._progress)
 
 
-def attempt(job: Job, runtime: Runtime, report: bool) -> Outcome:
-    """Carry out a run, or whatever is missing of it; a failure is an outcome, not an exception.
+def execute_job(
+    job: Job,
+    config: WorkerConfig,
+    on_progress: Callable[[RunProgress], None],
+    should_stop: Callable[[], None],
+) -> Outcome:
+    """Execute a run, or what is missing of it; a failure is an outcome, not an exception.
 
     Args:
         job: the run.
-        runtime: how.
-        report: whether its page is made in the end.
+        config: how.
+        on_progress: called after each event.
+        should_stop: called between steps; raises to stop.
     """
-    from openset_core.pipeline import execute
-    from openset_core.run_folder import open_folder
-
     try:
         _folder, experiment = open_folder(job.folder)
-        execute(experiment, job.folder, runtime, report=report)
+        runtime = Runtime(
+            data_root=config.data_root,
+            download=config.download,
+            device=config.device,
+            observers=(_ProgressTracker(on_progress),),
+            should_stop=should_stop,
+        )
+        config.execute(experiment, job.folder, runtime, report=config.report)
     except Interrupted as error:
         return Outcome(state="stopped", reason=str(error))
     except OpensetError as error:

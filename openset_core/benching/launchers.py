@@ -1,27 +1,23 @@
-"""Where the runs of a bench are carried out: what a launcher is, and what it shares out."""
+"""Where the runs of a bench are executed: what a launcher is, and the resources it shares out."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 from attrs.validators import ge, gt, le, optional
 
 from openset_core.benching.job import Job, Outcome
-from openset_core.observers import RunEvent
 
-Tell = Callable[[Job, RunEvent], None]
-"""Called with what happens in a run."""
+LAUNCHERS = ("inline", "processes", "ray", "slurm")
 
 
 class Launcher(Protocol):
-    """Carries out runs.
+    """Executes runs.
 
     Attributes:
         slots: how many runs may be under way at once.
-        restarts: whether a run that died may be started again.
     """
 
     slots: int
@@ -29,8 +25,8 @@ class Launcher(Protocol):
     def start(self, job: Job) -> None:
         """Begin a run; called with at most `slots` under way."""
 
-    def wait(self, tell: Tell, seconds: float) -> list[tuple[Job, Outcome]]:
-        """Pass on what happened, and return runs that ended; waits at most so long if it can."""
+    def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
+        """Return runs that ended; waits for one, but about `seconds` at most if it can."""
 
     def stop(self) -> None:
         """Ask the runs under way to stop; they end as `"stopped"`, or as something else."""
@@ -48,12 +44,14 @@ class Resources:
         threads: processor threads a run; None to divide the processors among the workers.
         gpus_per_run: share of a GPU for each run, in (0, 1].
         ray_address: address of a Ray cluster; a local one is started when None.
+        slurm: options of Slurm's jobs; see `SlurmLauncher`.
     """
 
     workers: int | None = attrs.field(default=None, validator=optional(ge(1)))
     threads: int | None = attrs.field(default=None, validator=optional(ge(1)))
     gpus_per_run: float = attrs.field(default=1.0, validator=[gt(0.0), le(1.0)])
     ray_address: str | None = None
+    slurm: dict[str, Any] = attrs.field(factory=dict)
 
 
 def processors() -> int:
@@ -67,3 +65,19 @@ def default_workers(gpus: int, gpus_per_run: float, runs: int) -> int:
     """As many runs as share the GPUs, or half as many as there are processors, at least two."""
     several = gpus * int(1 / gpus_per_run) if gpus else max(2, processors() // 2)
     return max(1, min(several, runs))
+
+
+def visible_gpus() -> list[str]:
+    """Names by which `CUDA_VISIBLE_DEVICES` gives one GPU each to a process."""
+    import torch
+
+    count = torch.cuda.device_count()
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    named = [name.strip() for name in listed.split(",") if name.strip()]
+    return (named or [str(number) for number in range(count)])[:count]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's error, which may give advice over several."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -33,9 +33,9 @@ class BenchMethod:
     """One method of a bench.
 
     Attributes:
-        plugins: part names separated by commas, as after `--plugins`.
-        name: what tables call it; the parts by default.
-        set: options by part, and under `training`, for this method alone.
+        plugins: component names separated by commas, as after `--plugins`.
+        name: what tables call it; the components by default.
+        set: options by component, and under `training`, for this method alone.
         recipe: training recipe, by name or path; the bench's when None.
     """
 
@@ -88,7 +88,7 @@ class BenchFile:
         protocols: names or paths.
         trials: `"all"` of each protocol, or numbers.
         seeds: training seeds, or how many: 3 stands for 0, 1, 2.
-        set: options by part, and under `training`, for every method that has the part.
+        set: options by component, and under `training`, for every method that has the component.
         recipe: training recipe of every method, by name or path; none when empty.
         reference: the method that the others are compared with; the first one when None.
         record: what a bench wrote down; ignored when read.
@@ -125,7 +125,7 @@ class PlannedRun:
     Attributes:
         name: name of its run folder.
         method: what the bench calls its method, in messages.
-        shown: what tables call the method; empty for its parts.
+        shown: what tables call the method; empty for its components.
         experiment: what is run.
     """
 
@@ -160,7 +160,7 @@ class Plan:
     runs: tuple[PlannedRun, ...]
 
     def default_folder(self) -> Path:
-        """The bench's folder: the same wishes always get the same one."""
+        """The bench's folder: the same request always gets the same one."""
         protocols = dict.fromkeys(run.experiment.protocol.path.stem for run in self.runs)
         text = json.dumps(self.file.asked(), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:6]
@@ -203,14 +203,14 @@ def make_plan(file: BenchFile, installed: Registry | None = None) -> Plan:
         )
         _add(runs, planned)
     every = all(file.trials == tuple(range(protocol.trials)) for protocol in protocols)
-    found = attrs.evolve(
+    file = attrs.evolve(
         file,
         methods=tuple(_with_recipe_found(method, installed) for method in file.methods),
         recipe=load_recipe(file.recipe, installed).reference if file.recipe else "",
         protocols=tuple(protocol.reference for protocol in protocols),
         trials=ALL_TRIALS if every else file.trials,
     )
-    return Plan(file=found, runs=tuple(runs.values()))
+    return Plan(file=file, runs=tuple(runs.values()))
 
 
 def _with_recipe_found(method: BenchMethod, installed: Registry) -> BenchMethod:
@@ -261,13 +261,13 @@ def _sections(method: BenchMethod, protocol: Protocol, installed: Registry) -> s
     """Option tables that a method takes under a protocol."""
     with _named(method):
         selection = select(method.plugins, protocol.content.defaults, installed)
-    return {TRAINING_SECTION, *(part.name for part in selection.components)}
+    return {TRAINING_SECTION, *(component.name for component in selection.components)}
 
 
 def _options(
     file: BenchFile, method: BenchMethod, protocol: Protocol, installed: Registry
 ) -> config.Overrides:
-    """The common options of the parts that a method has, then its own."""
+    """The common options of the components that a method has, then its own."""
     sections = _sections(method, protocol, installed)
     common = {section: values for section, values in file.set.items() if section in sections}
     return config.merge(common, method.set)
@@ -285,7 +285,7 @@ def _check_common_options(
     for section in file.set:
         if section not in known:
             raise ConfigError(
-                f"options for {section!r} are given, which is part of no method of this bench"
+                f"options for {section!r} are given, which no method of this bench has"
                 f"{did_you_mean(section, known)}; there are {', '.join(sorted(known))}"
             )
 
@@ -311,11 +311,11 @@ def _add(runs: dict[str, PlannedRun], planned: PlannedRun) -> None:
     joined = _joined(first, second)
     if joined is not None:
         selection = joined.selection
-        parts = [selection.loss, selection.generator, selection.backbone]
+        components = [selection.loss, selection.generator, selection.backbone]
         runs[planned.name] = attrs.evolve(
             before,
             experiment=joined,
-            method=",".join(part.name for part in parts if part),
+            method=",".join(c.name for c in components if c),
             shown=before.shown if before.shown == planned.shown else "",
         )
         return
@@ -332,8 +332,8 @@ def _key(experiment: Experiment) -> list[Any]:
 
 def _scorer_options(experiment: Experiment) -> dict[str, Any]:
     return {
-        part.reference: config.unstructure(experiment.options[part.name])
-        for part in experiment.selection.scorers
+        scorer.reference: config.unstructure(experiment.options[scorer.name])
+        for scorer in experiment.selection.scorers
     }
 
 
@@ -352,4 +352,4 @@ def _joined(first: Experiment, second: Experiment) -> Experiment | None:
 
 
 def _union(first: Sequence[Component], second: Sequence[Component]) -> tuple[Component, ...]:
-    return tuple({part.reference: part for part in (*first, *second)}.values())
+    return tuple({component.reference: component for component in (*first, *second)}.values())

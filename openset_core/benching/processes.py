@@ -1,163 +1,158 @@
-"""Runs side by side in worker processes of this machine."""
+"""Runs side by side in worker processes of this machine.
+
+A slot is a pool of one process: it is kept from run to run, since starting it takes seconds of
+imports, and a process that dies breaks the pool of its slot alone, which is then made anew.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import pickle
-import queue
-import subprocess
+import signal
 import sys
-import threading
-import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import attrs
 
-from openset_core.benching.job import Job, Outcome, Settings
-from openset_core.benching.launchers import Resources, Tell, default_workers, processors
-from openset_core.benching.worker import STOP
-
-PATIENCE = 5.0
-"""Seconds that a worker has to end by itself."""
+from openset_core.benching.job import Job, Outcome, WorkerConfig
+from openset_core.benching.launchers import Resources, default_workers, processors, visible_gpus
+from openset_core.benching.worker import begin_worker, run_in_pool
 
 
 @attrs.define(eq=False)
-class _Worker:
-    """A process, what it is doing, and which share of the machine it has."""
+class _Slot:
+    """A worker process, the run it executes, and its share of the machine as variables."""
 
-    process: subprocess.Popen[bytes]
-    slot: int
+    environment: dict[str, str]
+    pool: ProcessPoolExecutor | None = None
+    process: BaseProcess | None = None
     job: Job | None = None
+    future: Future[Outcome] | None = None
 
-    def send(self, message: Any) -> None:
-        """Send an order; one that died is noticed by whoever listens to it."""
-        assert self.process.stdin is not None
-        with contextlib.suppress(OSError):
-            pickle.dump(message, self.process.stdin)
-            self.process.stdin.flush()
+    def start(self, job: Job, config: WorkerConfig) -> None:
+        try:
+            self._submit(job, config)
+        except BrokenProcessPool:  # the worker died while it had nothing to do
+            self.end()
+            self._submit(job, config)
+
+    def _submit(self, job: Job, config: WorkerConfig) -> None:
+        if self.pool is None:
+            self.pool = ProcessPoolExecutor(
+                max_workers=1, mp_context=get_context("spawn"), initializer=begin_worker
+            )
+        with _inherited(self.environment):
+            self.future = self.pool.submit(run_in_pool, job, config)
+        self.job = job
+        self.process = next(iter(self.pool._processes.values()))
+
+    def result(self) -> tuple[Job, Outcome]:
+        """The run, which ended, and how."""
+        job, future = self.job, self.future
+        self.job = self.future = None
+        assert job is not None
+        assert future is not None
+        try:
+            return job, future.result()
+        except BrokenProcessPool:
+            self.end()
+            code = self.process.exitcode if self.process else None
+            return job, Outcome(state="died", reason=_death(code))
+        except Exception as error:  # what cannot be sent to another process
+            return job, Outcome(state="failed", reason=f"{type(error).__name__}: {error}")
+
+    def end(self) -> None:
+        """End the process, at once if it executes a run."""
+        if self.future is not None and self.process is not None:
+            self.process.kill()
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+        self.pool = None
 
 
 class ProcessLauncher:
     """The launcher `processes`.
 
-    A worker carries out one run after the other, since starting one takes seconds; one that dies
-    takes no other run with it and is replaced.
-
     Args:
-        settings: where and how.
+        config: where and how.
         resources: workers, threads and share of a GPU.
         runs: number of runs; there are never more workers.
     """
 
-    def __init__(self, settings: Settings, resources: Resources, runs: int) -> None:
-        gpus = visible_gpus() if settings.device != "cpu" else []
-        share = resources.gpus_per_run
-        self.slots = min(resources.workers or default_workers(len(gpus), share, runs), runs)
-        self._settings = settings
-        self._threads = resources.threads or max(1, processors() // self.slots)
-        self._explicit = resources.threads is not None
+    def __init__(self, config: WorkerConfig, resources: Resources, runs: int) -> None:
+        gpus = visible_gpus() if config.device != "cpu" else []
+        workers = resources.workers or default_workers(len(gpus), resources.gpus_per_run, runs)
+        self.slots = min(workers, runs)
+        self._config = config
+        shared = {}
+        if resources.threads or "OMP_NUM_THREADS" not in os.environ:
+            threads = resources.threads or max(1, processors() // self.slots)
+            shared["OMP_NUM_THREADS"] = str(threads)
         # Slot by slot over the GPUs; what does not fit any more shares them all the same.
-        self._gpus = [gpus[slot % len(gpus)] for slot in range(self.slots)] if gpus else []
-        self._workers: list[_Worker | None] = [None] * self.slots
-        self._messages: queue.Queue[tuple[_Worker, str, Any]] = queue.Queue()
+        self._slots = [
+            _Slot(
+                {**shared, "CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else dict(shared)
+            )
+            for slot in range(self.slots)
+        ]
 
     def start(self, job: Job) -> None:
-        """Give a run to a worker that has nothing to do."""
-        idle = [n for n, worker in enumerate(self._workers) if worker is None or not worker.job]
-        slot = idle[0]
-        worker = self._workers[slot] or self._new_worker(slot)
-        self._workers[slot] = worker
-        worker.job = job
-        worker.send((job, self._settings))
+        """Give a run to a worker that has nothing to do, one that has started before others."""
+        idle = [slot for slot in self._slots if slot.job is None]
+        min(idle, key=lambda slot: slot.pool is None).start(job, self._config)
 
-    def wait(self, tell: Tell, seconds: float) -> list[tuple[Job, Outcome]]:
-        """Take messages until one says that a run ended, or time is over."""
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                left = max(0.0, deadline - time.monotonic())
-                worker, kind, value = self._messages.get(timeout=left)
-            except queue.Empty:
-                return []
-            job = worker.job
-            if kind == "event" and job is not None:
-                tell(job, value)
-                continue
-            if kind == "gone":
-                self._workers[worker.slot] = None
-                value = Outcome(state="died", reason=_death(worker.process.wait()))
-            worker.job = None
-            if job is not None:
-                return [(job, value)]
+    def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
+        """Wait for a run to end."""
+        under_way = {slot.future: slot for slot in self._slots if slot.future is not None}
+        done, _others = wait(under_way, timeout=seconds, return_when=FIRST_COMPLETED)
+        return [under_way[future].result() for future in done]
 
     def stop(self) -> None:
         """Let every worker stop after its step."""
-        for worker in self._workers:
-            if worker is not None:
-                worker.send(STOP)
+        for slot in self._slots:
+            if slot.job is not None and slot.process is not None:
+                slot.process.terminate()
 
     def close(self) -> None:
-        """End the workers; those that are in the middle of something are killed."""
-        workers = [worker for worker in self._workers if worker is not None]
-        self._workers = [None] * self.slots
-        for worker in workers:
-            if worker.job is not None:
-                worker.process.kill()
-            with contextlib.suppress(OSError):
-                assert worker.process.stdin is not None
-                worker.process.stdin.close()  # tells an idle one to end
-        for worker in workers:
-            try:
-                worker.process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                worker.process.kill()
-                worker.process.wait()
-
-    def _new_worker(self, slot: int) -> _Worker:
-        environment = dict(os.environ)
-        if self._explicit or "OMP_NUM_THREADS" not in environment:
-            environment["OMP_NUM_THREADS"] = str(self._threads)
-        if self._gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot]
-        process = subprocess.Popen(
-            # -P: modules that happen to lie in the working directory are not imported
-            [sys.executable, "-P", "-m", "openset_core.benching.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,  # Ctrl-C reaches this process alone, which tells the workers
-        )
-        worker = _Worker(process=process, slot=slot)
-        threading.Thread(
-            target=self._listen, args=(worker,), name=f"openset-worker-{slot}", daemon=True
-        ).start()
-        return worker
-
-    def _listen(self, worker: _Worker) -> None:
-        assert worker.process.stdout is not None
-        try:
-            while True:
-                kind, value = pickle.load(worker.process.stdout)
-                self._messages.put((worker, kind, value))
-        except (EOFError, OSError, ValueError, pickle.UnpicklingError):  # cut off by its end
-            self._messages.put((worker, "gone", None))
+        """End the workers; those that are in the middle of a run are killed."""
+        for slot in self._slots:
+            slot.end()
 
 
-def _death(code: int) -> str:
-    if code < 0:
+@contextlib.contextmanager
+def _inherited(environment: Mapping[str, str]) -> Iterator[None]:
+    """What a process inherits that is started in the block.
+
+    These variables; a blocked SIGINT, since Ctrl-C reaches it before it can ignore that; and no
+    `__main__`, since multiprocessing would import the caller's script, which starts this bench.
+    """
+    variables, main = dict(os.environ), vars(sys.modules["__main__"])
+    script: dict[str, Any] = {n: main[n] for n in ("__spec__", "__file__") if n in main}
+    blocked = None
+    if hasattr(signal, "pthread_sigmask"):
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    os.environ.update(environment)
+    main.update(dict.fromkeys(script))
+    try:
+        yield
+    finally:
+        main.update(script)
+        for name in environment:
+            os.environ.pop(name)
+        os.environ.update(variables)
+        if blocked is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _death(code: int | None) -> str:
+    if code is not None and code < 0:
         return (
             f"its process was ended by signal {-code}; if memory ran out, give fewer --workers or "
             "a lower --set training.batch_size"
         )
     return f"its process ended by itself with exit code {code}"
-
-
-def visible_gpus() -> list[str]:
-    """Names by which `CUDA_VISIBLE_DEVICES` gives one GPU each to a process."""
-    import torch
-
-    count = torch.cuda.device_count()
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    named = [name.strip() for name in listed.split(",") if name.strip()]
-    return (named or [str(number) for number in range(count)])[:count]

@@ -1,7 +1,7 @@
 """Runs on a Ray cluster, or on a local one that is started for them.
 
 Every node must see the bench folder and the data under the same paths; openset and the plugins
-must be installed everywhere.
+must be installed everywhere. Ray keeps a worker process from task to task.
 """
 
 from __future__ import annotations
@@ -9,34 +9,23 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from openset_core.benching.job import Job, Outcome, Sender, Settings, attempt
-from openset_core.benching.launchers import Resources, Tell, default_workers, processors
-from openset_core.benching.processes import visible_gpus
+from openset_core.benching.job import Job, Outcome, WorkerConfig
+from openset_core.benching.launchers import (
+    Resources,
+    default_workers,
+    first_line,
+    processors,
+    visible_gpus,
+)
+from openset_core.benching.worker import run_job
 from openset_core.errors import ConfigError
-from openset_core.observers import RunEvent
-
-
-def _carry_out(job: Job, settings: Settings, events: Any) -> Outcome:
-    """What Ray runs on a node."""
-    if not (job.folder / "experiment.toml").exists():
-        return Outcome(
-            state="failed",
-            reason=f"{job.folder} is not there on the node that ran it; put the bench on storage "
-            "that all nodes share, with --out",
-        )
-
-    def send(event: RunEvent) -> None:
-        with contextlib.suppress(Exception):  # a lost display must not stop the run
-            events.put((job.number, event))
-
-    return attempt(job, settings.runtime(observers=(Sender(send),)), settings.report)
 
 
 class RayLauncher:
     """The launcher `ray`: a task for each run, with a share of a GPU where there are any.
 
     Args:
-        settings: where and how.
+        config: where and how.
         resources: workers, threads, share of a GPU, and the cluster's address.
         runs: number of runs.
 
@@ -44,42 +33,44 @@ class RayLauncher:
         ConfigError: Ray is not installed, or the cluster cannot be reached or used.
     """
 
-    def __init__(self, settings: Settings, resources: Resources, runs: int) -> None:
-        ray, make_queue = _import_ray()
-        self._ray = ray
-        self._settings = settings
+    def __init__(self, config: WorkerConfig, resources: Resources, runs: int) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise ConfigError(
+                "--launcher ray needs Ray: python -m pip install 'openset[ray]'"
+            ) from None
+        self._ray: Any = ray
+        self._config = config
         self._own = not ray.is_initialized()
         share = resources.gpus_per_run
-        local = self._own and resources.ray_address is None
-        if local:
-            gpus = len(visible_gpus()) if settings.device != "cpu" else 0
+        if self._own and resources.ray_address is None:
+            gpus = len(visible_gpus()) if config.device != "cpu" else 0
             self.slots = min(resources.workers or default_workers(gpus, share, runs), runs)
             threads = resources.threads or max(1, processors() // self.slots)
             _begin(ray, address="local", num_cpus=self.slots * threads, include_dashboard=False)
         else:
             if self._own:
                 _begin(ray, address=resources.ray_address)
-            gpus = int(ray.cluster_resources().get("GPU", 0)) if settings.device != "cpu" else 0
+            gpus = int(self._ray.cluster_resources().get("GPU", 0)) if config.device != "cpu" else 0
             self.slots = min(resources.workers or runs, runs)
             threads = resources.threads or 1
-        self._task = ray.remote(_carry_out).options(
+        self._task = self._ray.remote(run_job).options(
             num_cpus=threads,
             num_gpus=share if gpus else 0,
-            max_retries=0,  # who starts a run again, and how often, is decided in one place
+            max_retries=0,  # `schedule` decides which run is started again, and how often
         )
-        self._events = make_queue(actor_options={"num_cpus": 0})
         self._jobs: dict[Any, Job] = {}
 
     def start(self, job: Job) -> None:
         """Hand a run to Ray."""
-        self._jobs[self._task.remote(job, self._settings, self._events)] = job
+        self._jobs[self._task.remote(job, self._config)] = job
 
-    def wait(self, tell: Tell, seconds: float) -> list[tuple[Job, Outcome]]:
-        """Pass events on and collect what is done."""
+    def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
+        """Collect the runs that ended."""
         if not self._jobs:
             return []
         done, _others = self._ray.wait(list(self._jobs), timeout=seconds)
-        self._pass_on(tell)
         return [(self._jobs.pop(reference), self._outcome(reference)) for reference in done]
 
     def stop(self) -> None:
@@ -95,34 +86,16 @@ class RayLauncher:
         if self._own:
             self._ray.shutdown()
 
-    def _pass_on(self, tell: Tell) -> None:
-        by_number = {job.number: job for job in self._jobs.values()}
-        with contextlib.suppress(Exception):  # the queue's node may be gone; only the display ends
-            for number, event in self._events.get_nowait_batch(self._events.qsize()):
-                if number in by_number:
-                    tell(by_number[number], event)
-
     def _outcome(self, reference: Any) -> Outcome:
         try:
             outcome: Outcome = self._ray.get(reference)
         except self._ray.exceptions.TaskCancelledError:
             return Outcome(state="stopped", reason="interrupted")
         except self._ray.exceptions.RayTaskError as error:
-            return Outcome(state="failed", reason=_first_line(error.cause or error))
+            return Outcome(state="failed", reason=first_line(error.cause or error))
         except self._ray.exceptions.RayError as error:
-            return Outcome(state="died", reason=f"its Ray worker died: {_first_line(error)}")
+            return Outcome(state="died", reason=f"its Ray worker died: {first_line(error)}")
         return outcome
-
-
-def _import_ray() -> tuple[Any, Any]:
-    try:
-        import ray
-        from ray.util.queue import Queue
-    except ImportError:
-        raise ConfigError(
-            "--launcher ray needs Ray: python -m pip install 'openset[ray]'"
-        ) from None
-    return ray, Queue
 
 
 def _begin(ray: Any, address: str | None, **options: Any) -> None:
@@ -133,9 +106,4 @@ def _begin(ray: Any, address: str | None, **options: Any) -> None:
         with contextlib.suppress(Exception):
             ray.shutdown()
         where = "a local cluster" if address == "local" else f"the cluster at {address}"
-        raise ConfigError(f"Ray cannot start or reach {where}: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+        raise ConfigError(f"Ray cannot start or reach {where}: {first_line(error)}") from error

@@ -8,7 +8,7 @@ import attrs
 
 from openset_core.benching.folder import BenchFolder
 from openset_core.benching.plan import Plan
-from openset_core.benching.status import FAILED, Board
+from openset_core.benching.status import FAILED, BenchStatus
 from openset_core.errors import ConfigError
 from openset_core.experiment.environment import library_versions
 from openset_core.files import write_text
@@ -35,11 +35,11 @@ class FailedRun:
     reason: str
 
 
-def failed_runs(board: Board) -> tuple[FailedRun, ...]:
+def failed_runs(status: BenchStatus) -> tuple[FailedRun, ...]:
     """The runs that failed, in order."""
     return tuple(
-        FailedRun(title=entry.planned.title, name=entry.planned.name, reason=entry.reason)
-        for entry in board.in_state(FAILED)
+        FailedRun(title=run.planned.title, name=run.planned.name, reason=run.reason)
+        for run in status.in_state(FAILED)
     )
 
 
@@ -55,16 +55,16 @@ def compare_bench(
     )
     if not runs:
         return None
-    found = compare_runs(RunCollection(runs))
+    comparison = compare_runs(RunCollection(runs))
     try:
-        reference = find_method(found.methods, plan.file.reference)
+        reference = find_method(comparison.methods, plan.file.reference)
     except ConfigError:
         note = (
             f"{plan.file.reference} has no finished run; the others are compared with "
-            f"{found.reference.title} instead"
+            f"{comparison.reference.title} instead"
         )
-        return attrs.evolve(found, notes=(note, *found.notes))
-    return attrs.evolve(found, reference=reference)
+        return attrs.evolve(comparison, notes=(note, *comparison.notes))
+    return attrs.evolve(comparison, reference=reference)
 
 
 def check_reference(plan: Plan) -> None:
@@ -77,9 +77,9 @@ def check_reference(plan: Plan) -> None:
     methods = []
     for planned in plan.runs:
         selection = planned.experiment.selection
-        parts = (selection.loss, selection.generator, selection.backbone)
-        name = planned.shown or ",".join(part.name for part in parts if part)
-        methods += [Method(name=name, scorer=part.name) for part in selection.scorers]
+        components = (selection.loss, selection.generator, selection.backbone)
+        name = planned.shown or ",".join(c.name for c in components if c)
+        methods += [Method(name=name, scorer=scorer.name) for scorer in selection.scorers]
     methods = list(dict.fromkeys(methods))
     # Variants of a method get longer names in the tables, by what differs between them.
     variants = tuple(f"{method.name} {mark}" for method in methods for mark in "(#")

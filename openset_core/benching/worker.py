@@ -1,81 +1,74 @@
-"""A worker process: runs that arrive by its standard input, one after the other.
-
-It lives as long as the process that started it: when that one is gone, so is the other end of
-the pipe, and the worker ends at once, so that nobody writes into a run folder that a resumed bench
-works on.
-"""
+"""What happens in a process that a launcher started."""
 
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
-import pickle
-import queue
+import signal
 import sys
 import threading
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from openset_core.benching.job import Job, Sender, Settings, attempt
+from openset_core.benching.job import Job, Outcome, WorkerConfig, execute_job
 from openset_core.errors import Interrupted
 
-STOP = "stop"
+_stopping = threading.Event()
 
 
-def main() -> None:
-    """Serve the process at the other end of standard input and output."""
-    answers = _take_standard_output()
-    orders: queue.Queue[tuple[Job, Settings]] = queue.Queue()
-    stopping = threading.Event()
+def run_job(
+    job: Job, config: WorkerConfig, should_stop: Callable[[], None] = lambda: None
+) -> Outcome:
+    """Execute a run in this process: what it prints goes to its log, progress to its file."""
+    if not (job.folder / "experiment.toml").exists():
+        return Outcome(
+            state="failed",
+            reason=f"{job.folder} is not there on the node that ran it; put the bench on storage "
+            "that all nodes share, with --out",
+        )
+    with _output_to(job.log):
+        return execute_job(job, config, job.write_progress, should_stop)
 
-    def listen() -> None:
-        with contextlib.suppress(EOFError, OSError):
-            while True:
-                order = pickle.load(sys.stdin.buffer)
-                if order == STOP:
-                    stopping.set()
-                else:
-                    orders.put(order)
-        os._exit(1)
 
-    threading.Thread(target=listen, name="openset-orders", daemon=True).start()
-
-    def send(kind: str, value: Any) -> None:
-        with contextlib.suppress(OSError):
-            pickle.dump((kind, value), answers)
-            answers.flush()
+def run_in_pool(job: Job, config: WorkerConfig) -> Outcome:
+    """The same in a worker that `begin_worker` prepared: SIGTERM stops the run between steps."""
 
     def should_stop() -> None:
-        if stopping.is_set():
+        if _stopping.is_set():
             raise Interrupted("interrupted")
 
-    while True:
-        job, settings = orders.get()
-        with _output_to(job):
-            runtime = settings.runtime(
-                observers=(Sender(lambda event: send("event", event)),), should_stop=should_stop
-            )
-            outcome = attempt(job, runtime, settings.report)
-        send("ended", outcome)
+    return run_job(job, config, should_stop)
 
 
-def _take_standard_output() -> BinaryIO:
-    """Keep the pipe for answers, so that nothing a library prints gets into it."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    return answers
+def begin_worker() -> None:
+    """Prepare a worker process for one run after another."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the bench, which asks its workers
+    signal.signal(signal.SIGTERM, lambda _number, _frame: _stopping.set())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    import torch  # noqa: F401  (seconds, once a worker)
+
+
+def _end_with_parent() -> None:
+    """End at once with the bench: the next one may work on the same run folders."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextlib.contextmanager
-def _output_to(job: Job) -> Any:
-    """Send what is printed to the run's log; an empty one is removed."""
-    sys.stdout.flush()
-    kept = os.dup(2)
+def _output_to(log: Path) -> Iterator[None]:
+    """Send what is printed, by libraries in C too, to a log; an empty one is removed."""
     try:
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    except OSError:  # no log then; the run itself will say what is wrong with the disk
+        log.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError:  # without a log; the run itself will say what is wrong with the disk
         yield
         return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    before = [os.dup(stream) for stream in (1, 2)]
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.close(descriptor)
@@ -84,13 +77,9 @@ def _output_to(job: Job) -> Any:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        for stream in (1, 2):
-            os.dup2(kept, stream)
-        os.close(kept)
+        for stream, earlier in zip((1, 2), before, strict=True):
+            os.dup2(earlier, stream)
+            os.close(earlier)
         with contextlib.suppress(OSError):
-            if job.log.stat().st_size == 0:
-                job.log.unlink()
-
-
-if __name__ == "__main__":
-    main()
+            if log.stat().st_size == 0:
+                log.unlink()

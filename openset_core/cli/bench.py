@@ -13,7 +13,7 @@ from openset_core.cli.common import interruptible, runtime_options, terminal_wid
 if TYPE_CHECKING:
     from openset_core.benching.plan import Plan
     from openset_core.benching.runner import Bench
-    from openset_core.benching.status import Board
+    from openset_core.benching.status import BenchStatus
 
 
 METHODS = ("--plugins", "-p")
@@ -33,7 +33,7 @@ def spread(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
     >>> spread(["--plugins", "a", "b", "--seeds", "3"], ["--plugins"])
     ['--plugins', 'a', '--plugins', 'b', '--seeds', '3']
     """
-    found: list[str] = []
+    repeated: list[str] = []
     option, values = "", 0
     for argument in arguments:
         if argument.startswith("-"):
@@ -41,10 +41,10 @@ def spread(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
             option, values = (name, bool(equals)) if name in names else ("", 0)
         elif option:
             if values:
-                found.append(option)
+                repeated.append(option)
             values += 1
-        found.append(argument)
-    return found
+        repeated.append(argument)
+    return repeated
 
 
 @click.command(cls=MethodsCommand)
@@ -53,8 +53,8 @@ def spread(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
     *METHODS,
     multiple=True,
     metavar="METHOD...",
-    help='Methods, each a list of parts as in `openset run`: "softmax,vgg13" "m2iosr,vgg13". May '
-    "be repeated.",
+    help='Methods, each a list of components as in `openset run`: "softmax,vgg13" "m2iosr,vgg13"; '
+    "may be repeated.",
 )
 @click.option(
     "--protocol",
@@ -76,8 +76,8 @@ def spread(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
     "--set",
     "assignments",
     multiple=True,
-    metavar="PART.OPTION=VALUE",
-    help="Set an option for every method that has the part; may be repeated.",
+    metavar="COMPONENT.OPTION=VALUE",
+    help="Set an option for every method that has the component; may be repeated.",
 )
 @click.option(
     "--reference",
@@ -86,10 +86,10 @@ def spread(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
 )
 @click.option(
     "--launcher",
-    type=click.Choice(["inline", "processes", "ray"]),
+    type=click.Choice(["inline", "processes", "ray", "slurm"]),
     default="inline",
     show_default=True,
-    help="Run one after the other here, in worker processes, or on Ray.",
+    help="Run one after the other here, in worker processes, on Ray, or as jobs of Slurm.",
 )
 @click.option(
     "--workers",
@@ -110,6 +110,14 @@ def spread(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
 )
 @click.option(
     "--ray-address", help="Address of a Ray cluster [default: a local one is started and ended]."
+)
+@click.option(
+    "--slurm",
+    "slurm",
+    multiple=True,
+    metavar="OPTION=VALUE",
+    help="For --launcher slurm: time in minutes [240], gpus [1], cpus [4], memory in GB, or any "
+    "option of sbatch such as partition or account; may be repeated.",
 )
 @click.option(
     "--retries",
@@ -140,6 +148,7 @@ def bench(
     threads: int | None,
     gpus_per_run: float,
     ray_address: str | None,
+    slurm: tuple[str, ...],
     retries: int,
     out: Path | None,
     no_report: bool,
@@ -185,11 +194,13 @@ def bench(
         gamma = 0.0
     """
     from openset_core.benching.plan import make_plan
-    from openset_core.benching.runner import make_execution, read_wishes, run_bench
+    from openset_core.benching.report import make_page
+    from openset_core.benching.runner import make_execution, read_request, run_bench
     from openset_core.cli.bench_display import display
     from openset_core.errors import ConfigError
     from openset_core.experiment import config
     from openset_core.experiment.experiment import with_epochs
+    from openset_core.pipeline import execute
 
     if file is not None and not file.is_dir() and file.suffix != ".toml":
         raise ConfigError(
@@ -204,32 +215,47 @@ def bench(
         "reference": reference,
     }
     overrides = with_epochs(config.parse_assignments(assignments), epochs)
-    folder, wishes = read_wishes(file, changes, overrides)
+    folder, request = read_request(file, changes, overrides)
     if folder is not None and out not in (None, folder):
         raise ConfigError(f"{folder} is the bench folder already; leave out --out")
-    plan = make_plan(wishes)
+    plan = make_plan(request)
     place = folder or out or plan.default_folder()
     with interruptible(lambda: place, "openset bench") as should_stop:
         execution = make_execution(
             launcher,
+            execute=execute,
             retries=retries,
             resources={
                 "workers": workers,
                 "threads": threads,
                 "gpus_per_run": gpus_per_run,
                 "ray_address": ray_address,
+                "slurm": _slurm(slurm),
             },
             data_root=data_root,
             download=download,
             device=device,
             report=not no_report,
-            announce=lambda board: None if quiet else _announce(plan, board, place, launcher),
-            display=lambda board, slots: display(board, slots, quiet),
+            make_page=None if no_report else make_page,
+            announce=lambda status: None if quiet else _announce(plan, status, place, launcher),
+            display=lambda status, slots: display(status, slots, quiet),
             should_stop=should_stop,
         )
         finished = run_bench(plan, place, execution)
     _print(finished, plan)
     return 1 if finished.failed else 0
+
+
+def _slurm(assignments: tuple[str, ...]) -> dict[str, str]:
+    from openset_core.errors import ConfigError
+
+    options = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not name or not equals:
+            raise ConfigError(f"--slurm {assignment!r} is not OPTION=VALUE, such as partition=gpu")
+        options[name] = value
+    return options
 
 
 def _numbers(text: str, option: str, form: str) -> list[int]:
@@ -254,13 +280,13 @@ def _seeds(text: str | None) -> int | list[int] | None:
     return numbers[0] if len(numbers) == 1 and "," not in text else numbers
 
 
-def _announce(plan: Plan, board: Board, folder: Path, launcher: str) -> None:
+def _announce(plan: Plan, status: BenchStatus, folder: Path, launcher: str) -> None:
     from openset_core.benching.results import many
     from openset_core.benching.status import DONE
 
     runs = [run.experiment for run in plan.runs]
     protocols = ", ".join(dict.fromkeys(run.protocol.name for run in runs))
-    done = len(board.in_state(DONE))
+    done = len(status.in_state(DONE))
     click.echo(
         f"{many(len(plan.file.methods), 'method')} on {protocols}, "
         f"{many(len({run.trial for run in runs}), 'trial')}, "

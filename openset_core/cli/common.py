@@ -136,14 +136,12 @@ def print_files(folder: Path) -> None:
 
 def bar(quiet: bool, label: str) -> Callable[[Iterable[Any], int], Iterable[Any]]:
     """A progress bar over images, on a terminal; called with them and their number."""
+    from openset_core.training.progress import bar
 
     def wrapped(items: Iterable[Any], total: int) -> Iterable[Any]:
-        from tqdm import tqdm
-
-        # Without a terminal there is no bar.
-        found: Iterable[Any] = tqdm(
-            items, total=total, desc=label, unit="image", leave=False, disable=quiet or None
-        )
-        return found
+        with bar(label, total, "image", shown=not quiet) as advance:
+            for item in items:
+                yield item
+                advance()
 
     return wrapped

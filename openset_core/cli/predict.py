@@ -71,6 +71,7 @@ def predict(
     from openset_core.errors import DataError
     from openset_core.inference import trained_model as inference
     from openset_core.inference.predict import UnreadableFile, find_files, predict_files
+    from openset_core.training.progress import bar
 
     model = inference.load(run, device=device, scorer=scorer)
     limit = chosen_threshold(model, threshold)
@@ -78,13 +79,14 @@ def predict(
     files = list(find_files(_named(images)))
     if not files:
         raise DataError("no image was named on standard input")
+    to_terminal = output is None and sys.stdout.isatty()  # lines there show the progress
     start = time.perf_counter()
     bad: list[UnreadableFile] = []
     good = rejected = 0
     names = [file.path if isinstance(file, UnreadableFile) else file for file in files]
     with (
         _writer(form, output, top, names, model.classes) as write,
-        _bar(len(files)) as advance,
+        bar("predicting", len(files), "image", shown=not to_terminal) as advance,
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")  # libraries warn of oddities of single files
@@ -138,18 +140,6 @@ def _any_bytes(stream: TextIO) -> TextIO:
 def printable(text: str) -> str:
     """A text without control characters, which a file's name may hold."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-@contextlib.contextmanager
-def _bar(total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on standard error, when that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=total, unit="image", file=sys.stderr, leave=False, dynamic_ncols=True) as bar:
-        yield lambda: bar.update() and None
 
 
 @contextlib.contextmanager

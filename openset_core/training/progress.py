@@ -1,8 +1,10 @@
-"""The progress display: a bar on a terminal, plain lines elsewhere."""
+"""Progress displays: a bar on a terminal, plain lines or nothing elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from openset_core.observers import (
@@ -13,6 +15,46 @@ from openset_core.observers import (
     StepsDone,
     TrainingStarted,
 )
+
+
+@contextlib.contextmanager
+def bar(label: str, total: int, unit: str, shown: bool = True) -> Iterator[Callable[[], None]]:
+    """A bar on standard error, where that is a terminal, for the length of a `with` block.
+
+    Yields:
+        A function to call after each item.
+    """
+    if not shown or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    with _bar(sys.stderr, unit) as progress:
+        task = progress.add_task(label, total=total, note="")
+        yield lambda: progress.advance(task)
+
+
+def _bar(stream: TextIO, unit: str, **options: Any) -> Any:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TextColumn(f"{unit}s"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[note]}", markup=False),
+        console=Console(file=stream),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        **options,
+    )
 
 
 class Progress(Observer):
@@ -39,66 +81,63 @@ class Progress(Observer):
         """Show an event."""
         if isinstance(event, TrainingStarted):
             self._begin(event)
-        elif isinstance(event, StepsDone) and self.bar is not None:
-            self._move(event.epoch * self.started.steps_per_epoch + event.step)
-            self.bar.set_postfix_str(_terms(event.terms) + f" rate {event.rate:.2g}")
+        elif isinstance(event, StepsDone):
+            note = f"{_terms(event.terms)} rate {event.rate:.2g}"
+            self._move(event.epoch, event.step, note=note)
         elif isinstance(event, EpochDone):
             self._epoch(event)
         elif isinstance(event, StageDone):
-            self._close_bar()
+            self.close()
             state = "skipped" if event.skipped else f"{event.seconds:.1f} s"
             self._line(f"{event.stage}: {state}, {event.detail}")
 
     def close(self) -> None:
         """Take the bar away."""
-        self._close_bar()
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
 
     def _begin(self, event: TrainingStarted) -> None:
         self.started = event
         extra = event.training_parameters - event.parameters
-        helpers = f" (and {extra:,} that only training needs)" if extra else ""
+        helpers = f" (and {extra:,} for training alone)" if extra else ""
         self._line(
             f"train: {event.parameters:,} parameters{helpers}, {event.device}, {event.precision}"
         )
         if event.first_epoch:
             self._line(f"train: going on after epoch {event.first_epoch} of {event.epochs}")
         if self.stream.isatty():
-            from tqdm import tqdm
-
-            self.bar = tqdm(
-                total=event.epochs * event.steps_per_epoch,
-                initial=event.first_epoch * event.steps_per_epoch,
-                unit="step",
-                file=self.stream,
-                leave=False,
-                dynamic_ncols=True,
-                desc=f"epoch {event.first_epoch + 1}/{event.epochs}",
-            )
+            self.bar = _bar(self.stream, "step", auto_refresh=False)  # drawn at each event
+            self.bar.add_task("", total=event.epochs * event.steps_per_epoch, note="")
+            self.bar.start()
+            self._move(event.first_epoch, 0)
 
     def _epoch(self, event: EpochDone) -> None:
         record, total = event.record, self.started.epochs
-        text = (
-            f"epoch {record['epoch']}/{total}: {_terms(record['terms'])} "
-            f"rate {record['rate']:.2g} validation accuracy {record['validation_accuracy']:.3f}"
-        )
         left = (total - record["epoch"]) * record["seconds"]
-        if self.bar is None:
-            self._line(f"{text}, {record['seconds']:.1f} s, {left:.0f} s left")
-            return
-        self._move((event.epoch + 1) * self.started.steps_per_epoch)
-        self.bar.set_description_str(f"epoch {min(event.epoch + 2, total)}/{total}")
-        self.bar.write(f"{text}, {record['seconds']:.1f} s", file=self.stream)
+        self._line(
+            f"epoch {record['epoch']}/{total}: {_terms(record['terms'])} "
+            f"rate {record['rate']:.2g} validation accuracy {record['validation_accuracy']:.3f}, "
+            f"{record['seconds']:.1f} s" + ("" if self.bar else f", {left:.0f} s left")
+        )
+        self._move(event.epoch + 1, 0)
 
-    def _move(self, position: int) -> None:
-        self.bar.update(position - self.bar.n)
-
-    def _close_bar(self) -> None:
+    def _move(self, epoch: int, step: int, **fields: Any) -> None:
         if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+            total = self.started.epochs
+            self.bar.update(
+                self.bar.task_ids[0],
+                description=f"epoch {min(epoch + 1, total)}/{total}",
+                completed=epoch * self.started.steps_per_epoch + step,
+                refresh=True,
+                **fields,
+            )
 
     def _line(self, text: str) -> None:
-        print(text, file=self.stream, flush=True)
+        if self.bar is not None:  # above the bar
+            self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=self.stream, flush=True)
 
 
 def _terms(terms: Any) -> str:
