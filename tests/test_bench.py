@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -379,23 +380,18 @@ def test_a_run_whose_worker_is_killed_goes_on_from_its_checkpoint(
     monkeypatch.setenv("OPENSET_TINY_SLEEP", "0.05")
     statuses = []
 
-    class Killer:
-        """A display that has a worker killed as soon as there is a checkpoint."""
-
-        asked = False
-
-        def __call__(self):
-            if not self.asked and any(out.glob("runs/*/checkpoints/last.pt")):
-                self.asked = True
-                kill.touch()
-
-        def close(self):
-            """Nothing to take away."""
-
+    @contextlib.contextmanager
     def display(status: BenchStatus, slots):
+        """Has a worker killed as soon as there is a checkpoint."""
         assert slots == 2
         statuses.append(status)
-        return Killer()
+        asked = []
+
+        def show():
+            if not asked and any(out.glob("runs/*/checkpoints/last.pt")):
+                asked.append(kill.touch())
+
+        yield show
 
     bench = run_bench(
         make_plan(request()), out, execution(launcher, display=display, resources=resources)

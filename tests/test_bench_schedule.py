@@ -13,7 +13,7 @@ from openset_core.benching.launchers import Resources, default_workers
 from openset_core.benching.plan import BenchFile, BenchMethod, make_plan
 from openset_core.benching.schedule import run_jobs
 from openset_core.benching.status import BenchStatus
-from openset_core.cli.bench_display import Lines, LiveTable, display
+from openset_core.cli.bench_display import LiveTable, display
 from openset_core.cli.common import duration
 from openset_core.errors import ConfigError, Interrupted
 from openset_core.observers import EpochDone, StageDone, StepsDone, TrainingStarted
@@ -219,15 +219,15 @@ def test_time_left_follows_each_methods_own_runs(timed):
 def test_lines(timed):
     status, now = timed
     stream = io.StringIO()
-    show = display(status, 1, quiet=False, stream=stream)
-    assert isinstance(show, Lines)
     outcomes = {1: [FAILED], 2: [DIED, DONE]}
 
-    def tick():
-        now[0] += 1
-        show()
+    with display(status, 1, quiet=False, stream=stream) as show:
 
-    execute(status, FakeLauncher(outcomes, slots=1), show=tick)
+        def tick():
+            now[0] += 1
+            show()
+
+        execute(status, FakeLauncher(outcomes, slots=1), show=tick)
     lines = stream.getvalue().splitlines()
     assert [line.partition("; about")[0] for line in lines] == [
         "begins: softmax,tiny on tiny-digits, trial 0, seed 0",
@@ -256,12 +256,7 @@ def test_live_table(timed):
     status.progressed(2, RunProgress(epochs=4))
     status.progressed(2, RunProgress(epoch=1, epochs=4, seconds_left=300.0))
     stream = io.StringIO()
-    table = LiveTable(status, 2, stream)
-    table.close()
-    console = Console(file=stream, width=78)
-    stream.truncate(0)
-    stream.seek(0)
-    console.print(table.render())
+    Console(file=stream, width=78).print(LiveTable(status, 2).render())
     assert [line.rstrip() for line in stream.getvalue().splitlines()] == [
         "method        done  running  waiting  failed",
         "softmax,tiny     1        1        -       -",
@@ -276,9 +271,8 @@ def test_live_table(timed):
 
 def test_quiet_shows_nothing(status):
     stream = io.StringIO()
-    show = display(status, 1, quiet=True, stream=stream)
-    execute(status, FakeLauncher({1: [FAILED]}), show=show)
-    show.close()
+    with display(status, 1, quiet=True, stream=stream) as show:
+        execute(status, FakeLauncher({1: [FAILED]}), show=show)
     assert stream.getvalue() == ""
 
 

@@ -29,7 +29,6 @@ class BenchFolder:
 
     @property
     def file(self) -> Path:
-        """What was asked, and what was recorded about it."""
         return self.path / BENCH_FILE
 
     @property
@@ -38,11 +37,9 @@ class BenchFolder:
         return self.path / "logs"
 
     def run(self, planned: PlannedRun) -> Path:
-        """Folder of a run."""
         return self.path / RUNS / planned.name
 
     def log(self, planned: PlannedRun) -> Path:
-        """What a run's process printed."""
         return self.logs / f"{planned.name}.log"
 
     def table(self, suffix: str, stem: str = "results") -> Path:
@@ -51,12 +48,10 @@ class BenchFolder:
 
     @property
     def page(self) -> Path:
-        """All of it on one page, for a browser."""
         return self.path / "report.html"
 
     @property
     def figures(self) -> Path:
-        """The page's figures as PNG and SVG."""
         return self.path / "figures"
 
     def read(self) -> BenchFile:

@@ -28,7 +28,6 @@ class InlineLauncher:
         self._job: Job | None = None
 
     def start(self, job: Job) -> None:
-        """Note what `wait` is to execute."""
         self._job = job
 
     def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:

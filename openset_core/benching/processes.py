@@ -102,18 +102,15 @@ class ProcessLauncher:
         ]
 
     def start(self, job: Job) -> None:
-        """Give a run to a worker that has nothing to do, one that has started before others."""
         idle = [slot for slot in self._slots if slot.job is None]
         min(idle, key=lambda slot: slot.pool is None).start(job, self._config)
 
     def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
-        """Wait for a run to end."""
         under_way = {slot.future: slot for slot in self._slots if slot.future is not None}
         done, _others = wait(under_way, timeout=seconds, return_when=FIRST_COMPLETED)
         return [under_way[future].result() for future in done]
 
     def stop(self) -> None:
-        """Let every worker stop after its step."""
         for slot in self._slots:
             if slot.job is not None and slot.process is not None:
                 slot.process.terminate()

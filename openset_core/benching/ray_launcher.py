@@ -63,11 +63,9 @@ class RayLauncher:
         self._jobs: dict[Any, Job] = {}
 
     def start(self, job: Job) -> None:
-        """Hand a run to Ray."""
         self._jobs[self._task.remote(job, self._config)] = job
 
     def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
-        """Collect the runs that ended."""
         if not self._jobs:
             return []
         done, _others = self._ray.wait(list(self._jobs), timeout=seconds)

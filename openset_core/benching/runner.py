@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 
@@ -23,6 +24,8 @@ from openset_core.experiment.config import Overrides
 from openset_core.results.comparison.comparison import Comparison
 
 RETRIES = 2
+
+Display = Callable[[BenchStatus, int], AbstractContextManager[Callable[[], None]]]
 
 
 @attrs.frozen(kw_only=True)
@@ -50,26 +53,6 @@ class Bench:
         return self.comparison.table(width) if self.comparison else "no run is done"
 
 
-class Display(Protocol):
-    """Shows what goes on."""
-
-    def __call__(self) -> None:
-        """Called after every change, and several times a second."""
-
-    def close(self) -> None:
-        """Called in the end."""
-
-
-class Silent:
-    """A display that shows nothing."""
-
-    def __call__(self) -> None:
-        """Nothing to show."""
-
-    def close(self) -> None:
-        """Nothing to take away."""
-
-
 @attrs.frozen(kw_only=True)
 class Execution:
     """How a bench is executed; none of it changes what is computed.
@@ -81,7 +64,8 @@ class Execution:
         retries: how often a run whose process died is started again, at most.
         make_page: makes the bench's own report.html and figures/ in the end, of its folder,
             comparison and failed runs; None for no page.
-        display: makes what shows the status, given the number of runs at once.
+        display: a context that shows the status, given that and the number of runs at once; it
+            yields what is called after every change, and several times a second.
         announce: called once before the first run starts, when all is checked.
         should_stop: called between steps; raises to stop.
     """
@@ -91,7 +75,7 @@ class Execution:
     config: WorkerConfig
     retries: int = RETRIES
     make_page: Callable[[BenchFolder, Comparison, Sequence[FailedRun]], Path] | None = None
-    display: Callable[[BenchStatus, int], Display] = lambda status, slots: Silent()
+    display: Display = lambda status, slots: contextlib.nullcontext(lambda: None)
     announce: Callable[[BenchStatus], None] = lambda status: None
     should_stop: Callable[[], None] = lambda: None
 
@@ -110,16 +94,8 @@ def make_execution(
 ) -> Execution:
     """How a bench is executed, checked.
 
-    Args:
-        launcher: one of `LAUNCHERS`.
-        execute: executes a run; see `WorkerConfig`.
-        retries: how often a run whose process died is started again.
-        resources: fields of `Resources`.
-        data_root: folder of data sets.
-        download: whether missing data may be fetched.
-        device: `"auto"` or `"cpu"`.
-        report: whether pages of the runs are made.
-        **more: other attributes of `Execution`.
+    The arguments are attributes of `Execution` and `WorkerConfig`, and `resources` the fields of
+    `Resources`.
 
     Raises:
         ConfigError: a launcher that does not exist, or a number out of range.
@@ -226,18 +202,11 @@ def _run_jobs(
         show()
 
     launcher = _make_launcher(execution, folder, len(jobs), on_progress)
-    show = execution.display(status, launcher.slots)
+    retries, should_stop = execution.retries, execution.should_stop
     try:
-        run_jobs(
-            jobs,
-            launcher,
-            status,
-            show,
-            retries=execution.retries,
-            should_stop=execution.should_stop,
-        )
+        with execution.display(status, launcher.slots) as show:
+            run_jobs(jobs, launcher, status, show, retries=retries, should_stop=should_stop)
     finally:
-        show.close()
         with contextlib.suppress(OSError):  # it is empty: nothing was printed by any run
             folder.logs.rmdir()
 

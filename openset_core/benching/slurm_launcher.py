@@ -132,7 +132,6 @@ class SlurmLauncher:
             job.cancel(check=False)
 
     def close(self) -> None:
-        """Cancel what still runs."""
         for job in self._jobs:
             with contextlib.suppress(Exception):
                 job.cancel(check=False)

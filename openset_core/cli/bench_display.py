@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
-from openset_core.benching.runner import Display, Silent
 from openset_core.benching.status import (
     DONE,
     FAILED,
@@ -36,9 +37,6 @@ class Lines:
             if line:
                 print(line, file=self._stream, flush=True)
 
-    def close(self) -> None:
-        """Nothing to take away."""
-
     def _line(self, run: RunStatus, before: str) -> str:
         counts = self._status.counts()
         title = run.planned.title
@@ -60,26 +58,9 @@ class Lines:
 class LiveTable:
     """A table that is drawn anew in place: methods by state, and the runs under way."""
 
-    def __init__(self, status: BenchStatus, slots: int, stream: TextIO) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
+    def __init__(self, status: BenchStatus, slots: int) -> None:
         self._status, self._slots = status, slots
         self._several = len({_protocol(run) for run in status.runs}) > 1
-        self._live = Live(
-            console=Console(file=stream),
-            get_renderable=self.render,
-            refresh_per_second=4,
-            transient=True,
-        )
-        self._live.start()
-
-    def __call__(self) -> None:
-        """The table is drawn by the clock."""
-
-    def close(self) -> None:
-        """Take the table away."""
-        self._live.stop()
 
     def render(self) -> Any:
         """The table as rich draws it."""
@@ -126,12 +107,25 @@ class LiveTable:
         return table
 
 
-def display(status: BenchStatus, slots: int, quiet: bool, stream: TextIO | None = None) -> Display:
-    """The display that fits: none when quiet, live on a terminal, else lines."""
+@contextlib.contextmanager
+def display(
+    status: BenchStatus, slots: int, quiet: bool, stream: TextIO | None = None
+) -> Iterator[Callable[[], None]]:
+    """Show nothing when quiet, a live table on a terminal, else lines.
+
+    Yields:
+        What is to be called after every change.
+    """
     stream = stream or sys.stderr
-    if quiet:
-        return Silent()
-    return LiveTable(status, slots, stream) if stream.isatty() else Lines(status, slots, stream)
+    if quiet or not stream.isatty():
+        yield (lambda: None) if quiet else Lines(status, slots, stream)
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    console, render = Console(file=stream), LiveTable(status, slots).render
+    with Live(console=console, get_renderable=render, refresh_per_second=4, transient=True):
+        yield lambda: None  # the clock draws
 
 
 def _protocol(run: RunStatus) -> str:
