@@ -108,9 +108,11 @@ class Progress(Observer):
             self._line(f"train: going on after epoch {event.first_epoch} of {event.epochs}")
         if self.stream.isatty():
             self.bar = _bar(self.stream, "step", auto_refresh=False)  # drawn at each event
-            self.bar.add_task("", total=event.epochs * event.steps_per_epoch, note="")
-            self.bar.start()
+            steps = event.steps_per_epoch
+            done = event.first_epoch * steps
+            self.bar.add_task("", total=event.epochs * steps, completed=done, note="")
             self._move(event.first_epoch, 0)
+            self.bar.start()
 
     def _epoch(self, event: EpochDone) -> None:
         record, total = event.record, self.started.epochs
