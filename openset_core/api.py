@@ -246,8 +246,8 @@ def bench(
         OpensetError: a mistake that the caller can mend, before anything has run.
     """
     from openset_core.benching.plan import make_plan
-    from openset_core.benching.report import make_page
     from openset_core.benching.runner import make_execution, read_request, run_bench
+    from openset_core.report.bench_page import write_bench_page
 
     methods = [plugins] if isinstance(plugins, str) else plugins
     changes: dict[str, Any] = {
@@ -273,7 +273,7 @@ def bench(
         download=download,
         device=device,
         report=report,
-        make_page=make_page if report else None,
+        make_page=write_bench_page if report else None,
     )
     plan = make_plan(request)
     return run_bench(plan, folder or Path(out or plan.default_folder()), execution)

@@ -21,12 +21,12 @@ import openset_core
 from openset_core import pipeline
 from openset_core.benching.folder import BenchFolder
 from openset_core.benching.plan import BenchFile, BenchMethod, make_plan
-from openset_core.benching.report import make_page
 from openset_core.benching.runner import make_execution, run_bench
 from openset_core.benching.status import BenchStatus
 from openset_core.cli.bench import spread
 from openset_core.errors import ConfigError
 from openset_core.files import sha256
+from openset_core.report.bench_page import write_bench_page
 
 PATIENCE = 90.0
 """Seconds that a child process is waited for, on a machine that has other work too."""
@@ -70,7 +70,7 @@ def execution(launcher="inline", **more):
         launcher,
         execute=pipeline.execute,
         resources=resources,
-        make_page=make_page if options["report"] else None,
+        make_page=write_bench_page if options["report"] else None,
         **options,
     )
 

@@ -194,13 +194,13 @@ def bench(
         gamma = 0.0
     """
     from openset_core.benching.plan import make_plan
-    from openset_core.benching.report import make_page
     from openset_core.benching.runner import make_execution, read_request, run_bench
     from openset_core.cli.bench_display import display
     from openset_core.errors import ConfigError
     from openset_core.experiment import config
     from openset_core.experiment.experiment import with_epochs
     from openset_core.pipeline import execute
+    from openset_core.report.bench_page import write_bench_page
 
     if file is not None and not file.is_dir() and file.suffix != ".toml":
         raise ConfigError(
@@ -236,7 +236,7 @@ def bench(
             download=download,
             device=device,
             report=not no_report,
-            make_page=None if no_report else make_page,
+            make_page=None if no_report else write_bench_page,
             announce=lambda status: None if quiet else _announce(plan, status, place, launcher),
             display=lambda status, slots: display(status, slots, quiet),
             should_stop=should_stop,
