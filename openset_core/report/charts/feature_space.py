@@ -152,7 +152,12 @@ def plane(
                 stroke=alt.Stroke(
                     "kind:N",
                     scale=alt.Scale(domain=[landmark_name], range=[TEXT]),
-                    legend=alt.Legend(title=None, orient="bottom", symbolType="triangle-up"),
+                    legend=alt.Legend(
+                        title=None,
+                        orient="bottom",
+                        symbolType="triangle-up",
+                        symbolFillColor="white",
+                    ),
                 ),
                 tooltip=["group:N", "kind:N"],
             )

@@ -49,6 +49,7 @@ def sweep(
     if len(ticks) <= MOST_TICKS:
         axis = alt.Axis(values=ticks, format=".3~g", labelOverlap=True)
     legend = legend_below(names, width=DOUBLE_COLUMN)
+    legend.symbolStrokeWidth = 0  # dashes around a marker blur it
     markers = alt.Scale(domain=list(names), range=[MARKERS[n % 6] for n in range(len(names))])
     base = alt.Chart(frame).encode(
         x=alt.X(
@@ -57,7 +58,7 @@ def sweep(
             axis=axis,
             scale=alt.Scale(type="log" if log else "linear", zero=False, nice=False, padding=8),
         ),
-        y=alt.Y("mean:Q", title=y_title, scale=alt.Scale(zero=False)),
+        y=alt.Y("mean:Q", title=y_title, scale=alt.Scale(zero=False, padding=8)),
         color=alt.Color("method:N", scale=colours(names), legend=legend),
         tooltip=["method:N", alt.Tooltip("x:Q", title=x_title), "mean:Q", "low:Q", "high:Q"],
     )

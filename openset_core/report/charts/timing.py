@@ -62,7 +62,7 @@ def bars(
         x=alt.X(
             "value:Q",
             title=title,
-            scale=alt.Scale(domain=[0, 1.25 * max(values)]),
+            scale=alt.Scale(domain=[0, 1.5 * max(values)]),
             axis=alt.Axis(tickCount=4, format="~s"),
         ),
     )
