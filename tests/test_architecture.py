@@ -58,11 +58,6 @@ ORDER = (
 )
 """Every module and package in openset_core/; each imports from those before it only."""
 
-KNOWN_MATPLOTLIB = {
-    "openset_core.report.style",
-}
-"""Packages and modules that still draw with matplotlib; take an entry out once it does not."""
-
 CONTRACT_MODULES = (
     "openset_core.auxiliary_batchnorm",
     "openset_core.data.folders",
@@ -310,17 +305,12 @@ def test_every_module_that_is_public_for_figures_is_used_by_a_plugin():
     assert set(FIGURE_MODULES) <= used
 
 
-def test_only_known_modules_draw_with_matplotlib():
-    using = {
-        module
-        for module in CORE_MODULES
-        for origin, _name in imports_of(module)
-        if within(origin, "matplotlib")
+def test_charts_are_drawn_by_altair_alone():
+    origins = {
+        origin for module in (*CORE_MODULES, *PLUGIN_MODULES) for origin, _ in imports_of(module)
     }
-    listed = {known for known in KNOWN_MATPLOTLIB for module in using if within(module, known)}
-    new = {module for module in using if not any(within(module, known) for known in listed)}
-    assert not new
-    assert listed == KNOWN_MATPLOTLIB, "take what is gone out of KNOWN_MATPLOTLIB"
+    assert any(within(origin, "altair") for origin in origins)
+    assert not any(within(origin, "matplotlib") for origin in origins)
 
 
 def test_the_folders_have_no_other_import_name():

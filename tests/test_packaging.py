@@ -104,7 +104,6 @@ def test_wheel_holds_modules_data_and_nothing_else(wheel):
             "*.py",
             "*.toml",
             "*.tmpl",
-            "report/assets/*",
             "report/templates/*",
             "py.typed",
         )

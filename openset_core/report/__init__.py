@@ -1,6 +1,7 @@
 """Pages and figures of runs.
 
-`data` reads a run folder into plain arrays; `colours` is the palette; `style` makes matplotlib
-figures for papers; `page` is the shell of a self-contained HTML page, `svg` and `axes` its charts.
-Nothing here needs torch.
+`data` reads a run folder into plain arrays; `charts` draws them, each chart once, with Altair;
+`render` fills the page templates in `templates/`. `run_page`, `comparison_page` and `figures` say
+what stands on the page of a run, of a comparison, and in figures of papers. Nothing here needs
+torch.
 """
