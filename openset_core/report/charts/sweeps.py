@@ -9,7 +9,6 @@ import altair as alt
 from openset_core.report.charts.output import Chart
 from openset_core.report.charts.theme import DOUBLE_COLUMN, colours, dashes, legend_below, records
 
-MARKERS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")
 MOST_TICKS = 10
 """Values on the horizontal axis up to which each has a tick."""
 
@@ -48,9 +47,7 @@ def sweep(
     axis = alt.Axis(format=".3~g", labelOverlap=True)
     if len(ticks) <= MOST_TICKS:
         axis = alt.Axis(values=ticks, format=".3~g", labelOverlap=True)
-    legend = legend_below(names, width=DOUBLE_COLUMN)
-    legend.symbolStrokeWidth = 0  # dashes around a marker blur it
-    markers = alt.Scale(domain=list(names), range=[MARKERS[n % 6] for n in range(len(names))])
+    legend = legend_below(names, width=DOUBLE_COLUMN, lines=True)
     base = alt.Chart(frame).encode(
         x=alt.X(
             "x:Q",
@@ -64,10 +61,8 @@ def sweep(
     )
     return alt.layer(
         base.mark_line(strokeWidth=1.5).encode(
-            strokeDash=alt.StrokeDash("method:N", scale=dashes(names), legend=None)
+            strokeDash=alt.StrokeDash("method:N", scale=dashes(names), legend=legend)
         ),
         base.transform_filter("datum.high > datum.low").mark_rule().encode(y="low:Q", y2="high:Q"),
-        base.mark_point(filled=True, size=40, opacity=1).encode(
-            shape=alt.Shape("method:N", scale=markers, legend=legend)
-        ),
+        base.mark_point(filled=True, size=36, opacity=1),
     ).properties(width=width, height=height)
