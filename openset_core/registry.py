@@ -68,6 +68,11 @@ class Component:
         """The name that is never ambiguous."""
         return f"{self.distribution}/{self.kind}:{self.name}"
 
+    @property
+    def title(self) -> str:
+        """Kind, name and origin, for messages."""
+        return f"{self.kind} {self.name} of {self.distribution} {self.version}"
+
     def load(self) -> Any:
         """Import the factory.
 
@@ -77,10 +82,7 @@ class Component:
         try:
             return specs.load_factory(self.spec.factory)
         except Exception as error:
-            raise PluginError(
-                f"{self.kind} {self.name} of {self.distribution} {self.version} fails to load: "
-                f"{_reason(error)}"
-            ) from error
+            raise PluginError(f"{self.title} fails to load: {_reason(error)}") from error
 
 
 @attrs.frozen(kw_only=True)
@@ -181,9 +183,9 @@ class Registry:
 
     def of_kind(self, kind: str) -> list[Component]:
         """Components of one kind, by name; families last."""
-        found = [component for component in self.components if component.kind == kind]
+        of_kind = [component for component in self.components if component.kind == kind]
         return sorted(
-            found,
+            of_kind,
             key=lambda component: (isinstance(component.spec, specs.FamilySpec), component.name),
         )
 

@@ -70,7 +70,7 @@ def write(path, parts, size=100, ingredients=INGREDIENTS):
 
 def assert_holds(path, parts):
     with FeatureStore(path) as store:
-        assert sorted(store.parts) == sorted(parts)
+        assert sorted(store.splits) == sorted(parts)
         for name, part in parts.items():
             assert store.rows(name) == len(part["label"])
             for array, values in part.items():
@@ -133,7 +133,7 @@ def test_missing_array_is_named(path):
     write(path, {"train": make_part(4)})
     with FeatureStore(path) as store, pytest.raises(StoreError) as caught:
         store.array("train", "gradients")
-    assert "no array 'gradients' for part train" in str(caught.value)
+    assert "no array 'gradients' for split train" in str(caught.value)
     assert "embedding, index, label, logits" in str(caught.value)
 
 
@@ -322,7 +322,7 @@ def test_changed_numbers_are_noticed(path):
     path.write_bytes(content)
     with FeatureStore(path) as store:
         np.testing.assert_array_equal(store.array("train", "embedding"), part["embedding"])
-        with pytest.raises(StoreError, match="damaged in part train"):
+        with pytest.raises(StoreError, match="damaged in split train"):
             store.array("train", "logits")
 
 
@@ -337,7 +337,7 @@ def test_what_the_loss_learnt_is_kept_beside_the_features(tmp_path):
         writer.write_loss({"radius": 1.0}, points)
         writer.write_loss({"radius": 2.5}, points)  # an interrupted writer said it before
     with FeatureStore(path) as store:
-        assert store.parts == ["train"]
+        assert store.splits == ["train"]
         assert store.describes_loss
         assert store.learned_scalars == {"radius": 2.5}
         np.testing.assert_array_equal(store.landmarks.points, points.points)

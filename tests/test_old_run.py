@@ -80,7 +80,7 @@ def test_an_old_run_is_the_same_experiment(old_run, openset):
 def test_old_features_are_current_and_are_scored(old_run):
     folder, experiment = old_run
     with FeatureStore(folder.features) as store:
-        assert set(store.parts) == set(SAMPLES)
+        assert set(store.splits) == set(SAMPLES)
         assert store.learned_scalars == {"radius": 0.5}
         assert store.landmarks.name == "reciprocal point"
     stages = Stages.begin(folder, experiment, Runtime(device="cpu"))

@@ -94,8 +94,8 @@ def same_run(first, second):
     weights = "model/weights.safetensors"
     assert sha256(first / weights) == sha256(second / weights)  # a diff of bytes takes for ever
     with FeatureStore(first / "features.h5") as one, FeatureStore(second / "features.h5") as other:
-        assert (one.key, sorted(one.parts)) == (other.key, sorted(SAMPLES_OF))
-        for part in one.parts:
+        assert (one.key, sorted(one.splits)) == (other.key, sorted(SAMPLES_OF))
+        for part in one.splits:
             for name in ("embedding", "logits", "label", "index"):
                 np.testing.assert_array_equal(one.array(part, name), other.array(part, name))
     histories = [

@@ -92,7 +92,7 @@ def arrays_of(path):
     with FeatureStore(path) as store:
         return {
             (part, name): store.array(part, name)
-            for part in store.parts
+            for part in store.splits
             for name in ("embedding", "logits", "label", "index")
         }
 

@@ -123,7 +123,7 @@ def test_scores_are_right_and_of_double_precision(store, run, probe):
     scored = run(probe, ProbeOptions(factor=2.0))
     with FeatureStore(store) as opened:
         mean = opened.array("train", "embedding").mean(axis=0)
-        for name in opened.parts:
+        for name in opened.splits:
             rows = opened.array(name, "embedding")
             expected = [2.0 * math.dist(row, mean) for row in rows]
             assert scored.scores[name].dtype == np.float64
@@ -259,7 +259,7 @@ def test_wrong_scores_name_the_plugin(store, run, make, problem):
         run(returning(make))
     message = str(caught.value)
     assert "scorer probe of openset-probe 2.1" in message
-    assert f"{problem} for 60 samples of part known" in message
+    assert f"{problem} for 60 samples of split known" in message
     assert not (store.parent / "scores.h5").exists()
 
 

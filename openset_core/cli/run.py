@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("experiment", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--plugins", "-p", default="", help="Parts by name, separated by commas: m2iosr,vgg13,openmax."
+    "--plugins",
+    "-p",
+    default="",
+    help="Components by name, separated by commas: m2iosr,vgg13,openmax.",
 )
 @click.option("--protocol", help="Name of a protocol or path of a TOML file [default: digits].")
 @click.option(
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
     "--set",
     "assignments",
     multiple=True,
-    metavar="PART.OPTION=VALUE",
+    metavar="COMPONENT.OPTION=VALUE",
     help="Set an option, for example m2iosr.gamma=0.2 or training.lr=0.05; may be repeated.",
 )
 @click.option(
@@ -57,7 +60,9 @@ if TYPE_CHECKING:
 )
 @threshold_option
 @click.option(
-    "--tensorboard", is_flag=True, help="Keep TensorBoard files; short for the part tensorboard."
+    "--tensorboard",
+    is_flag=True,
+    help="Keep TensorBoard files; adds the observer tensorboard.",
 )
 @click.option(
     "--no-report", is_flag=True, help="Leave out report.html and figures/ in the run folder."
@@ -126,7 +131,7 @@ def run(
         raise ConfigError(f"{experiment} has its images already; leave out --data")
     if images is not None and trials is not None:
         raise ConfigError("--data has one trial; another --split-seed splits the images anew")
-    if file != experiment:  # a run folder keeps its parts, and may get scorers and observers
+    if file != experiment:  # a run folder keeps its components, and may get scorers and observers
         plugins = ",".join(dict.fromkeys([*_names("", file), *_names(plugins, None)]))
     if tensorboard:
         plugins = ",".join([*_names(plugins, file), "tensorboard"])
@@ -170,11 +175,11 @@ def run(
             numbers = _trial_numbers(trial, trials, partial(_count, plugins, protocol, file))
             # All are resolved first: a mistake in the last must not cost the others' training.
             for number in numbers:
-                found = resolved_with(protocol, number)
-                folder = out or DEFAULT_RUNS / found.default_folder_name()
+                resolved = resolved_with(protocol, number)
+                folder = out or DEFAULT_RUNS / resolved.default_folder_name()
                 if out and trials is not None:
-                    folder = out / f"trial{found.trial}"
-                planned.append((found, folder))
+                    folder = out / f"trial{resolved.trial}"
+                planned.append((resolved, folder))
         finished = []
         for resolved, folder in planned:
             should_stop()
@@ -188,7 +193,7 @@ def run(
 
 
 def _names(plugins: str, file: Path | None) -> list[str]:
-    """Parts as `resolve` takes them: those of the file where none are named."""
+    """Components as `resolve` takes them: those of the file where none are named."""
     from openset_core.experiment import config
     from openset_core.experiment.selection import split_names
 

@@ -73,7 +73,7 @@ def numbered(listed: Iterable[int | str], names: Sequence[str], where: str) -> C
         ProtocolError: a class that the data set does not have, or one named twice.
     """
     positions = {name: number for number, name in enumerate(names)}
-    found: list[int] = []
+    numbers: list[int] = []
     for item in listed:
         if isinstance(item, str):
             if item not in positions:
@@ -81,16 +81,16 @@ def numbered(listed: Iterable[int | str], names: Sequence[str], where: str) -> C
                     f"{where} names class {item!r}, which the data set does not have"
                     f"{did_you_mean(item, list(positions))}"
                 )
-            found.append(positions[item])
+            numbers.append(positions[item])
         elif not 0 <= item < len(names):
             raise ProtocolError(
                 f"{where} names class {item}, the data set has classes 0 to {len(names) - 1}"
             )
         else:
-            found.append(item)
-    if len(set(found)) < len(found):
+            numbers.append(item)
+    if len(set(numbers)) < len(numbers):
         raise ProtocolError(f"{where} names a class twice")
-    return tuple(found)
+    return tuple(numbers)
 
 
 def selected(text: str, names: Sequence[str], known: Classes, where: str) -> Classes:

@@ -39,15 +39,15 @@ def find_file(kind: str, name: str, plugins: Registry | None = None) -> NamedFil
     if name.endswith(".toml") or "/" in name:
         return NamedFile(Path(name), str(Path(name)), own=True)
     installed = (plugins or registry()).of_kind(kind)
-    found = [part for part in installed if part.name == name]
-    if not found:
-        names = [part.name for part in installed]
+    matching = [item for item in installed if item.name == name]
+    if not matching:
+        names = [item.name for item in installed]
         raise ProtocolError(
             f"no {kind} is called {name!r}{did_you_mean(name, names)}; installed: "
             f"{', '.join(names) or 'none'}; a file of your own is named by its path"
         )
-    if len(found) > 1:
-        owners = " and ".join(f"{part.distribution} {part.version}" for part in found)
-        paths = " or ".join(str(part.spec.path) for part in found)
+    if len(matching) > 1:
+        owners = " and ".join(f"{item.distribution} {item.version}" for item in matching)
+        paths = " or ".join(str(item.spec.path) for item in matching)
         raise ProtocolError(f"{owners} both offer {kind} {name!r}; name one by path: {paths}")
-    return NamedFile(found[0].spec.path, name, own=False)
+    return NamedFile(matching[0].spec.path, name, own=False)

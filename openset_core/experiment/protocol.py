@@ -467,8 +467,8 @@ def needs(content: ProtocolFile, plugins: Registry | None = None) -> list[Need]:
             continue  # taken from the known classes' test images
         part = unknown.source(parts_of(unknown.dataset))
         wanted.append((unknown.dataset, part, unknown.options))
-    found = [Need(dataset=name, part=part, options=options or {}) for name, part, options in wanted]
-    return [need for number, need in enumerate(found) if need not in found[:number]]
+    every = [Need(dataset=name, part=part, options=options or {}) for name, part, options in wanted]
+    return [need for number, need in enumerate(every) if need not in every[:number]]
 
 
 def load_protocol(name: str, plugins: Registry | None = None) -> Protocol:

@@ -37,8 +37,8 @@ class RecipeLayer:
         image: preprocessing, as a protocol's `[image]`; of a value for each colour, a protocol
             with one channel takes the mean.
         training: training options for every method.
-        recipes: training options for some parts, as a protocol's `[recipes]`.
-        options: options of parts.
+        recipes: training options for some components, as a protocol's `[recipes]`.
+        options: options of components.
         published: figures that were made with the recipe.
     """
 
@@ -92,13 +92,13 @@ class Recipe:
     def layers(self, protocol: Protocol) -> list[RecipeLayer]:
         """What counts for a protocol, the more particular layer last."""
         content = self.content
-        found: list[RecipeLayer | None] = [
+        layers: list[RecipeLayer | None] = [
             content,
             content.datasets.get(protocol.content.known.dataset),
             content.protocols.get(protocol.content.base),
             content.protocols.get(protocol.name),
         ]
-        return [layer for layer in found if layer is not None]
+        return [layer for layer in layers if layer is not None]
 
     def options_for(self, protocol: Protocol, selection: Selection) -> config.Overrides:
         """What it says under a protocol for chosen components."""

@@ -4,9 +4,9 @@
     /parts/NAME/         attrs: complete; one dataset an array, first axis = samples
     /landmarks/          attrs: name; points [P, E] and label [P], where the loss keeps such points
 
-Parts are `train`, `validation`, `known` and `unknown/NAME`; arrays are `embedding`, `logits`,
-`label` and `index`. A part counts once it is complete, the file appears by rename once all
-parts are. The key is a hash of all that the numbers depend on, so that a stale store is
+Splits are `train`, `validation`, `known` and `unknown/NAME`; arrays are `embedding`, `logits`,
+`label` and `index`. A split counts once it is complete, the file appears by rename once all
+splits are. The key is a hash of all that the numbers depend on, so that a stale store is
 noticed and rebuilt. No torch is needed to read a store.
 """
 
@@ -39,10 +39,10 @@ def key_of(ingredients: Ingredients) -> str:
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
 
 
-def changed(expected: Ingredients, found: Ingredients) -> list[str]:
+def changed(expected: Ingredients, actual: Ingredients) -> list[str]:
     """Names of ingredients that differ."""
     return sorted(
-        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+        name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name)
     )
 
 
@@ -94,9 +94,9 @@ class FeatureWriter:
         with contextlib.suppress(OSError, KeyError, RuntimeError):
             file = h5py.File(self.partial, "r+")
             if file.attrs.get("key") == key_of(self._ingredients):
-                for part in _part_names(file):
-                    if not file["parts"][part].attrs.get("complete", False):
-                        del file["parts"][part]
+                for split in _split_names(file):
+                    if not file["parts"][split].attrs.get("complete", False):
+                        del file["parts"][split]
                 return file
         if file is not None:
             file.close()
@@ -112,22 +112,22 @@ class FeatureWriter:
         file.create_group("parts")
         return file
 
-    def has(self, part: str) -> bool:
-        """Whether a part is complete already."""
-        parts = self._file["parts"]
-        return part in parts and bool(parts[part].attrs.get("complete", False))
+    def has(self, split: str) -> bool:
+        """Whether a split is complete already."""
+        splits = self._file["parts"]
+        return split in splits and bool(splits[split].attrs.get("complete", False))
 
-    def write_split(self, part: str, batches: Iterator[Mapping[str, npt.NDArray[Any]]]) -> None:
-        """Append a part batch by batch and mark it complete.
+    def write_split(self, split: str, batches: Iterator[Mapping[str, npt.NDArray[Any]]]) -> None:
+        """Append a split batch by batch and mark it complete.
 
         Args:
-            part: name of the part.
+            split: name of the split.
             batches: arrays by name, each with the batch as first axis.
         """
         with os_errors_as(self.path):
-            if part in self._file["parts"]:  # begun by an interrupted writer, perhaps empty
-                del self._file["parts"][part]
-            group = self._file["parts"].create_group(part)
+            if split in self._file["parts"]:  # begun by an interrupted writer, perhaps empty
+                del self._file["parts"][split]
+            group = self._file["parts"].create_group(split)
             for batch in batches:
                 for name, array in batch.items():
                     _append(group, name, array)
@@ -186,8 +186,8 @@ def _append(group: Any, name: str, array: npt.NDArray[Any]) -> None:
 # --- reading ------------------------------------------------------------------------------------
 
 
-def _part_names(file: Any) -> list[str]:
-    """Parts in a file; names may hold a slash, as `unknown/rest` does."""
+def _split_names(file: Any) -> list[str]:
+    """Splits in a file; names may hold a slash, as `unknown/rest` does."""
     names = []
 
     def visit(name: str, item: Any) -> None:
@@ -225,8 +225,8 @@ class FeatureStore:
             self.key = str(self._file.attrs["key"])
             self.ingredients: dict[str, Any] = json.loads(self._file.attrs["ingredients"])
             self.num_classes = int(self._file.attrs["num_classes"])
-            self.parts = _part_names(self._file)
-            if not all(map(self._sound, self.parts)) or key_of(self.ingredients) != self.key:
+            self.splits = _split_names(self._file)
+            if not all(map(self._sound, self.splits)) or key_of(self.ingredients) != self.key:
                 raise StoreError(f"{path} is incomplete or was changed; {advice}")
         except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             self.close()
@@ -235,9 +235,9 @@ class FeatureStore:
             self.close()
             raise
 
-    def _sound(self, part: str) -> bool:
-        """Whether a part is complete, with labels and as many rows in every array."""
-        group = self._file["parts"][part]
+    def _sound(self, split: str) -> bool:
+        """Whether a split is complete, with labels and as many rows in every array."""
+        group = self._file["parts"][split]
         lengths = {array.shape[0] for array in group.values()}
         return bool(group.attrs.get("complete")) and "label" in group and len(lengths) == 1
 
@@ -251,17 +251,17 @@ class FeatureStore:
         """Close the file."""
         self._file.close()
 
-    def arrays(self, part: str) -> list[str]:
-        """Names of a part's arrays."""
-        return sorted(self._file["parts"][part])
+    def arrays(self, split: str) -> list[str]:
+        """Names of a split's arrays."""
+        return sorted(self._file["parts"][split])
 
-    def rows(self, part: str) -> int:
-        """Number of samples of a part."""
-        return int(self._file["parts"][part]["label"].shape[0])
+    def rows(self, split: str) -> int:
+        """Number of samples of a split."""
+        return int(self._file["parts"][split]["label"].shape[0])
 
-    def array(self, part: str, name: str) -> npt.NDArray[Any]:
-        """A whole array of a part."""
-        (whole,) = self.chunks(part, name, size=max(1, self.rows(part)))
+    def array(self, split: str, name: str) -> npt.NDArray[Any]:
+        """A whole array of a split."""
+        (whole,) = self.chunks(split, name, size=max(1, self.rows(split)))
         return whole[name]
 
     @property
@@ -289,26 +289,26 @@ class FeatureStore:
             ) from error
 
     def chunks(
-        self, part: str, *names: str, size: int = READ_ROWS
+        self, split: str, *names: str, size: int = READ_ROWS
     ) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        """Some arrays of a part, `size` rows at a time.
+        """Some arrays of a split, `size` rows at a time.
 
         Raises:
             StoreError: the store has no such array, or is damaged.
         """
-        group = self._file["parts"][part]
+        group = self._file["parts"][split]
         for name in names:
             if name not in group:
                 raise StoreError(
-                    f"{self.path} has no array {name!r} for part {part}; it has "
+                    f"{self.path} has no array {name!r} for split {split}; it has "
                     f"{', '.join(sorted(group))}"
                 )
-        for start in range(0, self.rows(part), size):
+        for start in range(0, self.rows(split), size):
             try:
                 chunk = {name: group[name][start : start + size] for name in names}
             except OSError as error:
                 raise StoreError(
-                    f"{self.path} is damaged in part {part}; `openset extract RUN --rebuild` "
+                    f"{self.path} is damaged in split {split}; `openset extract RUN --rebuild` "
                     "replaces it"
                 ) from error
             yield chunk
@@ -316,10 +316,10 @@ class FeatureStore:
 
 @attrs.frozen
 class StoredSplit:
-    """One part of a store, as a scorer's `fit` sees the training part."""
+    """One split of a store, as a scorer's `fit` sees the training split."""
 
     store: FeatureStore
-    part: str
+    split: str
     arrays: Sequence[str]
 
     @property
@@ -330,11 +330,11 @@ class StoredSplit:
     @property
     def rows(self) -> int:
         """Number of samples."""
-        return self.store.rows(self.part)
+        return self.store.rows(self.split)
 
     def chunks(self, *arrays: str) -> Iterator[dict[str, npt.NDArray[Any]]]:
         """The named arrays, all that the scorer reads when none is named."""
-        return self.store.chunks(self.part, *(arrays or self.arrays))
+        return self.store.chunks(self.split, *(arrays or self.arrays))
 
 
 def as_float(array: Any) -> npt.NDArray[np.float32]:

@@ -153,7 +153,7 @@ def write_with_checksum(path: Path, values: Mapping[str, Any]) -> None:
     """Write a TOML file that carries the hash of what it says."""
     import tomli_w
 
-    # A plain value would be component of the last table if it came after one.
+    # A plain value would be part of the last table if it came after one.
     tables = {key: value for key, value in values.items() if isinstance(value, dict)}
     plain = {key: value for key, value in values.items() if key not in tables}
     write_text(path, tomli_w.dumps({**plain, SEAL: checksum(values), **tables}))
@@ -184,9 +184,9 @@ def read_description(folder: Path) -> ModelDescription:
         ModelError: missing, damaged, or of another format.
     """
     values = config.read_toml(folder / TOML_NAME, "model", ModelError)
-    found = values.get("format")
-    if found != FORMAT:
-        raise ModelError(f"model {folder} has format {found!r}, this openset reads {FORMAT}")
+    written = values.get("format")
+    if written != FORMAT:
+        raise ModelError(f"model {folder} has format {written!r}, this openset reads {FORMAT}")
     content = {key: value for key, value in values.items() if key != SEAL}
     description = config.structure(
         content, ModelDescription, f"model {folder / TOML_NAME}", ModelError

@@ -84,12 +84,11 @@ def build_model(
 
 
 def _built(component: tuple[Component, Any], context: Any, expected: type) -> Any:
-    found, options = component
-    made = found.load()(options, context)
+    item, options = component
+    made = item.load()(options, context)
     if not isinstance(made, expected):
         raise CompositionError(
-            f"{found.kind} {found.name} of {found.distribution} {found.version} built a "
-            f"{type(made).__name__}, not a {expected.__name__}"
+            f"{item.title} built a {type(made).__name__}, not a {expected.__name__}"
         )
     return made
 

@@ -128,7 +128,7 @@ class RunData:
         """The unknown sets, in the protocol's order; empty without a feature store."""
         if self.store is None:
             return ()
-        names = [split for split in self.store.parts if split.startswith(UNKNOWN_PREFIX)]
+        names = [split for split in self.store.splits if split.startswith(UNKNOWN_PREFIX)]
         first = next(iter(self.scorers.values()), None)
         order = [UNKNOWN_PREFIX + name for name in first.unknown] if first else []
         names.sort(key=lambda name: order.index(name) if name in order else len(order))

@@ -182,12 +182,12 @@ def evaluate_run(
         split: np.concatenate(
             [chunk["logits"].argmax(axis=1) for chunk in store.chunks(split, "logits")]
         )
-        for split in store.parts
+        for split in store.splits
     }
     labels = store.array("known", "label")
     order = [UNKNOWN_PREFIX + name for name in content.unknown]
     unknown_splits = sorted(
-        (split for split in store.parts if split.startswith(UNKNOWN_PREFIX)),
+        (split for split in store.splits if split.startswith(UNKNOWN_PREFIX)),
         key=lambda split: order.index(split) if split in order else len(order),
     )
     incremental = _incremental(store)
@@ -254,7 +254,7 @@ def evaluate_run(
         seed=experiment.seed,
         epochs=experiment.training.epochs,
         experiment=experiment.digest,
-        samples={split: store.rows(split) for split in store.parts},
+        samples={split: store.rows(split) for split in store.splits},
         scorers={name: scorer_results(name, run) for name, run in scored.items()},
         shown=content.report.metrics,
         per_unknown=content.report.per_unknown,
@@ -267,7 +267,7 @@ def evaluate_run(
 def _incremental(store: FeatureStore) -> IncrementalResults | None:
     """Class-incremental results, where the protocol added classes after training."""
     later = [f"{LATER_PREFIX}{side}" for side in ("train", "test")]
-    if not set(later) <= set(store.parts):
+    if not set(later) <= set(store.splits):
         return None
 
     def joined(splits: Sequence[str]) -> tuple[Any, Any]:

@@ -48,13 +48,13 @@ class TableSource:
 
 
 class EpochEvaluation:
-    """Scores the test parts with the network as it is.
+    """Scores the test splits with the network as it is.
 
     It leaves no trace: no statistics move and every random generator is put back.
 
     Args:
         model: the network in training.
-        data: all parts of the data.
+        data: all splits of the data.
         experiment: which scorers there are.
         device: where the network is.
     """
@@ -69,11 +69,12 @@ class EpochEvaluation:
         self.model = model
         self.num_classes = len(data.class_names)
         self.scorers = [
-            (part, experiment.options[part.name]) for part in experiment.selection.scorers
+            (component, experiment.options[component.name])
+            for component in experiment.selection.scorers
         ]
         image = experiment.protocol.content.image
         names = [name for name in data.splits if name.startswith(UNKNOWN_PREFIX)]
-        # Most scorers learn nothing, and then the training part need not pass the network.
+        # Most scorers learn nothing, and then the training split need not pass the network.
         learning = any(
             type(build_scorer(*item)).fit is not UnknownScorer.fit for item in self.scorers
         )
@@ -104,12 +105,12 @@ class EpochEvaluation:
             )
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
-    def _scored(self, part: Any, options: Any, tables: Mapping[str, Table]) -> EpochScores:
-        scorer = build_scorer(part, options)
+    def _scored(self, component: Any, options: Any, tables: Mapping[str, Table]) -> EpochScores:
+        scorer = build_scorer(component, options)
         if "train" in tables:
             scorer.fit(TableSource(tables["train"], self.num_classes))
         scores = {
-            name: checked_scores(scorer, table, part, f"part {name}")
+            name: checked_scores(scorer, table, component, f"split {name}")
             for name, table in tables.items()
             if name != "train"
         }
@@ -117,12 +118,12 @@ class EpochEvaluation:
         predicted = known["logits"].argmax(axis=1)
         sets = [name for name in scores if name != "known"]
 
-        def against(parts: list[str]) -> dict[str, float]:
-            if not parts:
+        def against(splits: list[str]) -> dict[str, float]:
+            if not splits:
                 return {"accuracy": float(np.mean(predicted == known["label"]))}
             return evaluate(
                 scores["known"],
-                np.concatenate([scores[name] for name in parts]),
+                np.concatenate([scores[name] for name in splits]),
                 known_predicted=predicted,
                 known_labels=known["label"],
                 num_classes=self.num_classes,

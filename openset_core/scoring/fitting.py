@@ -1,6 +1,6 @@
-"""Fit scorers on training features, apply them to every part, keep the scores.
+"""Fit scorers on training features, apply them to every split, keep the scores.
 
-    scores.h5: /SCORER/ attrs key; /SCORER/PART/score float64 [n]
+    scores.h5: /SCORER/ attrs key; /SCORER/SPLIT/score float64 [n]
 
 Scores are kept beside the feature store, not in it: adding a scorer then rewrites a small
 file whole instead of changing a large one in place, where a kill could cost the features.
@@ -42,10 +42,10 @@ Scores = dict[str, npt.NDArray[np.float64]]
 
 @attrs.frozen
 class ScoredRun:
-    """Scores of one scorer for every part of a store, and the rejection threshold.
+    """Scores of one scorer for every split of a store, and the rejection threshold.
 
     Attributes:
-        scores: by part.
+        scores: by split.
         threshold: a score above it means unknown.
         reused: whether the scores were there already.
         rethresholded: whether only the threshold was set anew.
@@ -57,18 +57,15 @@ class ScoredRun:
     rethresholded: bool = False
 
 
-def build_scorer(part: Component, options: Any) -> UnknownScorer:
+def build_scorer(component: Component, options: Any) -> UnknownScorer:
     """Make an unfitted scorer.
 
     Raises:
         PluginError: the factory makes something else.
     """
-    made = part.load()(options)
+    made = component.load()(options)
     if not isinstance(made, UnknownScorer):
-        raise PluginError(
-            f"scorer {part.name} of {part.distribution} {part.version} built a "
-            f"{type(made).__name__}, not an UnknownScorer"
-        )
+        raise PluginError(f"{component.title} built a {type(made).__name__}, not an UnknownScorer")
     return made
 
 
@@ -77,9 +74,15 @@ def file_name(scorer: str) -> str:
     return scorer.replace(":", "_").replace("/", "_")
 
 
-def score_key(store: FeatureStore, part: Component, options: Any) -> str:
+def score_key(store: FeatureStore, component: Component, options: Any) -> str:
     """Hash of what a scorer's scores depend on."""
-    values = [store.key, part.distribution, part.version, part.name, config.unstructure(options)]
+    values = [
+        store.key,
+        component.distribution,
+        component.version,
+        component.name,
+        config.unstructure(options),
+    ]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -87,7 +90,7 @@ def score_run(
     store: FeatureStore,
     model_folder: Path,
     scores_path: Path,
-    part: Component,
+    component: Component,
     options: Any,
     threshold: ThresholdChoice,
 ) -> ScoredRun:
@@ -97,7 +100,7 @@ def score_run(
         store: the features.
         model_folder: where the fitted scorer is kept.
         scores_path: the scores file.
-        part: the scorer.
+        component: the scorer.
         options: its options.
         threshold: how the rejection threshold is set; another choice than before needs no more
             than the stored scores of the validation samples.
@@ -106,29 +109,34 @@ def score_run(
         CompositionError: the store lacks an array that the scorer reads.
         PluginError: the scorer cannot be fitted or applied.
     """
-    _check_reads(part, store)
-    key = score_key(store, part, options)
-    found = _read(scores_path, part.name, key, store)
-    name = file_name(part.name)
-    kept = load_scorer(model_folder, name) if found else None
-    if found and kept and _same_scorer(kept[0], part, options, store):
-        record = _with_threshold(kept[0], threshold, found)
-        if record != kept[0]:
+    _check_reads(component, store)
+    key = score_key(store, component, options)
+    stored = _read(scores_path, component.name, key, store)
+    name = file_name(component.name)
+    previous = load_scorer(model_folder, name) if stored else None
+    if (
+        stored
+        and previous
+        and previous[0].features == store.key
+        and previous[0].scorer == _scorer_record(component, options)
+    ):
+        record = _with_threshold(previous[0], threshold, stored)
+        if record != previous[0]:
             save_record(model_folder, name, record)
-        return ScoredRun(found, record.threshold, True, rethresholded=record != kept[0])
-    scorer = build_scorer(part, options)
-    with attribute_errors(part, "cannot be fitted"):
+        return ScoredRun(stored, record.threshold, True, rethresholded=record != previous[0])
+    scorer = build_scorer(component, options)
+    with attribute_errors(component, "cannot be fitted"):
         scorer.fit(StoredSplit(store, "train", scorer.reads))
-    scores = {name: apply_scorer(scorer, store, name, part) for name in store.parts}
+    scores = {name: apply_scorer(scorer, store, name, component) for name in store.splits}
     record = ScorerRecord(
-        scorer=_scorer_record(part, options),
+        scorer=_scorer_record(component, options),
         features=store.key,
         threshold=0.0,
         state_sha256="",
     )
     record = _with_threshold(record, threshold, scores)
     save_scorer(model_folder, name, scorer.state(), record)
-    _write(scores_path, part.name, key, scores)
+    _write(scores_path, component.name, key, scores)
     return ScoredRun(scores, record.threshold, reused=False)
 
 
@@ -142,16 +150,18 @@ def _check_reads(scorer: Component, store: FeatureStore) -> None:
         )
 
 
-def _same_scorer(record: ScorerRecord, part: Component, options: Any, store: FeatureStore) -> bool:
+def _same_scorer(
+    record: ScorerRecord, component: Component, options: Any, store: FeatureStore
+) -> bool:
     """Whether a saved scorer is the one asked for, fitted on this store."""
-    return record.features == store.key and record.scorer == _scorer_record(part, options)
+    return record.features == store.key and record.scorer == _scorer_record(component, options)
 
 
-def _scorer_record(part: Component, options: Any) -> ComponentRecord:
+def _scorer_record(component: Component, options: Any) -> ComponentRecord:
     return ComponentRecord(
-        name=part.name,
-        distribution=part.distribution,
-        version=part.version,
+        name=component.name,
+        distribution=component.distribution,
+        version=component.version,
         options=config.unstructure(options),
     )
 
@@ -162,65 +172,60 @@ def _with_threshold(record: ScorerRecord, choice: ThresholdChoice, scores: Score
     )
 
 
-def stored_scores(path: Path, scorer: str, part: str) -> npt.NDArray[np.float64] | None:
-    """Scores of one part that a scores file holds, whatever they were made from; None without."""
+def stored_scores(path: Path, scorer: str, split: str) -> npt.NDArray[np.float64] | None:
+    """Scores of one split that a scores file holds, whatever they were made from; None without."""
     with contextlib.suppress(OSError, KeyError, RuntimeError), h5py.File(path, "r") as file:
         if file.attrs.get("format") == FORMAT:
-            return np.asarray(file[file_name(scorer)][part]["score"][:], dtype=np.float64)
+            return np.asarray(file[file_name(scorer)][split]["score"][:], dtype=np.float64)
     return None
 
 
 @contextlib.contextmanager
-def attribute_errors(part: Component, what: str) -> Iterator[None]:
+def attribute_errors(component: Component, what: str) -> Iterator[None]:
     """Turn a scorer's complaint about its input into one sentence that names the scorer."""
     try:
         yield
     except ValueError as error:
-        raise PluginError(
-            f"scorer {part.name} of {part.distribution} {part.version} {what}: {error}"
-        ) from error
+        raise PluginError(f"{component.title} {what}: {error}") from error
 
 
 def apply_scorer(
-    scorer: UnknownScorer, store: FeatureStore, name: str, part: Component
+    scorer: UnknownScorer, store: FeatureStore, name: str, component: Component
 ) -> npt.NDArray[np.float64]:
-    """Scores of one part of a store.
+    """Scores of one split of a store.
 
     Raises:
         PluginError: the scorer returned scores that are not finite, or too few or many.
     """
     return np.concatenate(
         [
-            checked_scores(scorer, chunk, part, f"part {name}")
+            checked_scores(scorer, chunk, component, f"split {name}")
             for chunk in store.chunks(name, *scorer.reads)
         ]
     )
 
 
 def checked_scores(
-    scorer: UnknownScorer, table: FeatureTable, part: Component, where: str
+    scorer: UnknownScorer, table: FeatureTable, component: Component, where: str
 ) -> npt.NDArray[np.float64]:
     """Scores of some rows.
 
     Args:
         scorer: fitted.
         table: arrays by name, all with as many rows.
-        part: the scorer's part, for messages.
+        component: the scorer's component, for messages.
         where: what the rows are, for messages.
 
     Raises:
         PluginError: the scorer returned scores that are not finite, or too few or many.
     """
-    with attribute_errors(part, f"cannot score {where}"):
+    with attribute_errors(component, f"cannot score {where}"):
         scores = np.asarray(scorer.score(table), dtype=np.float64)
     rows = len(next(iter(table.values())))
     if scores.shape != (rows,) or not np.isfinite(scores).all():
         same = scores.shape == (rows,)
         problem = "infinite or NaN scores" if same else f"scores of shape {list(scores.shape)}"
-        raise PluginError(
-            f"scorer {part.name} of {part.distribution} {part.version} returned {problem} for "
-            f"{rows} samples of {where}"
-        )
+        raise PluginError(f"{component.title} returned {problem} for {rows} samples of {where}")
     return scores
 
 
@@ -231,8 +236,8 @@ def _read(path: Path, scorer: str, key: str, store: FeatureStore) -> Scores | No
     with contextlib.suppress(OSError, KeyError, RuntimeError), h5py.File(path, "r") as file:
         group = file[file_name(scorer)]
         if file.attrs.get("format") == FORMAT and group.attrs.get("key") == key:
-            scores = {name: group[name]["score"][:] for name in store.parts}
-            if all(len(scores[name]) == store.rows(name) for name in store.parts):
+            scores = {name: group[name]["score"][:] for name in store.splits}
+            if all(len(scores[name]) == store.rows(name) for name in store.splits):
                 return scores
     return None
 
