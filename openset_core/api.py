@@ -63,16 +63,16 @@ def run(
     """Train, extract, score and evaluate one trial; what is already done is not repeated.
 
     Args:
-        plugins: names of parts, for example `["m2iosr", "vgg13"]`.
+        plugins: names of components, for example `["m2iosr", "vgg13"]`.
         protocol: name of a protocol, or path of a TOML file; `digits` by default.
         data: instead of a protocol, a folder of your own images with a folder for each class; or
             an `ImageFolderConfig`. What is odd about the images is a warning.
-        known: for `data`, the known classes in label order; the others are the unknown test part.
-            All but a class `unknown` when empty.
+        known: for `data`, the known classes in label order; the others are the unknown test
+            samples. All but a class `unknown` when empty.
         trial: number of the trial, 0 by default.
         seed: training seed, 0 by default.
         epochs: passes over the training images; the recipe's by default.
-        set: options by part, for example `{"m2iosr": {"gamma": 0.2}}`.
+        set: options by component, for example `{"m2iosr": {"gamma": 0.2}}`.
         experiment: an experiment TOML that stands for what is not given here.
         threshold: how rejection thresholds are set, as after `--threshold`: `"acceptance=0.99"`, or
             `"openmax:score=1.5"`; the protocol's share of validation images by default.
@@ -174,7 +174,7 @@ def run_trials(
     """Run several trials of one experiment, all of the protocol's by default.
 
     Args:
-        plugins: names of parts.
+        plugins: names of components.
         protocol: name of a protocol or path of a TOML file.
         trials: numbers of the trials; None for all.
         out: folder that holds a run folder for each trial.

@@ -68,7 +68,7 @@ BAD_ARGUMENTS = {
     ),
     "two losses": (
         ["run", "-p", "softmax,vgg13,m2iosr"],
-        ["softmax and m2iosr are 2 parts of kind loss"],
+        ["softmax and m2iosr are 2 components of kind loss"],
     ),
     "wrong type": (
         [*SOFTMAX, "--set", "training.epochs=3.9"],
@@ -350,7 +350,7 @@ def test_a_part_of_another_distribution_is_another_experiment(refused, offer):
     Path("run/metrics.jsonl").write_text("", encoding="utf-8")  # training began
     sentence = refused("run", "--quiet", "-p", "beta/loss:twin,vgg13", "--out", "run")
     assert "run holds another experiment" in sentence
-    assert "part beta/loss:twin" in sentence
+    assert "component beta/loss:twin" in sentence
 
 
 def test_a_damaged_experiment_in_a_run_folder_is_told(refused):

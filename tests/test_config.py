@@ -104,7 +104,7 @@ def test_assignments_are_collected_by_section():
 def test_assignments_of_another_form_are_refused_with_an_example(text):
     with pytest.raises(ConfigError) as raised:
         parse_assignments(["training.epochs=1", text])
-    assert str(raised.value).startswith(f"--set {text!r} is not of the form part.option=value")
+    assert str(raised.value).startswith(f"--set {text!r} is not of the form component.option=value")
     assert "--set training.lr=0.05" in str(raised.value)
 
 

@@ -268,7 +268,7 @@ def test_parts_that_do_not_exist_or_fit():
     X, y = digits([0, 1], 30)
     with pytest.raises(PluginError, match="no component is called 'sofmax'; did you mean softmax"):
         OpenSetClassifier(plugins=["sofmax"]).fit(X, y)
-    with pytest.raises(CompositionError, match="are 2 parts of kind backbone"):
+    with pytest.raises(CompositionError, match="are 2 components of kind backbone"):
         OpenSetClassifier(plugins=["vgg13", "resnet18"]).fit(X, y)
 
 

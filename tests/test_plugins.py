@@ -665,12 +665,12 @@ def test_several_scorers_and_a_generator():
 
 def test_two_losses_are_refused_naming_both():
     message = refusal(CompositionError, select, "plain,net,picky", Defaults(), workshop())
-    assert "plain and picky are 2 parts of kind loss" in message
+    assert "plain and picky are 2 components of kind loss" in message
 
 
 def test_two_backbones_are_refused_naming_both():
     message = refusal(CompositionError, select, "plain,net,flat", Defaults(), workshop())
-    assert "net and flat are 2 parts of kind backbone" in message
+    assert "net and flat are 2 components of kind backbone" in message
 
 
 @pytest.mark.parametrize(

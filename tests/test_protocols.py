@@ -408,7 +408,7 @@ def test_several_mistakes_are_told_at_once(write):
         ),
         (
             lambda v: v["known"].pop("test_fraction"),
-            ".known lacks test_fraction; data set digits has no test part of its own",
+            ".known lacks test_fraction; data set digits has no test split of its own",
         ),
     ],
 )

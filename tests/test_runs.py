@@ -394,7 +394,7 @@ def test_a_run_whose_plugin_is_gone_shows_its_results_and_says_what_to_install(
     answer = openset("score", finished_once)
     assert answer.code == 2
     assert answer.err == (
-        "error: tiny is part of openset-tiny 1.0, which is not installed; install openset-tiny\n"
+        "error: tiny belongs to openset-tiny 1.0, which is not installed; install openset-tiny\n"
     )
 
 

@@ -50,7 +50,7 @@ class LazyGroup(click.Group):
 @click.version_option(openset_core.__version__, prog_name="openset")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
-    """Open-set recognition from interchangeable parts.
+    """Open-set recognition from interchangeable components.
 
     An experiment is a backbone, a representation loss, unknown scorers and, if wanted, a
     sample generator, judged by a protocol. Start with:

@@ -34,17 +34,17 @@ def protocols(context: click.Context, data_root: Path | None) -> None:
     from openset_core.registry import registry
 
     root = images.data_root(data_root)
-    parts = registry().of_kind("protocol")
-    width = max((len(part.name) for part in parts), default=0)
+    installed = registry().of_kind("protocol")
+    width = max((len(item.name) for item in installed), default=0)
     complete = True
-    for part in parts:
+    for item in installed:
         try:
-            content = (protocol := load_protocol(part.name)).content
+            content = (protocol := load_protocol(item.name)).content
         except OpensetError as error:
-            click.echo(f"  {part.name:<{width}}  broken: {error}")
+            click.echo(f"  {item.name:<{width}}  broken: {error}")
             continue
         trials = f"{protocol.trials} trial{'s' if protocol.trials > 1 else ''}"
-        click.echo(f"  {part.name:<{width}}  {content.summary} ({trials})")
+        click.echo(f"  {item.name:<{width}}  {content.summary} ({trials})")
         there, missing = needed_data(content, root)
         complete = complete and not missing
         lines = [f"data: {', '.join(there)}"] if there else []
@@ -84,10 +84,10 @@ def needed_data(content: ProtocolFile, root: Path) -> tuple[list[str], list[str]
     return _labels(there), _labels(missing)
 
 
-def _labels(parts: dict[str, list[str]]) -> list[str]:
+def _labels(splits: dict[str, list[str]]) -> list[str]:
     return [
         name if members == ["all"] else f"{name} ({', '.join(members)})"
-        for name, members in parts.items()
+        for name, members in splits.items()
     ]
 
 

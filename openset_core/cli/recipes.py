@@ -25,15 +25,15 @@ def recipes(context: click.Context) -> None:
     from openset_core.experiment.recipe import load_recipe
     from openset_core.registry import registry
 
-    parts = registry().of_kind("recipe")
-    width = max((len(part.name) for part in parts), default=0)
-    for part in parts:
+    installed = registry().of_kind("recipe")
+    width = max((len(item.name) for item in installed), default=0)
+    for item in installed:
         try:
-            content = load_recipe(part.name).content
+            content = load_recipe(item.name).content
         except OpensetError as error:
-            click.echo(f"  {part.name:<{width}}  broken: {error}")
+            click.echo(f"  {item.name:<{width}}  broken: {error}")
             continue
-        click.echo(f"  {part.name:<{width}}  {content.summary}")
+        click.echo(f"  {item.name:<{width}}  {content.summary}")
         tuned = dict.fromkeys([*content.datasets, *content.protocols])
         if tuned:
             click.echo(f"  {'':<{width}}  tuned for: {', '.join(tuned)}")

@@ -227,13 +227,13 @@ def _trial_numbers(
 
 def _headline(experiment: Experiment, folder: Path) -> str:
     selection = experiment.selection
-    parts = [f"loss {selection.loss.name}", f"backbone {selection.backbone.name}"]
+    words = [f"loss {selection.loss.name}", f"backbone {selection.backbone.name}"]
     if selection.generator:
-        parts.append(f"generator {selection.generator.name}")
-    parts.append("scorers " + ", ".join(part.name for part in selection.scorers))
+        words.append(f"generator {selection.generator.name}")
+    words.append("scorers " + ", ".join(part.name for part in selection.scorers))
     recipe = f", recipe {experiment.recipe.name}" if experiment.recipe else ""
     return (
-        f"{'; '.join(parts)}; protocol {experiment.protocol.name}{recipe}, trial "
+        f"{'; '.join(words)}; protocol {experiment.protocol.name}{recipe}, trial "
         f"{experiment.trial}, seed {experiment.seed}; folder {folder}"
     )
 
@@ -243,7 +243,7 @@ def _print(finished: list[Run], many: bool) -> None:
 
     for item in finished:
         results = item.results
-        unknown = sum(n for part, n in results.samples.items() if part.startswith("unknown/"))
+        unknown = sum(n for split, n in results.samples.items() if split.startswith("unknown/"))
         recipe = f", recipe {results.recipe}" if results.recipe else ""
         group = f" ({results.group})" if results.group else ""
         click.echo(

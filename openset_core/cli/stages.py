@@ -44,13 +44,13 @@ def _stages(
     if plugins or assignments or thresholds:
         from openset_core.errors import CompositionError
 
-        parts = [registry().find(name) for name in split_names(plugins)]
-        for part in parts:
-            if part.kind != "scorer":
+        added = [registry().find(name) for name in split_names(plugins)]
+        for component in added:
+            if component.kind != "scorer":
                 raise CompositionError(
-                    f"{part.name} is a {part.kind}; `openset score` adds scorers only"
+                    f"{component.name} is a {component.kind}; `openset score` adds scorers only"
                 )
-        names = [*experiment.selection.names, *(part.reference for part in parts)]
+        names = [*experiment.selection.names, *(component.reference for component in added)]
         overrides = config.parse_assignments(assignments)
         changed = resolve(names, overrides=overrides, file=folder.experiment, threshold=thresholds)
         folder, experiment = initialize_folder(run, changed)

@@ -54,7 +54,7 @@ def parse_assignments(assignments: Iterable[str]) -> Overrides:
         section, dot, key = target.strip().rpartition(".")
         if not (equals and dot and section and key):
             raise ConfigError(
-                f"--set {assignment!r} is not of the form part.option=value, "
+                f"--set {assignment!r} is not of the form component.option=value, "
                 "for example --set training.lr=0.05"
             )
         values = sections.setdefault(section, {})

@@ -29,18 +29,18 @@ THRESHOLD_SECTION = "threshold"
 
 @attrs.frozen(kw_only=True)
 class ExperimentFile:
-    """What an experiment TOML may say beside the option tables of parts.
+    """What an experiment TOML may say beside the option tables of components.
 
     Attributes:
-        plugins: part names.
+        plugins: names of components.
         protocol: name or path.
         recipe: name or path of a training recipe; none when empty.
         trial: number of the trial.
         seed: training seed.
         training: training options that differ from the recipe.
         threshold: how rejection thresholds are set, where not as the protocol says.
-        record: what a finished run wrote down; when read, it only tells where missing parts are
-            from.
+        record: what a finished run wrote down; when read, it only tells where missing
+            components are from.
     """
 
     plugins: tuple[str, ...] = ()
@@ -58,12 +58,12 @@ class Experiment:
     """A resolved experiment.
 
     Attributes:
-        selection: the parts.
+        selection: the components.
         protocol: the protocol; under a recipe with the recipe's preprocessing and options.
         trial: number of the trial.
         seed: training seed.
         training: training options.
-        options: each part's options, by name.
+        options: each component's options, by name.
         thresholds: how rejection thresholds are set, where not as the protocol says.
         recipe: the training recipe over the protocol's, if any.
         changes: options that the user set, for the run's default name.
@@ -191,13 +191,13 @@ def resolve(
     user says, in the experiment file and over it in `overrides`.
 
     Args:
-        plugins: part names; those of the file when empty.
+        plugins: names of components; those of the file when empty.
         protocol: name or path of a protocol, or one that was read already.
         trial: number of the trial.
         seed: training seed.
         overrides: options by section, as from `--set`.
         file: an experiment TOML.
-        registry_: where parts are looked up.
+        registry_: where components are looked up.
         threshold: changes to the file's thresholds, as after `--threshold`.
         recipe: name or path of a training recipe; that of the file when None.
 
@@ -245,15 +245,15 @@ def resolve(
 
 
 def _check_installed(names: Sequence[str], origins: Any, installed: Registry) -> None:
-    """Name the distribution of a part that a run was made with and that is not there.
+    """Name the distribution of a component that a run was made with and that is not there.
 
     Args:
-        names: parts as they were named.
+        names: components as they were named.
         origins: distribution and version by name, as the run recorded them.
-        installed: where parts are looked up.
+        installed: where components are looked up.
 
     Raises:
-        PluginError: a distribution is not installed, and so its part is not there.
+        PluginError: a distribution is not installed, and so its component is not there.
     """
     for name in names if isinstance(origins, dict) else ():
         bare = name.rpartition("/")[2]
@@ -264,7 +264,7 @@ def _check_installed(names: Sequence[str], origins: Any, installed: Registry) ->
             installed.find(name)
         except PluginError:
             raise PluginError(
-                f"{name} is part of {origin}, which is not installed; install {origin.split()[0]}"
+                f"{name} belongs to {origin}, which is not installed; install {origin.split()[0]}"
             ) from None
 
 
@@ -295,7 +295,7 @@ def _thresholds(before: Thresholds, texts: Sequence[str], selection: Selection) 
 
 
 def _read_file(path: Path | None) -> tuple[ExperimentFile, config.Overrides]:
-    """Split an experiment TOML into its own keys and the option tables of parts."""
+    """Split an experiment TOML into its own keys and the option tables of components."""
     if path is None:
         return ExperimentFile(), {}
     values = config.read_toml(path, "experiment")
@@ -309,7 +309,7 @@ def _read_file(path: Path | None) -> tuple[ExperimentFile, config.Overrides]:
 
 
 def _check_sections(user: config.Overrides, selection: Selection) -> None:
-    """Every option table must belong to a chosen part."""
+    """Every option table must belong to a chosen component."""
     allowed = {part.name for part in selection.components} | {TRAINING_SECTION}
     for section in user:
         if section not in allowed:

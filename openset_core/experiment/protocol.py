@@ -75,7 +75,7 @@ class KnownSection:
         classes: instead, one trial with `"all"` classes or ranges such as `"0-172"`.
         draw: instead, classes drawn by a seed.
         samples: train on about so many images, the same share of each class; all when absent.
-        test_fraction: share of each class used for testing, for a set without a test part.
+        test_fraction: share of each class used for testing, for a set without a test split.
         split_seed: seed of that split, the same in every trial.
         split: instead, a list below the data root that says for each image of such a set whether
             it is for training, validation or testing, see `openset_core.data.image_list`.
@@ -101,13 +101,13 @@ class KnownSection:
         return len(self.trials) or 1
 
     def sides(self, available: Sequence[str]) -> tuple[str, str]:
-        """Parts of the data set that hold training and test images; the same part when it is split.
+        """Splits of the data set with training and test images; twice the same where it has one.
 
         Args:
-            available: the parts that the data set comes in.
+            available: the splits that the data set comes in.
 
         Raises:
-            ValueError: the set has no test part, and `test_fraction` is missing.
+            ValueError: the set has no test split, and `test_fraction` is missing.
         """
         if self.split is not None:
             return "all", "all"
@@ -116,7 +116,7 @@ class KnownSection:
             return "train", "test"
         if self.test_fraction is None:
             raise ValueError(
-                f"lacks test_fraction; data set {self.dataset} has no test part of its own"
+                f"lacks test_fraction; data set {self.dataset} has no test split of its own"
             )
         return "all", "all"
 
@@ -149,7 +149,7 @@ class UnknownSection:
     Attributes:
         dataset: name of the data set.
         options: the data set's own options.
-        part: part of the data set; by default `test`, or `all` where it has no test part.
+        part: split of the data set; by default `test`, or `all` where it has no test split.
         classes: `"rest"` for all classes that are not known (same data set), `"all"`, or ranges.
         trials: instead, for each trial the unknown classes by number or name.
         draw: instead, classes drawn by a seed.
@@ -166,10 +166,10 @@ class UnknownSection:
     samples: int | str | None = attrs.field(default=None)
 
     def source(self, available: Sequence[str]) -> str:
-        """The part of the data set that holds these images.
+        """The split of the data set that holds these images.
 
         Args:
-            available: the parts that the data set comes in.
+            available: the splits that the data set comes in.
         """
         return self.part or ("test" if "test" in available else "all")
 
@@ -223,7 +223,7 @@ class IncrementalSection:
 
 @frozen(kw_only=True)
 class ValidationSection:
-    """Validation data, held out of the known training part of each trial."""
+    """Validation data, held out of the known training split of each trial."""
 
     fraction: float = attrs.field(default=0.1, validator=[gt(0.0), lt(1.0)])
 
@@ -269,8 +269,8 @@ class Published:
         compat: evaluation rule of the figure, `"arpl"`, `"fixed"` or None for the exact one.
         unknown: the unknown set it was measured against; None for all of them together.
         group: the group of trials it belongs to; None for any.
-        options: options of parts that the figure was made with, where they are not the defaults,
-            as in a paper's ablations.
+        options: options of components that the figure was made with, where not the defaults, as in
+            a paper's ablations.
     """
 
     method: str
@@ -287,10 +287,10 @@ class Published:
     options: dict[str, dict[str, Any]] = attrs.field(factory=dict)
 
     def made_with(self, options: Mapping[str, Mapping[str, Any]]) -> bool:
-        """Whether a run's options, by part, are those that the figure names."""
+        """Whether a run's options, by component, are those that the figure names."""
         return all(
-            options.get(part, {}).get(key) == value
-            for part, values in self.options.items()
+            options.get(name, {}).get(key) == value
+            for name, values in self.options.items()
             for key, value in values.items()
         )
 
@@ -379,8 +379,9 @@ class Protocol:
 
         content = self.content
         relevant: list[Any] = [
-            config.unstructure(part) for part in (content.known, content.image, content.validation)
-        ] + [{name: config.unstructure(part) for name, part in content.unknown.items()}]
+            config.unstructure(section)
+            for section in (content.known, content.image, content.validation)
+        ] + [{name: config.unstructure(section) for name, section in content.unknown.items()}]
         if content.incremental:
             relevant.append(config.unstructure(content.incremental))
         return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
@@ -434,11 +435,11 @@ def matching_recipes(
 
 @frozen(kw_only=True)
 class Need:
-    """One part of a data set that a protocol reads.
+    """One split of a data set that a protocol reads.
 
     Attributes:
         dataset: name of the data set.
-        part: its part.
+        part: its split.
         options: the data set's options.
     """
 
@@ -448,26 +449,28 @@ class Need:
 
 
 def needs(content: ProtocolFile, plugins: Registry | None = None) -> list[Need]:
-    """The parts of data sets that a protocol reads, each once, those of the known classes first.
+    """The splits of data sets that a protocol reads, each once, those of the known classes first.
 
     Raises:
         PluginError: a data set is not installed.
-        ValueError: the known data set has no test part, and `test_fraction` is missing.
+        ValueError: the known data set has no test split, and `test_fraction` is missing.
     """
     installed = plugins or registry()
 
-    def parts_of(dataset: str) -> tuple[str, ...]:
+    def splits_of(dataset: str) -> tuple[str, ...]:
         return tuple(installed.find(dataset, ("dataset",)).spec.parts)
 
     known = content.known
-    sides = known.sides(parts_of(known.dataset))
-    wanted = [(known.dataset, part, known.options) for part in sides]
+    sides = known.sides(splits_of(known.dataset))
+    wanted = [(known.dataset, split, known.options) for split in sides]
     for unknown in content.unknown.values():
         if is_same_set(unknown, known) and unknown.part in (None, "test"):
             continue  # taken from the known classes' test images
-        part = unknown.source(parts_of(unknown.dataset))
-        wanted.append((unknown.dataset, part, unknown.options))
-    every = [Need(dataset=name, part=part, options=options or {}) for name, part, options in wanted]
+        split = unknown.source(splits_of(unknown.dataset))
+        wanted.append((unknown.dataset, split, unknown.options))
+    every = [
+        Need(dataset=name, part=split, options=options or {}) for name, split, options in wanted
+    ]
     return [need for number, need in enumerate(every) if need not in every[:number]]
 
 
@@ -530,8 +533,8 @@ def _overlaid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 def _check(content: ProtocolFile, label: str) -> None:
     """Contradictions that the types alone do not show."""
     _check_known(content.known, f"{label}.known")
-    for name, part in content.unknown.items():
-        _check_unknown(part, content.known, f"{label}.unknown.{name}")
+    for name, unknown in content.unknown.items():
+        _check_unknown(unknown, content.known, f"{label}.unknown.{name}")
     for number, figure in enumerate(content.published):
         if figure.unknown is not None and figure.unknown not in content.unknown:
             raise ProtocolError(
@@ -584,29 +587,30 @@ def _check_trials(trials: Sequence[Listed], where: str) -> None:
             raise ProtocolError(f"{where}.trials[{number}] names a class twice")
 
 
-def _check_unknown(part: UnknownSection, known: KnownSection, where: str) -> None:
-    if part.trials and part.draw:
+def _check_unknown(unknown: UnknownSection, known: KnownSection, where: str) -> None:
+    if unknown.trials and unknown.draw:
         raise ProtocolError(f"{where} has both trials and draw; keep one")
-    _check_trials(part.trials, where)
-    if part.trials and len(part.trials) != known.count:
+    _check_trials(unknown.trials, where)
+    if unknown.trials and len(unknown.trials) != known.count:
         raise ProtocolError(
-            f"{where}.trials lists {len(part.trials)} trials, the known classes have {known.count}"
+            f"{where}.trials lists {len(unknown.trials)} trials, the known classes have "
+            f"{known.count}"
         )
-    if part.classes not in ("all", "rest"):
-        parse_ranges(part.classes, f"{where}.classes")
-    if not is_same_set(part, known):
-        if not part.trials and not part.draw and part.classes == "rest":
+    if unknown.classes not in ("all", "rest"):
+        parse_ranges(unknown.classes, f"{where}.classes")
+    if not is_same_set(unknown, known):
+        if not unknown.trials and not unknown.draw and unknown.classes == "rest":
             raise ProtocolError(
                 f"{where} takes another data set than the known classes; write classes = "
                 '"all" or list trials'
             )
         return
-    if part.classes == "all" and not part.trials and not part.draw:
+    if unknown.classes == "all" and not unknown.trials and not unknown.draw:
         raise ProtocolError(
             f"{where} takes all classes of the known data set; write classes = "
             '"rest" or list trials'
         )
-    for number, (ours, theirs) in enumerate(zip(part.trials, known.trials, strict=False)):
+    for number, (ours, theirs) in enumerate(zip(unknown.trials, known.trials, strict=False)):
         both = sorted(set(ours) & set(theirs), key=str)
         if both:
             raise ProtocolError(
@@ -615,11 +619,11 @@ def _check_unknown(part: UnknownSection, known: KnownSection, where: str) -> Non
             )
 
 
-def is_same_set(part: UnknownSection, known: KnownSection) -> bool:
+def is_same_set(unknown: UnknownSection, known: KnownSection) -> bool:
     """Whether unknown samples come from the same images' collection as the known ones.
 
-    The parts of a set that a user names himself, such as `easy` and `hard`, hold other classes
-    than its training part, and another domain of a set holds other images.
+    The splits of a set that a protocol names, such as `easy` and `hard`, hold other classes
+    than its training split, and another domain of a set holds other images.
     """
-    same = (part.dataset, part.options or {}) == (known.dataset, known.options or {})
-    return same and part.part in (None, "test", "train", "all")
+    same = (unknown.dataset, unknown.options or {}) == (known.dataset, known.options or {})
+    return same and unknown.part in (None, "test", "train", "all")

@@ -162,8 +162,8 @@ def _check(content: RecipeFile, label: str) -> None:
     for where, layer in layers:
         config.structure(layer.image, ImageOptions, f"{where}.image", ProtocolError)
         config.structure(layer.training, TrainingOptions, f"{where}.training", ProtocolError)
-        for parts, values in layer.recipes.items():
-            config.structure(values, TrainingOptions, f"{where}.recipes.{parts}", ProtocolError)
+        for names, values in layer.recipes.items():
+            config.structure(values, TrainingOptions, f"{where}.recipes.{names}", ProtocolError)
         for number, figure in enumerate(layer.published):
             if figure.metric not in METRICS:
                 raise ProtocolError(

@@ -39,7 +39,7 @@ class Selection:
 
 @attrs.frozen(kw_only=True)
 class Defaults:
-    """Parts that a protocol proposes for what the user leaves out."""
+    """Components that a protocol proposes for what the user leaves out."""
 
     loss: str | None = None
     backbone: str | None = None
@@ -66,8 +66,8 @@ class ComponentsByKind:
         if len(components) > 1:
             names = " and ".join(component.name for component in components)
             raise CompositionError(
-                f"{names} are {len(components)} parts of kind {kind}, an experiment takes one; "
-                "leave out all but one"
+                f"{names} are {len(components)} components of kind {kind}, an "
+                "experiment takes one; leave out all but one"
             )
         return components[0] if components else None
 
@@ -111,7 +111,7 @@ def check_fit(selection: Selection) -> None:
             raise CompositionError(
                 f"{component.kind} {component.name} needs {' and '.join(missing)}, which "
                 f"{' and '.join(structure)} {'does' if len(structure) == 1 else 'do'} not provide; "
-                "`openset plugins show NAME` tells what each part provides"
+                "`openset plugins show NAME` tells what each one provides"
             )
 
 

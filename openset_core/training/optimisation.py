@@ -132,7 +132,7 @@ def build_optimizer(phase: Phase, options: TrainingOptions) -> PhaseOptimizer:
     parameters = [parameter for group in groups for parameter in group["params"]]
     if not parameters:
         raise CompositionError(
-            f"phase {phase.name} has no parameters to train; every part it updates is frozen"
+            f"phase {phase.name} has no parameters to train; all that it updates is frozen"
         )
     name = recipe.optimizer or options.optimizer
     decay = _chosen(recipe.weight_decay, options.weight_decay)

@@ -55,7 +55,7 @@ def train_here(
         The data, for the stages that follow.
 
     Raises:
-        OpensetError: missing data, parts that do not fit, a loss that is not finite.
+        OpensetError: missing data, components that do not fit, a loss that is not finite.
     """
     # Accelerate keeps device and precision for the whole process; each run chooses its own.
     AcceleratorState._reset_state(reset_partial_state=True)
