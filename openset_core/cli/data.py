@@ -55,32 +55,29 @@ def data(context: click.Context, data_root: Path | None) -> None:
     click.echo(f"data sets below {root} (--data-root, else $OPENSET_DATA, else ./data)\n")
     specs = [dataset.spec for dataset in registry().of_kind("dataset")]
     width = max((len(spec.name) for spec in specs), default=0)
+    # A path stays in one piece, to be copied.
+    wrapper = textwrap.TextWrapper(110, break_long_words=False, break_on_hyphens=False)
+    wrapper.initial_indent = wrapper.subsequent_indent = " " * (width + 12)
     for spec in specs:
         files = {split: missing_files(spec.name, root, split=split) for split in spec.parts}
         missing = {split: patterns for split, patterns in files.items() if patterns}
         state = "missing" if len(missing) == len(files) else "partly" if missing else "present"
         state = state if spec.files else "built in"
         count = len(spec.classes) or spec.class_count
-        facts = ", ".join(spec.parts)
-        if count:
-            facts += f"; {count} class{'es' if count > 1 else ''}"
+        facts = ", ".join(spec.parts) + (f"; {_classes(count)}" if count else "")
         click.echo(f"{spec.name:<{width}}  {state:<8}  {spec.summary} ({facts})")
-        margin = " " * (width + 12)
-        text = textwrap.fill(
-            _where(spec, missing, root),
-            110,
-            initial_indent=margin,
-            subsequent_indent=margin,
-            break_long_words=False,  # a path stays in one piece, to be copied
-            break_on_hyphens=False,
-        )
-        click.echo(f"{text}\n" if text else "", nl=False)
+        for line in wrapper.wrap(_where(spec, missing, root)):
+            click.echo(line)
     prepared = sorted(path.name for path in (root / "prepared").glob("[!.]*") if path.is_dir())
     if prepared:
         click.echo(f"\nprepared for streaming: {', '.join(prepared)}")
     unfinished = sorted(map(str, (root / "prepared").glob(".*.partial")))
     if unfinished:
         click.echo(f"\nbeing prepared, or left by an interrupted run: {', '.join(unfinished)}")
+
+
+def _classes(count: int) -> str:
+    return f"{count} class{'es' if count > 1 else ''}"
 
 
 def _where(spec: Any, missing: dict[str, list[Path]], root: Path) -> str:
@@ -123,20 +120,16 @@ def check(
     from openset_core.data import images
     from openset_core.data.checking import check_split
     from openset_core.errors import AbsentSplitError, DataError
+    from openset_core.registry import registry
 
     root = images.data_root(data_root)
     options = _options(assignments)
     wrong, absent, checked = list[str](), list[str](), 0
-    for split in _splits(name, splits):
+    for split in splits or registry().find(name, ("dataset",)).spec.parts:
+        show = bar(quiet, f"{name} {split}")
         try:
             report = check_split(
-                name,
-                split,
-                root,
-                options,
-                duplicates=duplicates,
-                download=download,
-                progress=bar(quiet, f"{name} {split}"),
+                name, split, root, options, duplicates=duplicates, download=download, progress=show
             )
         except AbsentSplitError as error:
             absent.append(str(error))
@@ -167,11 +160,9 @@ def _print_report(report: SplitReport) -> None:
         size += f" to {high_height}x{high_width}"
     colours = " and ".join({1: "grey", 3: "colour"}[number] for number in report.channels)
     click.echo(
-        f"{report.split}: {report.images:,} images, {classes} "
-        f"class{'es' if classes > 1 else ''}, {spread} images a class"
+        f"{report.split}: {report.images:,} images, {_classes(classes)}, {spread} images a class\n"
+        f"  pixels: {size}, {colours or 'none'}, values {report.values[0]} to {report.values[1]}"
     )
-    values = "{} to {}".format(*report.values)
-    click.echo(f"  pixels: {size}, {colours or 'none'}, values {values}")
     if least != most and classes <= 20:
         counts = ", ".join(f"{name}: {count:,}" for name, count in report.per_class.items())
         click.echo(f"  by class: {counts}")
@@ -229,24 +220,20 @@ def prepare(
     from openset_core.data.conversion import prepare as convert
     from openset_core.data.image_format import choose_format
     from openset_core.errors import AbsentSplitError
+    from openset_core.registry import registry
 
     root = images.data_root(data_root)
     options = _options(assignments)
-    chosen = _splits(name, splits)
+    chosen = splits or registry().find(name, ("dataset",)).spec.parts
     image_format = choose_format(name, size=size, interpolation=interpolation, fit=fit)
     converted, absent = 0, None
     for split in chosen:
         source = SplitSource(
             dataset=name, split=split, root=root, format=image_format, options=options
         )
+        show = bar(quiet, f"{name} {split}")
         try:
-            done, written = convert(
-                source,
-                skip_unreadable=skip_unreadable,
-                rebuild=rebuild,
-                download=download,
-                progress=bar(quiet, f"{name} {split}"),
-            )
+            done, written = convert(source, skip_unreadable, rebuild, download, show)
         except AbsentSplitError as error:
             absent = error
             continue
@@ -257,13 +244,6 @@ def prepare(
             click.echo(f"  left out: {sentence}")
     if absent and (splits or not converted):
         raise absent
-
-
-def _splits(name: str, chosen: tuple[str, ...]) -> tuple[str, ...]:
-    from openset_core.registry import registry
-
-    spec = registry().find(name, ("dataset",)).spec
-    return chosen or tuple(spec.parts)
 
 
 def _options(assignments: tuple[str, ...]) -> dict[str, Any]:

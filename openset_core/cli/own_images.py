@@ -16,50 +16,44 @@ if TYPE_CHECKING:
     from openset_core.experiment.experiment import Experiment
 
 
+def _option(name: str, text: str, **more: Any) -> Callable[..., Any]:
+    return click.option(name, help=f"For --data, {text}.", **more)
+
+
+_OPTIONS = (
+    click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        help="Instead of a protocol, a folder of your own images with a folder for each class.",
+    ),
+    _option(
+        "--known",
+        "the known classes, separated by commas; the others, and a folder unknown, are the unknown "
+        "test images [default: all but unknown]",
+        multiple=True,
+        metavar="CLASSES",
+    ),
+    _option(
+        "--image-size",
+        "height and width that the network sees [default: what suits backbone or images]",
+        type=int,
+    ),
+    _option(
+        "--fit", "how images become square [default: crop]", type=click.Choice(["crop", "stretch"])
+    ),
+    _option("--test", "share of each known class for testing [default: 0.2]", type=float),
+    _option(
+        "--validation",
+        "share of each known class held out to set the threshold [default: 0.15]",
+        type=float,
+    ),
+    _option("--split-seed", "seed of that split [default: 0]", type=int),
+)
+
+
 def own_images_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options that describe images of one's own; `image_folder_config` takes their values."""
-    for decorate in reversed(
-        [
-            click.option(
-                "--data",
-                type=click.Path(path_type=Path),
-                help="Instead of a protocol, a folder of your own images with a folder for each "
-                "class.",
-            ),
-            click.option(
-                "--known",
-                multiple=True,
-                metavar="CLASSES",
-                help="For --data, the known classes, separated by commas; the others, and a folder "
-                "unknown, are the unknown test images [default: all but unknown].",
-            ),
-            click.option(
-                "--image-size",
-                type=int,
-                help="For --data, height and width that the network sees [default: what suits "
-                "backbone or images].",
-            ),
-            click.option(
-                "--fit",
-                type=click.Choice(["crop", "stretch"]),
-                help="For --data, how images become square [default: crop].",
-            ),
-            click.option(
-                "--test",
-                type=float,
-                help="For --data, share of each known class for testing [default: 0.2].",
-            ),
-            click.option(
-                "--validation",
-                type=float,
-                help="For --data, share of each known class held out to set the threshold "
-                "[default: 0.15].",
-            ),
-            click.option(
-                "--split-seed", type=int, help="For --data, seed of that split [default: 0]."
-            ),
-        ]
-    ):
+    for decorate in reversed(_OPTIONS):
         command = decorate(command)
     return command
 
@@ -67,11 +61,7 @@ def own_images_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def image_folder_config(
     protocol: str | None, known: tuple[str, ...], **chosen: Any
 ) -> ImageFolderConfig | None:
-    """What the options say; None without --data.
-
-    Raises:
-        ConfigError: they contradict each other.
-    """
+    """What the options say; None without --data."""
     from openset_core.api import own_images
 
     names = [name for text in known for name in text.split(",")]
@@ -86,19 +76,7 @@ def set_up_images(
     should_stop: Callable[[], None],
     quiet: bool,
 ) -> tuple[Experiment, Path]:
-    """Set up the run, with a progress bar, and print what a user should know of the images.
-
-    Args:
-        images: what the user says about them.
-        resolve: makes an experiment of their protocol.
-        out: the run folder, or None for one below `runs`.
-        runs: where run folders lie.
-        should_stop: called before each image; raises to stop.
-        quiet: whether to print nothing.
-
-    Returns:
-        The experiment and its run folder.
-    """
+    """Set up the run, with a progress bar, and print what a user should know of the images."""
     from openset_core.data.image_folders.setup import set_up
 
     show = bar(quiet, "reading")

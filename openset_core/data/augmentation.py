@@ -12,37 +12,21 @@ from torch import Tensor
 from openset_core.data.randaugment import RandAugment
 from openset_core.data.to_device import to_device
 
-FRACTIONS = 1 << 24
-"""Resolution of drawn fractions, which travel as whole numbers."""
-
-CROP_DRAWS = 4
-"""Numbers drawn for one resized crop: area, shape, row and column."""
+FRACTIONS = 1 << 24  # resolution of drawn fractions, which travel as whole numbers
+CROP_DRAWS = 4  # numbers drawn for one resized crop: area, shape, row and column
 
 
 @attrs.frozen(kw_only=True)
 class Augmentation:
-    """Random changes of training images, in the order of the attributes.
-
-    Attributes:
-        randaugment: random operations of one magnitude, or None.
-        resized_crop: least share of the area that a random resized crop keeps, 0 for no such crop.
-        crop_padding: zero pixels added on each side before a random crop.
-        flip: whether images are mirrored with probability one half.
-    """
+    """Random changes of training images, in the order of the attributes."""
 
     randaugment: RandAugment | None = None
-    resized_crop: float = 0.0
-    crop_padding: int = 0
-    flip: bool = False
+    resized_crop: float = 0.0  # least share of the area that is kept; 0 for no such crop
+    crop_padding: int = 0  # zero pixels added on each side before a random crop
+    flip: bool = False  # with probability one half
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Change uint8 [B, C, H, W] images, each by its own draw.
-
-        Args:
-            images: batch on any device.
-            generator: source of the draws, on the CPU, so that they do not depend on the
-                device.
-        """
+        """Change uint8 [B, C, H, W] images on any device by draws made on the CPU."""
         return self.apply(images, self.draw(len(images), generator))
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
@@ -74,7 +58,6 @@ class Augmentation:
         return images
 
     def _moved(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Cropped after padding, and mirrored."""
         count, _channels, height, width = images.shape
         padding = self.crop_padding
         draw, mirrored = draws[:2], draws[2].bool()
@@ -94,13 +77,9 @@ def resized_crops(images: Tensor, fractions: Tensor, least_area: float) -> Tenso
     """A part of each image at the image's own size (Szegedy et al., CVPR 2015), bilinear.
 
     Sides are cut to the image where torchvision draws again. No antialiasing is needed, because
-    parts are only enlarged.
-
-    Args:
-        images: uint8 [B, C, H, W].
-        fractions: float [4, B] in [0, 1), on the CPU: place of the area between `least_area` and
-            1, place of the aspect ratio between 3/4 and 4/3 on a logarithmic scale, row, column.
-        least_area: least share of the area.
+    parts are only enlarged. `fractions` are float [4, B] in [0, 1), on the CPU: place of the area
+    between `least_area` and 1, place of the aspect ratio between 3/4 and 4/3 on a logarithmic
+    scale, row, column.
     """
     area = least_area + (1.0 - least_area) * fractions[0]
     ratio = ((2.0 * fractions[1] - 1.0) * math.log(4 / 3)).exp()

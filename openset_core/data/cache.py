@@ -5,8 +5,6 @@ A prepared split is a folder `<data root>/prepared/<name>-<split>-<size>/` with
 - `images.raw`: uint8 [N, size, size, C];
 - `labels.npy`, int64 [N], and `index.npy`, int64 [N], the row of each image in its source;
 - `meta.toml`: what it is, and what it was made from.
-
-It appears whole or not at all. Nothing in it is executed when it is read.
 """
 
 from __future__ import annotations
@@ -43,16 +41,7 @@ Rows = npt.NDArray[np.int64]
 
 @attrs.frozen(kw_only=True)
 class SplitSource:
-    """A split of a data set in one format: where it comes from, and where its prepared form lies.
-
-    Attributes:
-        dataset: name of the data set.
-        split: one of its splits.
-        root: folder that holds data sets.
-        format: the square form that images are brought to.
-        options: the data set's own options.
-        plugins: where data sets are looked up.
-    """
+    """A split of a data set in one format, and where its prepared form lies."""
 
     dataset: str
     split: str
@@ -64,19 +53,19 @@ class SplitSource:
     @property
     def folder(self) -> Path:
         """Folder of the prepared form; its name tells how it differs from the usual."""
-        usual = ImageFormat()
         label = f"{self.dataset}-{self.split}-{self.format.size}"
-        for value, default in (
-            (self.format.interpolation, usual.interpolation),
-            (self.format.fit, usual.fit),
-        ):
-            label += f"-{value}" if value != default else ""
+        label += "".join(f"-{value}" for value in self._unusual_format().values())
         for key, value in sorted(self._changed_options().items()):
             text = str(value)
             if not re.fullmatch(r"[\w.+-]{1,40}", text):
                 text = hashlib.sha256(text.encode()).hexdigest()[:12]
             label += f"-{key}={text}"
         return self.root / "prepared" / label
+
+    def _unusual_format(self) -> dict[str, str]:
+        usual = ImageFormat()
+        values = {key: getattr(self.format, key) for key in ("interpolation", "fit")}
+        return {key: value for key, value in values.items() if value != getattr(usual, key)}
 
     def _changed_options(self) -> dict[str, Any]:
         """Options that differ from the defaults, so that naming a default changes nothing."""
@@ -89,26 +78,15 @@ class SplitSource:
 
     def command(self, split: bool = True) -> str:
         """The command that makes the prepared form, of this split or of all, for errors."""
-        usual = ImageFormat()
         words = ["openset data prepare", self.dataset, f"--size {self.format.size}"]
         words += [f"--part {self.split}"] if split else []
-        for key in ("interpolation", "fit"):
-            value = getattr(self.format, key)
-            words += [f"--{key} {value}"] if value != getattr(usual, key) else []
+        words += [f"--{key} {value}" for key, value in self._unusual_format().items()]
         words += [f"--set {key}={value}" for key, value in self.options.items()]
         words += [f"--data-root {self.root}"] if self.root != data_root() else []
         return " ".join(words)
 
     def request(self, download: bool = False) -> ImageSet | ImageFiles:
-        """The split as the data set gives it, image files unread.
-
-        Args:
-            download: whether missing data may be fetched.
-
-        Raises:
-            DataError: the data is missing or damaged.
-            PluginError: no such data set.
-        """
+        """The split as the data set gives it, image files unread."""
         request = DataRequest(
             part=self.split,
             root=self.root,
@@ -121,24 +99,7 @@ class SplitSource:
 
 @attrs.frozen(kw_only=True)
 class PreparedMeta:
-    """What `meta.toml` says.
-
-    Attributes:
-        format: version of the folder's layout.
-        dataset: name of the data set.
-        part: its split.
-        options: the data set's options.
-        size: side length in pixels.
-        interpolation: how images were resized.
-        encoding: how pixels are kept; `"raw"`, where older versions wrote `"jpeg"` or `"png"`, too.
-        images: number of images.
-        channels: 1 or 3.
-        classes: class names in label order.
-        source: fingerprint of what it was made from.
-        content: fingerprint of what is in it.
-        skipped: a sentence on each file that could not be read.
-        versions: of openset, Pillow and NumPy at the time.
-    """
+    """What `meta.toml` says."""
 
     format: int
     dataset: str
@@ -146,59 +107,41 @@ class PreparedMeta:
     options: dict[str, Any] = attrs.field(factory=dict)
     size: int
     interpolation: str
-    encoding: str
+    encoding: str  # older versions wrote "jpeg" or "png", too
     images: int
     channels: int
     classes: tuple[str, ...]
-    source: str
-    content: str
-    skipped: tuple[str, ...] = ()
+    source: str  # fingerprint of what it was made from
+    content: str  # fingerprint of what is in it
+    skipped: tuple[str, ...] = ()  # a sentence on each file that could not be read
     versions: dict[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class PreparedImages:
-    """Labelled images read from a prepared folder when they are asked for.
-
-    Attributes:
-        folder: the prepared folder.
-        meta: what it says about itself.
-        labels: int64 [N].
-        pixels: uint8 [N, size, size, C], mapped from the file.
-    """
+    """`Images` read from a prepared folder when they are asked for."""
 
     folder: Path
     meta: PreparedMeta
     labels: Rows = attrs.field(repr=False)
-    pixels: Pixels = attrs.field(repr=False)
+    pixels: Pixels = attrs.field(repr=False)  # [N, size, size, C], mapped from the file
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in label order."""
         return self.meta.classes
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def fingerprint(self) -> str:
-        """Hash of pixels and labels, taken when the folder was written."""
         return self.meta.content
 
     def gather(self, rows: Rows) -> Pixels:
-        """Some images, uint8 [n, H, W, C]; threads may call it at the same time."""
         return np.asarray(self.pixels[rows])
 
 
 def open_prepared(folder: Path, command: str = "openset data prepare NAME") -> PreparedImages:
-    """Open a prepared folder; pixels are read when they are asked for.
-
-    Args:
-        folder: the prepared folder.
-        command: what makes it again, for errors.
-
-    Raises:
-        DataError: damaged, or written in a form that this version does not read.
-    """
+    """Open a prepared folder, reading no pixels; `command` makes it again, for errors."""
     again = f"prepare it again with `{command}`"
     try:
         values = tomllib.loads((folder / "meta.toml").read_text(encoding="utf-8"))
@@ -228,27 +171,14 @@ def open_prepared(folder: Path, command: str = "openset data prepare NAME") -> P
 
 
 def is_available(source: SplitSource) -> bool:
-    """Whether `open_images` would find a split, prepared or as it is; nothing is read.
-
-    Raises:
-        PluginError: no such data set.
-    """
+    """Whether `open_images` would find a split, prepared or as it is; nothing is read."""
     return source.folder.is_dir() or not missing_files(
         source.dataset, source.root, source.options, source.plugins, source.split
     )
 
 
 def open_images(source: SplitSource, download: bool = False) -> Images:
-    """A split for training: the prepared form where there is one, else all images in memory.
-
-    Args:
-        source: which split, and in which format.
-        download: whether missing data may be fetched.
-
-    Raises:
-        DataError: the data is missing, damaged, or too large to be read at once.
-        PluginError: no such data set.
-    """
+    """A split for training: the prepared form where there is one, else all images in memory."""
     if source.folder.is_dir():
         return open_prepared(source.folder, source.command())
     images, size = source.request(download), source.format.size
@@ -263,7 +193,7 @@ def open_images(source: SplitSource, download: bool = False) -> Images:
 
 
 def sized(count: float) -> str:
-    """Bytes in words."""
+    """Bytes in words: `1.5 GiB`."""
     power = min(4, max(0, int(count).bit_length() - 1) // 10)
     unit = ("bytes", "KiB", "MiB", "GiB", "TiB")[power]
     return f"{count / 1024**power:.{min(power, 1)}f} {unit}"

@@ -37,27 +37,12 @@ CHUNK = 256
 
 def prepare(
     source: SplitSource,
-    *,
     skip_unreadable: bool = False,
     rebuild: bool = False,
     download: bool = False,
     progress: Progress = no_progress,
 ) -> tuple[PreparedImages, bool]:
-    """Convert a split of a data set to its prepared form.
-
-    Args:
-        source: which split, and in which format.
-        skip_unreadable: leave unreadable images out instead of refusing.
-        rebuild: write it again even if it is there and current.
-        download: whether missing data may be fetched.
-        progress: wraps the iteration over images, with their number.
-
-    Returns:
-        The prepared images, and whether they were written now.
-
-    Raises:
-        DataError: missing data, unreadable images, or no room on the disk; nothing is left behind.
-    """
+    """A split of a data set in its prepared form, and whether it was written now."""
     images = source.request(download)
     if source.folder.is_dir() and not rebuild:
         with contextlib.suppress(DataError):  # one that is damaged is made again
@@ -73,17 +58,7 @@ def write_prepared(
     skip_unreadable: bool = False,
     progress: Progress = no_progress,
 ) -> PreparedImages:
-    """Write a prepared folder, each image read once and in order.
-
-    Args:
-        images: the images.
-        source: what they are; says the folder and the format.
-        skip_unreadable: leave unreadable images out instead of refusing.
-        progress: wraps the iteration over images, with their number.
-
-    Raises:
-        DataError: unreadable images, or no room on the disk; nothing is left behind.
-    """
+    """Write a prepared folder, each image read once; an error leaves nothing behind."""
     import PIL
 
     folder, size = source.folder, source.format.size
@@ -134,14 +109,9 @@ def write_prepared(
             source=images.fingerprint(),
             content=content.hexdigest()[:16],
             skipped=tuple(unreadable),
-            versions={
-                "openset": __version__,
-                "pillow": PIL.__version__,
-                "numpy": np.__version__,
-            },
+            versions=dict(openset=__version__, pillow=PIL.__version__, numpy=np.__version__),
         )
-        text = tomli_w.dumps(config.unstructure(meta))
-        (temporary / "meta.toml").write_text(text, encoding="utf-8")
+        (temporary / "meta.toml").write_text(tomli_w.dumps(config.unstructure(meta)), "utf-8")
     return open_prepared(folder)
 
 
@@ -157,9 +127,8 @@ def _converted(
     from openset_core.data.resizing import resized
     from openset_core.experiment.protocol import ImageOptions
 
-    image = ImageOptions(
-        size=source.format.size, channels=channels, interpolation=source.format.interpolation
-    )
+    size, interpolation = source.format.size, source.format.interpolation
+    image = ImageOptions(size=size, channels=channels, interpolation=interpolation)
 
     def convert(start: int) -> Pixels:
         # The same operation as in a loader, so that both give the same pixels.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,7 @@ def request_images(
     plugins: Registry | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> ImageSet | ImageFiles:
-    """Ask a data set for one split; image files only where the request takes them.
-
-    Args:
-        name: the data set.
-        request: what is asked for.
-        plugins: where data sets are looked up.
-        options: the data set's own options.
-
-    Raises:
-        DataError: the data is missing or damaged.
-        PluginError: no such data set.
-    """
+    """Ask a data set for one split; image files only where the request takes them."""
     dataset = (plugins or registry()).find(name, ("dataset",))
     if request.part not in dataset.spec.parts:
         raise DataError(
@@ -52,26 +42,9 @@ def missing_files(
     plugins: Registry | None = None,
     split: str | None = None,
 ) -> list[Path]:
-    """The patterns of a data set's files, see `DatasetSpec.files`, that match nothing.
-
-    Nothing is read; an empty list says that the data set is there.
-
-    Args:
-        name: the data set.
-        root: folder that holds data sets.
-        options: the data set's own options.
-        plugins: where data sets are looked up.
-        split: only what this split needs.
-
-    Raises:
-        PluginError: no such data set.
-    """
+    """The patterns of files, of a data set or a split, that match nothing; [] where it is there."""
     spec = (plugins or registry()).find(name, ("dataset",)).spec
     values = config.unstructure(config.structure(dict(options or {}), spec.config, name))
     # A pattern may be absolute.
     patterns = [root / pattern.format(**values) for pattern in spec.files_of(split)]
-    return [pattern for pattern in patterns if not _matches(pattern.absolute())]
-
-
-def _matches(pattern: Path) -> bool:
-    return any(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
+    return [pattern for pattern in patterns if not any(glob.iglob(str(pattern)))]

@@ -16,11 +16,9 @@ from openset_core.data.reading import image_files, read_image
 from openset_core.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
-NAMED = 5
-"""Files or classes that a sentence names at most."""
 
 
-def some(names: Iterable[object], limit: int = NAMED, separator: str = ", ") -> str:
+def some(names: Iterable[object], limit: int = 5, separator: str = ", ") -> str:
     """Some names, and how many more there are."""
     listed = [str(name) for name in names]
     more = f"{separator.replace(',', '')}and {len(listed) - limit} more"
@@ -49,8 +47,6 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
 @attrs.frozen(kw_only=True, eq=False)
 class ImageFiles:
     """Labelled image files that are read when they are asked for.
-
-    An image is brought to the wanted size by `fitted`.
 
     Attributes:
         files: image files, N of them.
@@ -144,11 +140,7 @@ def read_images(
 
 
 def in_memory(source: ImageSet | ImageFiles) -> ImageSet:
-    """All images of a source, read at once.
-
-    Raises:
-        DataError: files that cannot be read, by name; or sizes that differ where none is wanted.
-    """
+    """All images of a source, read at once."""
     if isinstance(source, ImageSet):
         return source
     results = list(prefetch(source.try_read, range(len(source)), 8 * workers()))
@@ -169,18 +161,15 @@ def in_memory(source: ImageSet | ImageFiles) -> ImageSet:
 
 
 def fitted(pixels: Pixels, size: int, interpolation: str, fit: str = "crop") -> Pixels:
-    """One image as a square.
+    """One image, uint8 [H, W, C], as a square of side `size`.
 
     Args:
-        pixels: uint8 [H, W, C].
+        pixels: the image.
         size: side length of the result.
         interpolation: `"nearest"`, `"bilinear"` or `"bicubic"`.
         fit: `"crop"`: the middle is cut out, as is usual where images differ in size;
             `"stretch"`: both sides are resized to `size`; `"cut"`: as crop, but the middle of what
             is large enough is cut out without resizing.
-
-    Returns:
-        uint8 [size, size, C].
     """
     from PIL import Image
 
@@ -218,6 +207,6 @@ def read_class_folders(
     if strange:
         raise DataError(f"{folder} holds {strange[0]!r}, which is none of the set's classes")
     files = [file for name in members for file in members[name]]
-    numbers = {name: number for number, name in enumerate(names)}
-    labels = [numbers[name] for name in members for _file in members[name]]
-    return read_images(files, labels, names, request)
+    numbers = [names.index(name) for name in members]
+    labels = np.repeat(numbers, [len(files) for files in members.values()])
+    return read_images(files, labels.tolist(), names, request)

@@ -13,13 +13,7 @@ from openset_core.registry import Registry, registry
 
 @attrs.frozen(kw_only=True)
 class ImageFormat:
-    """How images are brought to one shape, see `openset_core.experiment.protocol.ImageOptions`.
-
-    Attributes:
-        size: side length in pixels.
-        interpolation: how images are resized.
-        fit: how images become square.
-    """
+    """How images are brought to one shape, see `openset_core.experiment.protocol.ImageOptions`."""
 
     size: int = 224
     interpolation: str = "bilinear"
@@ -27,25 +21,18 @@ class ImageFormat:
 
     @classmethod
     def of(cls, image: ImageOptions) -> ImageFormat:
-        """That of a protocol."""
         return cls(size=image.size, interpolation=image.interpolation, fit=image.fit or "crop")
 
 
 def choose_format(name: str, plugins: Registry | None = None, **chosen: Any) -> ImageFormat:
     """The format in which the installed protocols read a data set; the default where none does.
 
-    Args:
-        name: the data set.
-        plugins: where protocols are looked up.
-        **chosen: attributes of `ImageFormat` that the user chose; None for what protocols say.
-
-    Raises:
-        ConfigError: protocols read it in several formats, and what was chosen fits more than one.
+    `chosen` holds attributes of `ImageFormat`, None for what the protocols say.
     """
     chosen = {key: value for key, value in chosen.items() if value is not None}
     formats = {
         item: protocols
-        for item, protocols in formats_in_use(name, plugins).items()
+        for item, protocols in _formats_in_use(name, plugins).items()
         if chosen.items() <= attrs.asdict(item).items()
     }
     if len(formats) > 1:
@@ -60,8 +47,8 @@ def choose_format(name: str, plugins: Registry | None = None, **chosen: Any) -> 
     return next(iter(formats), ImageFormat(**chosen))
 
 
-def formats_in_use(name: str, plugins: Registry | None = None) -> dict[ImageFormat, list[str]]:
-    """Formats in which installed protocols read a data set, each with the protocols' names."""
+def _formats_in_use(name: str, plugins: Registry | None = None) -> dict[ImageFormat, list[str]]:
+    """Each format with the names of the protocols that read a data set in it."""
     formats: dict[ImageFormat, list[str]] = {}
     for protocol in (plugins or registry()).of_kind("protocol"):
         try:

@@ -93,15 +93,7 @@ def write_list(path: Path, images: Iterable[ListedImage]) -> None:
 
 
 def sides(path: Path, rows: int) -> dict[str, list[int]]:
-    """Rows of an image set in each of `SIDES`, ascending, as a list says.
-
-    Args:
-        path: the list; its lines are the rows of the set, in order.
-        rows: images in the set.
-
-    Raises:
-        DataError: as `read_list`, or the list has another number of images.
-    """
+    """Rows of an image set in each of `SIDES`, ascending, as a list says; the set has `rows`."""
     images = read_list(path)
     if len(images) != rows:
         raise DataError(f"image list {path} has {len(images)} images, its data set {rows}")

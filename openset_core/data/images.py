@@ -104,6 +104,13 @@ class ImageSet:
         return digest.hexdigest()[:16]
 
 
+def pixel_digest(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """Hash of an image's shape and pixels, 16 bytes."""
+    digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
+
+
 def _shape(array: npt.NDArray[Any]) -> str:
     return f"{array.dtype} {list(array.shape)}"
 

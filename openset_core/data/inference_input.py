@@ -18,32 +18,25 @@ from openset_core.data.resizing import resized
 from openset_core.errors import DataError
 from openset_core.experiment.protocol import ImageOptions
 
-ONE_BY_ONE = 256
-"""Rows of a large array that are resized at once."""
+CHUNK = 256  # rows of a large array that are resized at once
+_FORMS = "give paths, PIL images, or uint8 arrays"
 
 
 def inference_inputs(images: Any, image: ImageOptions) -> Iterator[Tensor]:
     """Bring images to a model's size, with the operations that training used.
 
-    Where the model does not say how an image that is not square becomes so, files and PIL images
-    are cropped and arrays stretched, as in training.
-
-    Args:
-        images: one image or many: a path, a PIL image, a uint8 array [H, W], [H, W, C] or
-            [N, H, W, C], a uint8 torch tensor [C, H, W] or [N, C, H, W], or a list (any iterable)
-            of single images, of different sizes if need be. C is 1 or 3.
-        image: the model's size and channels.
+    They come as one image or many: a path, a PIL image, a uint8 array [H, W], [H, W, C] or
+    [N, H, W, C], a uint8 torch tensor [C, H, W] or [N, C, H, W], or any iterable of single images,
+    of different sizes if need be. C is 1 or 3. Where the model does not say how an image that is
+    not square becomes so, files and PIL images are cropped and arrays stretched, as in training.
 
     Yields:
         uint8 [b, C, size, size] on the CPU, in order; b is 1 or more.
-
-    Raises:
-        DataError: something that is none of these, or a file that cannot be read.
     """
-    if isinstance(images, np.ndarray) and images.dtype != object:
-        yield from _chunks(_from_array(images, "the array"), image)
-    elif isinstance(images, Tensor):
-        yield from _chunks(_from_tensor(images, "the tensor"), image)
+    if isinstance(images, Tensor) or (isinstance(images, np.ndarray) and images.dtype != object):
+        pixels = _pixels(images, "the tensor" if isinstance(images, Tensor) else "the array")
+        for chunk in torch.split(pixels, CHUNK) if len(pixels) else ():
+            yield _as_in_training(chunk, image, from_file=False)
     elif _is_single(images):
         yield inference_input(images, image)
     elif isinstance(images, Iterable) and not isinstance(images, bytes | dict):
@@ -54,23 +47,8 @@ def inference_inputs(images: Any, image: ImageOptions) -> Iterator[Tensor]:
 
 
 def inference_input(item: Any, image: ImageOptions, name: str = "the image") -> Tensor:
-    """One image as uint8 [1, C, size, size]; see `inference_inputs`.
-
-    Args:
-        item: a single image.
-        image: the model's size and channels.
-        name: what an error calls it.
-    """
-    if isinstance(item, str | PathLike):
-        pixels = _from_array(read_image(Path(item)), name)
-    elif isinstance(item, np.ndarray):
-        pixels = _from_array(item, name)
-    elif isinstance(item, Tensor):
-        pixels = _from_tensor(item, name)
-    elif isinstance(item, Image.Image):
-        pixels = _from_array(pixels_of(item, name), name)
-    else:
-        raise DataError(f"{name} is a {type(item).__name__}, which is no image; {_FORMS}")
+    """One image as uint8 [1, C, size, size], see `inference_inputs`; errors call it `name`."""
+    pixels = _pixels(item, name)
     if len(pixels) != 1:
         raise DataError(
             f"{name} holds {len(pixels)} images; a list takes single images, an array of many is "
@@ -79,23 +57,32 @@ def inference_input(item: Any, image: ImageOptions, name: str = "the image") -> 
     return _as_in_training(pixels, image, from_file=_is_single(item))
 
 
-_FORMS = "give paths, PIL images, or uint8 arrays"
-
-
 def _is_single(item: Any) -> bool:
     return isinstance(item, str | PathLike | Image.Image)
 
 
-def _from_array(array: Any, name: str) -> Tensor:
-    _check_type(str(array.dtype), name)
-    shape = list(array.shape)
-    if array.ndim == 2:
-        array = array[None, :, :, None]
-    elif array.ndim == 3:
-        array = array[None]
+def _pixels(item: Any, name: str) -> Tensor:
+    """uint8 [N, C, H, W] on the CPU, of an image or an array of many."""
+    if isinstance(item, Tensor):
+        _check_type(str(item.dtype).removeprefix("torch."), name)
+        tensor = item[None] if item.ndim == 3 else item
+        if tensor.ndim != 4 or tensor.shape[1] not in (1, 3) or 0 in tensor.shape[1:]:
+            raise DataError(
+                f"{name} has shape {list(item.shape)}; uint8 tensors are [C, H, W] or "
+                "[N, C, H, W] with C = 1 or 3"
+            )
+        return tensor.detach().cpu()
+    if isinstance(item, str | PathLike):
+        item = read_image(Path(item))
+    elif isinstance(item, Image.Image):
+        item = pixels_of(item, name)
+    elif not isinstance(item, np.ndarray):
+        raise DataError(f"{name} is a {type(item).__name__}, which is no image; {_FORMS}")
+    _check_type(str(item.dtype), name)
+    array = item[None, :, :, None] if item.ndim == 2 else item[None] if item.ndim == 3 else item
     if array.ndim != 4 or array.shape[3] not in (1, 3) or 0 in array.shape[1:]:
         raise DataError(
-            f"{name} has shape {shape}; uint8 images are [H, W], [H, W, C] or "
+            f"{name} has shape {list(item.shape)}; uint8 images are [H, W], [H, W, C] or "
             "[N, H, W, C] with C = 1 or 3"
         )
     # A copy where memory runs backwards or may not be written, as torch wants neither.
@@ -104,29 +91,12 @@ def _from_array(array: Any, name: str) -> Tensor:
     return torch.from_numpy(array).permute(0, 3, 1, 2)
 
 
-def _from_tensor(tensor: Tensor, name: str) -> Tensor:
-    _check_type(str(tensor.dtype).removeprefix("torch."), name)
-    shape = list(tensor.shape)
-    if tensor.ndim == 3:
-        tensor = tensor[None]
-    if tensor.ndim != 4 or tensor.shape[1] not in (1, 3) or 0 in tensor.shape[1:]:
-        raise DataError(
-            f"{name} has shape {shape}; uint8 tensors are [C, H, W] or [N, C, H, W] with C = 1 or 3"
-        )
-    return tensor.detach().cpu()
-
-
 def _check_type(dtype: str, name: str) -> None:
     if dtype != "uint8":
         raise DataError(
             f"{name} holds {dtype}; give pixels as uint8 from 0 to 255, for values in [0, 1] by "
             "(255 * x).round().astype('uint8')"
         )
-
-
-def _chunks(pixels: Tensor, image: ImageOptions) -> Iterator[Tensor]:
-    for chunk in torch.split(pixels, ONE_BY_ONE) if len(pixels) else ():
-        yield _as_in_training(chunk, image, from_file=False)
 
 
 def _as_in_training(pixels: Tensor, image: ImageOptions, from_file: bool) -> Tensor:

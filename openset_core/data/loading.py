@@ -21,21 +21,15 @@ from openset_core.data.resizing import resized
 from openset_core.data.to_device import to_device
 from openset_core.experiment.protocol import ImageOptions
 
-BATCHES_AHEAD = 2
-"""Batches that are read beyond one a thread; they bound the memory that streaming takes."""
+BATCHES_AHEAD = 2  # read beyond one a thread; they bound the memory that streaming takes
 
 
 class Loader:
     """A split of the data, cut into batches; the same whatever the images are kept in.
 
-    Args:
-        split: images and rows.
-        image: size and preprocessing.
-        device: where batches go.
-        batch_size: images in a batch over all processes; batches differ in size by one at
-            most, so that no tiny last batch upsets batch statistics.
-        rank: this process's number.
-        world_size: number of processes; each takes its share of every batch.
+    `batch_size` counts images over all `world_size` processes, each of which takes its share of
+    every batch. Batches differ in size by one at most, so that no tiny last one upsets batch
+    statistics.
     """
 
     def __init__(
@@ -56,7 +50,6 @@ class Loader:
         self.open(split, image)
 
     def open(self, split: DataSplit, image: ImageOptions) -> None:
-        """Get the images ready."""
         raise NotImplementedError
 
     def __len__(self) -> int:
@@ -64,7 +57,6 @@ class Loader:
 
     @property
     def samples(self) -> int:
-        """Number of images."""
         return len(self.labels)
 
     def shuffled(
@@ -98,29 +90,25 @@ class Loader:
 
 
 class MemoryLoader(Loader):
-    """A split whose images all live on the device; see `Loader`."""
+    """A split whose images all live on the device."""
 
     def open(self, split: DataSplit, image: ImageOptions) -> None:
-        """Bring all images to the device."""
         pixels = torch.from_numpy(split.images.gather(split.split.index))
         self.images = resized(pixels.permute(0, 3, 1, 2), image).to(self.device)
 
     def pixels(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Pixels of each batch of positions, uint8 [b, C, H, W] on the device."""
         for rows in batches:
             yield self.images[to_device(rows, self.device)]
 
 
 class StreamLoader(Loader):
-    """A split whose images are read and resized batch by batch, some ahead; see `Loader`."""
+    """A split whose images are read and resized batch by batch, some ahead."""
 
     def open(self, split: DataSplit, image: ImageOptions) -> None:
-        """Nothing is read yet."""
         self.source, self.image = split.images, image
         self.rows = np.asarray(split.split.index)
 
     def pixels(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Pixels of each batch of positions, uint8 [b, C, H, W] on the device."""
         for pixels in prefetch(self._read, batches, workers() + BATCHES_AHEAD):
             yield pixels.to(self.device, non_blocking=True)
 
@@ -138,7 +126,7 @@ def make_loader(
     rank: int = 0,
     world_size: int = 1,
 ) -> Loader:
-    """The loader that suits a split: images in memory, or prepared ones streamed; see `Loader`."""
+    """The loader that suits a split: images in memory, or prepared ones streamed."""
     kind = MemoryLoader if isinstance(split.images, ImageSet) else StreamLoader
     return kind(split, image, device, batch_size, rank, world_size)
 
@@ -154,6 +142,6 @@ class PixelScale:
         self.offset = (-mean / std)[:, None, None]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Scale uint8 [B, C, H, W] to float32, channels last in memory."""
+        """uint8 [B, C, H, W] to float32, channels last in memory."""
         scaled = images.float() * self.factor + self.offset
         return scaled.contiguous(memory_format=torch.channels_last)

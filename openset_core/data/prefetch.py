@@ -14,18 +14,15 @@ Result = TypeVar("Result")
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 """Wraps an iteration to show how far it is; called with the items and their number."""
 
-MAX_WORKERS = 16
-
 
 def no_progress(items: Iterable[Any], _total: int) -> Iterable[Any]:
-    """The items as they are."""
     return items
 
 
 def workers() -> int:
     """Threads for decoding: one a core, as decoders release the interpreter's lock."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    return min(MAX_WORKERS, len(affinity(0)) if affinity else os.cpu_count() or 1)
+    return min(16, len(affinity(0)) if affinity else os.cpu_count() or 1)
 
 
 def prefetch(

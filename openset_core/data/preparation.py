@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,6 @@ LATER_PREFIX = "later/"
 
 @attrs.frozen(kw_only=True)
 class DataSplit:
-    """A data set's images and the rows of them that belong to a split."""
-
     images: Images = attrs.field(repr=False)
     split: splits.Split
 
@@ -39,14 +38,12 @@ class DataSplit:
 class ExperimentData:
     """All data of one trial.
 
-    Attributes:
-        splits: `train`, `validation`, `known` (test), `unknown/NAME` for each unknown set, and
-            `later/train` and `later/test` for classes added after training, labelled from K on.
-        class_names: names of the known classes, in label order.
+    Its splits are `train`, `validation`, `known` (test), `unknown/NAME` for each unknown set, and
+    `later/train` and `later/test` for classes added after training, labelled from K on.
     """
 
     splits: dict[str, DataSplit]
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...]  # of the known classes, in label order
 
     def record(self) -> dict[str, Any]:
         """What is written down about the data: sizes and fingerprints."""
@@ -89,17 +86,13 @@ def prepare_data(
 
     Validation data is held out of the known training samples with the trial's number as
     seed, so that it does not depend on the training seed, or by the protocol's own list.
-
-    Raises:
-        DataError: missing or damaged data.
-        ProtocolError: a class that does not exist, or an empty split.
     """
     protocol.check_trial(trial)
     content = protocol.content
     loader = _Loader(protocol.data_root(root), download, plugins, content.image)
     train, test, validation_rows = loader.known_images(protocol)
     known = content.known.in_trial(trial, train.images.classes, f"{protocol.name}.known")
-    all_train = train.known(known)
+    all_train = train.of(known)
     if content.known.samples is not None and content.known.samples < len(all_train):
         share = content.known.samples / len(all_train)
         _left_out, wanted = splits.stratified(all_train.label, share, seed=trial)
@@ -109,11 +102,11 @@ def prepare_data(
         training, validation = (splits.take(all_train, side) for side in rows)
     else:
         training = all_train
-        validation = _Candidates(train.images, validation_rows).known(known)
+        validation = _Candidates(train.images, validation_rows).of(known)
     data = {
         "train": DataSplit(images=train.images, split=training),
         "validation": DataSplit(images=train.images, split=validation),
-        "known": DataSplit(images=test.images, split=test.known(known)),
+        "known": DataSplit(images=test.images, split=test.of(known)),
     }
     for name, unknown in content.unknown.items():
         data[UNKNOWN_PREFIX + name] = _unknown_split(
@@ -124,16 +117,14 @@ def prepare_data(
         later = selected(content.incremental.classes, train.images.classes, known, where)
         later = tuple(number for number in later if number not in known)
         for side, candidates in (("train", train), ("test", test)):
-            split = candidates.known(later)
+            split = candidates.of(later)
             split = splits.Split(index=split.index, label=split.label + len(known))
             data[LATER_PREFIX + side] = DataSplit(images=candidates.images, split=split)
     for name in data:
         if not len(data[name]):
-            advice = (
-                "leave classes for it that are not known"
-                if name.startswith(UNKNOWN_PREFIX)
-                else "give its classes more images"
-            )
+            advice = "give its classes more images"
+            if name.startswith(UNKNOWN_PREFIX):
+                advice = "leave classes for it that are not known"
             raise ProtocolError(
                 f"protocol {protocol.name}, trial {trial}: split {name} is empty; {advice}"
             )
@@ -148,15 +139,11 @@ class _Candidates:
     images: Images
     rows: splits.Indices
 
-    def known(self, classes: Classes) -> splits.Split:
-        """Those of some classes, labelled by position in `classes`."""
-        return self._at(splits.known_rows(self.images.labels[self.rows], classes))
-
-    def of_classes(self, classes: Classes) -> splits.Split:
-        """Those of some classes, with the data set's own labels."""
-        return self._at(splits.class_rows(self.images.labels[self.rows], classes))
-
-    def _at(self, chosen: splits.Split) -> splits.Split:
+    def of(
+        self, classes: Classes, choose: Callable[..., splits.Split] = splits.known_rows
+    ) -> splits.Split:
+        """Those of some classes, labelled by position in `classes` or as `choose` labels them."""
+        chosen = choose(self.images.labels[self.rows], classes)
         return splits.Split(index=self.rows[chosen.index], label=chosen.label)
 
 
@@ -185,7 +172,7 @@ class _Loader:
         return self.loaded[key]
 
     def splits_of(self, name: str) -> tuple[str, ...]:
-        return tuple((self.plugins or registry()).find(name, ("dataset",)).spec.parts)
+        return (self.plugins or registry()).find(name, ("dataset",)).spec.parts
 
     def known_images(
         self, protocol: Protocol
@@ -227,7 +214,7 @@ def _unknown_split(
         candidates = _Candidates(images, np.arange(len(images)))
     where = f"{protocol.name}.unknown.{name}"
     classes = unknown.in_trial(trial, candidates.images.classes, known if same else (), where)
-    split = candidates.of_classes(classes)
+    split = candidates.of(classes, splits.class_rows)
     if unknown.samples is not None:
         wanted = known_samples if unknown.samples == "known" else int(unknown.samples)
         seed = (trial, zlib.crc32(name.encode()))

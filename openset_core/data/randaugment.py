@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import torch
@@ -14,14 +15,9 @@ from torch import Tensor
 
 from openset_core.data.to_device import to_device
 
-MAX_MAGNITUDE = 30
-"""The magnitude M at which every operation is strongest."""
-
-PLACES = 1 << 16
-"""Resolution of a drawn place in an image."""
-
-DRAWN = 4
-"""Numbers drawn for one operation on one image: operation, sign, row and column."""
+MAX_MAGNITUDE = 30  # the magnitude M at which every operation is strongest
+PLACES = 1 << 16  # resolution of a drawn place in an image
+DRAWN = 4  # numbers drawn for one operation on one image: operation, sign, row and column
 
 Change = Callable[[Tensor, float, Tensor], Tensor]
 """(uint8 images [b, C, H, W], strength, places int64 [2, b]) -> changed images."""
@@ -29,45 +25,24 @@ Change = Callable[[Tensor, float, Tensor], Tensor]
 
 @attrs.frozen
 class Operation:
-    """One operation of RandAugment.
-
-    Attributes:
-        name: as the literature has it.
-        low: strength at magnitude 0.
-        high: strength at magnitude 30.
-        change: what it does to images.
-        signed: whether the strength is negated with probability one half.
-    """
-
-    name: str
-    low: float
-    high: float
+    name: str  # as the literature has it
+    low: float  # strength at magnitude 0
+    high: float  # strength at magnitude 30
     change: Change
-    signed: bool = False
-
-    def strength(self, magnitude: float) -> float:
-        """low + M / 30 (high - low)."""
-        return self.low + magnitude / MAX_MAGNITUDE * (self.high - self.low)
+    signed: bool = False  # whether the strength is negated with probability one half
 
 
-def _kernel(name: str, takes_strength: bool = True) -> Change:
-    """A colour kernel of torchvision."""
+def _torchvision(kernel: str, images: Tensor, *values: Any, **options: Any) -> Tensor:
+    from torchvision.transforms.v2 import functional
 
-    def change(images: Tensor, strength: float, _places: Tensor) -> Tensor:
-        from torchvision.transforms.v2 import functional
-
-        kernel = getattr(functional, name)
-        changed: Tensor = kernel(images, strength) if takes_strength else kernel(images)
-        return changed
-
-    return change
+    changed: Tensor = getattr(functional, kernel)(images, *values, **options)
+    return changed
 
 
 def _affine(images: Tensor, corner: bool = False, **change: float) -> Tensor:
     """Rotated, sheared (as slopes, about the first corner) or shifted, nearest pixel, zero fill."""
-    from torchvision.transforms.v2 import functional
-
-    moved: Tensor = functional.affine(
+    return _torchvision(
+        "affine",
         images,
         angle=change.get("angle", 0.0),
         translate=[change.get("right", 0.0), change.get("down", 0.0)],
@@ -75,14 +50,6 @@ def _affine(images: Tensor, corner: bool = False, **change: float) -> Tensor:
         shear=[math.degrees(math.atan(change.get(key, 0.0))) for key in ("shear_x", "shear_y")],
         center=[0.0, 0.0] if corner else None,
     )
-    return moved
-
-
-def _posterize(images: Tensor, strength: float, _places: Tensor) -> Tensor:
-    from torchvision.transforms.v2 import functional
-
-    kept: Tensor = functional.posterize(images, max(1, int(strength)))
-    return kept
 
 
 def _solarize(images: Tensor, strength: float, _places: Tensor) -> Tensor:
@@ -98,33 +65,30 @@ def _solarize_add(images: Tensor, strength: float, _places: Tensor) -> Tensor:
 def _cutout(images: Tensor, strength: float, places: Tensor) -> Tensor:
     """A grey square of side `strength` pixels, cut off at the border."""
     side = int(strength)
-    edge = [
-        places[axis] * images.shape[2 + axis] // PLACES - side // 2 for axis in range(2)
-    ]  # of the square, before what lies outside the image is cut off
-    down, across = (
-        (position >= start[:, None]) & (position < start[:, None] + side)
-        for start, position in (
-            (start, torch.arange(size)[None])
-            for start, size in zip(edge, images.shape[2:], strict=True)
-        )
-    )
-    hole = to_device(down[:, None, :, None] & across[:, None, None, :], images.device)
+
+    def inside(axis: int) -> Tensor:
+        size = images.shape[2 + axis]
+        start = (places[axis] * size // PLACES - side // 2)[:, None]
+        position = torch.arange(size)
+        return (position >= start) & (position < start + side)
+
+    hole = to_device(inside(0)[:, None, :, None] & inside(1)[:, None, None, :], images.device)
     colour = (125, 123, 114) if images.shape[1] == 3 else (123,)
     grey = to_device(torch.tensor(colour, dtype=torch.uint8), images.device)[None, :, None, None]
     return torch.where(hole, grey, images)
 
 
 COLOUR = (
-    Operation("autocontrast", 0, 1, _kernel("autocontrast", takes_strength=False)),
-    Operation("equalize", 0, 1, _kernel("equalize", takes_strength=False)),
-    Operation("invert", 0, 1, _kernel("invert", takes_strength=False)),
-    Operation("posterize", 0, 4, _posterize),
+    Operation("autocontrast", 0, 1, lambda x, _v, _p: _torchvision("autocontrast", x)),
+    Operation("equalize", 0, 1, lambda x, _v, _p: _torchvision("equalize", x)),
+    Operation("invert", 0, 1, lambda x, _v, _p: _torchvision("invert", x)),
+    Operation("posterize", 0, 4, lambda x, v, _: _torchvision("posterize", x, max(1, int(v)))),
     Operation("solarize", 0, 256, _solarize),
     Operation("solarize-add", 0, 110, _solarize_add),
-    Operation("color", 0.1, 1.9, _kernel("adjust_saturation")),
-    Operation("contrast", 0.1, 1.9, _kernel("adjust_contrast")),
-    Operation("brightness", 0.1, 1.9, _kernel("adjust_brightness")),
-    Operation("sharpness", 0.1, 1.9, _kernel("adjust_sharpness")),
+    Operation("color", 0.1, 1.9, lambda x, v, _: _torchvision("adjust_saturation", x, v)),
+    Operation("contrast", 0.1, 1.9, lambda x, v, _: _torchvision("adjust_contrast", x, v)),
+    Operation("brightness", 0.1, 1.9, lambda x, v, _: _torchvision("adjust_brightness", x, v)),
+    Operation("sharpness", 0.1, 1.9, lambda x, v, _: _torchvision("adjust_sharpness", x, v)),
 )
 SHAPE = (
     Operation("shear-x", 0, 0.3, lambda x, v, _: _affine(x, corner=True, shear_x=v), signed=True),
@@ -148,21 +112,15 @@ class RandAugment:
     the size of the image. Deviations: images are changed at the protocol's size, not before they
     are resized; fractions of a pixel round as torchvision's kernels do, not as Pillow's;
     `posterize` keeps at least one bit.
-
-    Attributes:
-        operations: how many are drawn for each image, with replacement.
-        magnitude: M, 0 to 30.
-        placement: whether rotations and shifts are among the operations; Vaze et al. leave them
-            out for digits.
     """
 
-    operations: int
-    magnitude: float
+    operations: int  # drawn for each image, with replacement
+    magnitude: float  # M, 0 to 30
     placement: bool = True
+    """Whether rotations and shifts are among the operations; Vaze et al. omit them for digits."""
 
     @property
     def choices(self) -> tuple[Operation, ...]:
-        """The operations that are drawn from."""
         return (*COLOUR, *SHAPE, *(PLACEMENT if self.placement else ()))
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
@@ -186,13 +144,16 @@ class RandAugment:
         changed = torch.empty_like(images)
         # Grouped on the CPU, where the draws are, so that nothing waits for the device.
         for number, operation in enumerate(self.choices):
+            share = self.magnitude / MAX_MAGNITUDE
+            strength = operation.low + share * (operation.high - operation.low)
             for sign in (0, 1) if operation.signed else (None,):
                 chosen = drawn[0] == number
                 if sign is not None:
                     chosen &= drawn[1] == sign
                 rows = chosen.nonzero()[:, 0]
                 if len(rows):
-                    strength = operation.strength(self.magnitude) * (-1 if sign else 1)
                     there = to_device(rows, images.device)
-                    changed[there] = operation.change(images[there], strength, drawn[2:, rows])
+                    changed[there] = operation.change(
+                        images[there], -strength if sign else strength, drawn[2:, rows]
+                    )
         return changed

@@ -36,7 +36,6 @@ Pixels = npt.NDArray[np.uint8]
 
 _GREY = frozenset(("1", "L", "LA", "La"))
 _WIDE = frozenset(("I", "I;16", "I;16B", "I;16L", "I;16N"))
-_HIGHEST = 2**16 - 1
 
 
 def read_image(path: str | Path) -> Pixels:
@@ -107,7 +106,7 @@ def pixels_of(image: Any, name: str = "the image") -> Pixels:
             f"{name} holds floating-point pixels, whose range is not known; convert it to 8 bits"
         )
     if image.mode in _WIDE:
-        wide = np.clip(np.asarray(image, dtype=np.int64), 0, _HIGHEST)
+        wide = np.clip(np.asarray(image, dtype=np.int64), 0, 2**16 - 1)
         return (wide >> 8).astype(np.uint8)[..., None]
     mode = "L" if image.mode in _GREY else "RGB"
     if image.has_transparency_data:
@@ -144,11 +143,7 @@ def is_image_name(path: Path) -> bool:
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """All files that `image_files` chooses from.
-
-    Raises:
-        DataError: the folder cannot be read.
-    """
+    """All files that `image_files` chooses from."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"folder {error.filename} cannot be read: {error.strerror}") from error

@@ -14,8 +14,11 @@ def resized(images: Tensor, image: ImageOptions) -> Tensor:
     size = (image.size, image.size)
     if images.shape[1] != image.channels:
         images = images.expand(-1, 3, -1, -1) if image.channels == 3 else _grey(images)
-    if image.fit == "crop":
-        images = _middle(images)
+    if image.fit == "crop":  # the largest square in the middle
+        height, width = images.shape[2:]
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        images = images[:, :, top : top + side, left : left + side]
     if images.shape[2:] == size:
         return images.contiguous()
     smooth = image.interpolation != "nearest"
@@ -25,14 +28,6 @@ def resized(images: Tensor, image: ImageOptions) -> Tensor:
             for chunk in torch.split(images, 4096)  # bounds the memory of intermediate results
         ]
     )
-
-
-def _middle(images: Tensor) -> Tensor:
-    """The largest square in the middle."""
-    height, width = images.shape[2:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return images[:, :, top : top + side, left : left + side]
 
 
 def _grey(images: Tensor) -> Tensor:

@@ -8,53 +8,29 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from openset_core.data.images import Images
-from openset_core.errors import ProtocolError
-
 Indices = npt.NDArray[np.int64]
 
 
 @attrs.frozen(kw_only=True)
 class Split:
-    """Samples of one split.
-
-    Attributes:
-        index: rows of the data set, int64 [n], ascending.
-        label: int64 [n]; 0..K-1 for known samples, the data set's own class for unknown.
-    """
-
-    index: Indices = attrs.field(eq=False)
+    index: Indices = attrs.field(eq=False)  # rows of the data set, int64 [n], ascending
     label: Indices = attrs.field(eq=False)
+    """int64 [n]; 0..K-1 for known samples, the data set's own class for unknown."""
 
     def __len__(self) -> int:
         return len(self.index)
 
     def fingerprint(self) -> str:
-        """Hash of rows and labels."""
         digest = hashlib.sha256()
         for array in (self.index, self.label):
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]
 
 
-def check_classes(classes: tuple[int, ...], image_set: Images, where: str) -> None:
-    """Raise `ProtocolError` for a class that the data set does not have."""
-    bad = [number for number in classes if not 0 <= number < len(image_set.classes)]
-    if bad:
-        raise ProtocolError(
-            f"{where} names class {bad[0]}, the data set has classes 0 to "
-            f"{len(image_set.classes) - 1}"
-        )
-
-
 def stratified(labels: Indices, fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """Split rows so that each class gives `fraction` of its samples to the second side.
+    """Split rows, ascending, so that each class gives `fraction` of its samples to the second side.
 
-    Every class keeps at least one sample on the first side. The same labels, fraction and
-    seed always give the same split.
-
-    Returns:
-        Rows of the first and of the second side, each ascending.
+    Every class keeps at least one sample on the first side.
     """
     rng = np.random.default_rng(seed)
     chosen = np.zeros(len(labels), dtype=bool)
@@ -80,5 +56,4 @@ def class_rows(labels: Indices, classes: tuple[int, ...]) -> Split:
 
 
 def take(split: Split, rows: Indices) -> Split:
-    """Some rows of a split."""
     return Split(index=split.index[rows], label=split.label[rows])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import frozen
 from attrs.validators import ge, min_len
 
@@ -13,7 +15,6 @@ IDX_FILES = tuple(
 )
 """Files of a set in MNIST's format; torchvision wants both splits to be there."""
 
-_HERE = "openset_plugins.datasets"
 _BOTH = ("train", "test")
 _CIFAR10 = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -28,15 +29,11 @@ _CIFAR_REFERENCE = "Krizhevsky, Learning Multiple Layers of Features from Tiny I
 
 @frozen(kw_only=True)
 class OmniglotOptions:
-    """Options of the data set `omniglot`."""
-
     invert: bool = option(False, "white characters on black, as in MNIST, instead of the reverse")
 
 
 @frozen(kw_only=True)
 class DomainNetOptions:
-    """Options of the data set `domainnet`."""
-
     domain: str = option(
         "real",
         "the images' style",
@@ -46,8 +43,6 @@ class DomainNetOptions:
 
 @frozen(kw_only=True)
 class SSBOptions:
-    """Options of the data set `ssb`."""
-
     folder: str = option(
         "ssb",
         "folder below the data root, with train, test, easy and hard",
@@ -57,8 +52,6 @@ class SSBOptions:
 
 @frozen(kw_only=True)
 class ImageFolderOptions:
-    """Options of the data set `image-folder`."""
-
     path: str = option(
         "images", "folder of class folders, below the data root or absolute", validator=min_len(1)
     )
@@ -66,8 +59,6 @@ class ImageFolderOptions:
 
 @frozen(kw_only=True)
 class ImageListOptions:
-    """Options of the data set `image-list`."""
-
     list: str = option(
         "images.csv",
         "CSV file with the columns file and class, below the data root or absolute",
@@ -77,67 +68,81 @@ class ImageListOptions:
 
 @frozen(kw_only=True)
 class NoiseOptions:
-    """Options of the made sets `noise` and `mnist-noise`."""
-
     samples: int = option(10_000, "number of images", validator=ge(1))
     seed: int = option(0, "of the noise", validator=ge(0))
 
 
+def _spec(name: str, summary: str, module: str = "folder_sets", **facts: Any) -> DatasetSpec:
+    factory = f"openset_plugins.datasets.{module}:load_{name.replace('-', '_')}"
+    return DatasetSpec(name=name, summary=summary, factory=factory, **facts)
+
+
+def _idx(name: str, folder: str, summary: str, reference: str, **facts: Any) -> DatasetSpec:
+    """A set in the format of MNIST's files."""
+    return _spec(
+        name,
+        f"70,000 {summary}",
+        "torchvision_sets",
+        files=tuple(f"{folder}/raw/{file}" for file in IDX_FILES),
+        class_count=10,
+        samples={"train": 60_000, "test": 10_000},
+        side=28,
+        downloadable=True,
+        reference=reference,
+        **facts,
+    )
+
+
+def _odin(name: str, folder: str, what: str) -> DatasetSpec:
+    """One of the four sets of small pictures that ODIN's release hands out."""
+    return _spec(
+        name,
+        f"10,000 photographs of {what} to 32x32 pixels",
+        parts=("all",),
+        files=(f"{folder}/*",),
+        class_count=1,
+        samples={"all": 10_000},
+        obtain=f"{folder}.tar.gz by the links in github.com/facebookresearch/odin, unpacked",
+        reference="Liang, Li and Srikant, ODIN, 2018",
+    )
+
+
 @hookimpl
 def openset_datasets() -> list[DatasetSpec]:
-    """The first-party data sets."""
     return [
-        DatasetSpec(
-            name="digits",
-            summary="1,797 handwritten digits of 8x8 pixels, inside scikit-learn",
-            factory=f"{_HERE}.digits:load_digits",
+        _spec(
+            "digits",
+            "1,797 handwritten digits of 8x8 pixels, inside scikit-learn",
+            "digits",
             parts=("all",),
             classes=DIGITS,
             samples={"all": 1797},
             side=8,
             reference="Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 1998",
         ),
-        *(
-            DatasetSpec(
-                name=name,
-                summary=f"70,000 {what} of 28x28 pixels{classes}",
-                factory=f"{_HERE}.torchvision_sets:load_{name.replace('-', '_')}",
-                classes=DIGITS if name == "mnist" else (),
-                files=tuple(f"{folder}/raw/{file}" for file in IDX_FILES),
-                class_count=10,
-                samples={"train": 60_000, "test": 10_000},
-                side=28,
-                downloadable=True,
-                reference=reference,
-            )
-            for name, folder, what, classes, reference in (
-                (
-                    "mnist",
-                    "MNIST",
-                    "handwritten digits",
-                    "",
-                    "LeCun, Cortes and Burges, The MNIST database of handwritten digits",
-                ),
-                (
-                    "fashion-mnist",
-                    "FashionMNIST",
-                    "articles of clothing",
-                    ", 10 classes",
-                    "Xiao, Rasul and Vollgraf, Fashion-MNIST, 2017",
-                ),
-                (
-                    "kmnist",
-                    "KMNIST",
-                    "handwritten Japanese characters",
-                    ", 10 classes",
-                    "Clanuwat et al., Deep Learning for Classical Japanese Literature, 2018",
-                ),
-            )
+        _idx(
+            "mnist",
+            "MNIST",
+            "handwritten digits of 28x28 pixels",
+            "LeCun, Cortes and Burges, The MNIST database of handwritten digits",
+            classes=DIGITS,
         ),
-        DatasetSpec(
-            name="svhn",
-            summary="99,289 house numbers of 32x32 pixels, cut from street photographs",
-            factory=f"{_HERE}.torchvision_sets:load_svhn",
+        _idx(
+            "fashion-mnist",
+            "FashionMNIST",
+            "articles of clothing of 28x28 pixels, 10 classes",
+            "Xiao, Rasul and Vollgraf, Fashion-MNIST, 2017",
+        ),
+        _idx(
+            "kmnist",
+            "KMNIST",
+            "handwritten Japanese characters of 28x28 pixels, 10 classes",
+            "Clanuwat et al., Deep Learning for Classical Japanese Literature, 2018",
+        ),
+        _spec(
+            "svhn",
+            "99,289 house numbers of 32x32 pixels, cut from street photographs",
+            "torchvision_sets",
             classes=DIGITS,
             files={side: (f"{side}_32x32.mat",) for side in _BOTH},
             samples={"train": 73_257, "test": 26_032},
@@ -145,10 +150,10 @@ def openset_datasets() -> list[DatasetSpec]:
             downloadable=True,
             reference="Netzer et al., Reading Digits in Natural Images, 2011",
         ),
-        DatasetSpec(
-            name="cifar10",
-            summary="60,000 photographs of 32x32 pixels, 10 classes",
-            factory=f"{_HERE}.cifar:load_cifar10",
+        _spec(
+            "cifar10",
+            "60,000 photographs of 32x32 pixels, 10 classes",
+            "cifar",
             classes=_CIFAR10,
             files={
                 side: tuple(f"cifar-10-batches-py/{file}" for file in (*batches, "batches.meta"))
@@ -159,10 +164,10 @@ def openset_datasets() -> list[DatasetSpec]:
             downloadable=True,
             reference=_CIFAR_REFERENCE,
         ),
-        DatasetSpec(
-            name="cifar100",
-            summary="60,000 photographs of 32x32 pixels, 100 classes",
-            factory=f"{_HERE}.cifar:load_cifar100",
+        _spec(
+            "cifar100",
+            "60,000 photographs of 32x32 pixels, 100 classes",
+            "cifar",
             files={side: (f"cifar-100-python/{side}", "cifar-100-python/meta") for side in _BOTH},
             class_count=100,
             samples={"train": 50_000, "test": 10_000},
@@ -170,10 +175,9 @@ def openset_datasets() -> list[DatasetSpec]:
             downloadable=True,
             reference=_CIFAR_REFERENCE,
         ),
-        DatasetSpec(
-            name="omniglot",
-            summary="32,460 handwritten characters of 50 alphabets; other ones for testing",
-            factory=f"{_HERE}.folder_sets:load_omniglot",
+        _spec(
+            "omniglot",
+            "32,460 handwritten characters of 50 alphabets; other ones for testing",
             config=OmniglotOptions,
             files={
                 "train": ("omniglot-py/images_background/*",),
@@ -184,10 +188,9 @@ def openset_datasets() -> list[DatasetSpec]:
             downloadable=True,
             reference="Lake, Salakhutdinov and Tenenbaum, Human-level concept learning, 2015",
         ),
-        DatasetSpec(
-            name="imagenet",
-            summary="1.3 million photographs, 1,000 classes, in class folders train/ and val/",
-            factory=f"{_HERE}.folder_sets:load_imagenet",
+        _spec(
+            "imagenet",
+            "1.3 million photographs, 1,000 classes, in class folders train/ and val/",
             files={"train": ("imagenet/train/*",), "test": ("imagenet/val/*",)},
             class_count=1000,
             samples={"train": 1_281_167, "test": 50_000},
@@ -195,10 +198,9 @@ def openset_datasets() -> list[DatasetSpec]:
             "imagenet/train/<wnid>/ and imagenet/val/<wnid>/",
             reference="Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, 2015",
         ),
-        DatasetSpec(
-            name="imagenet-o",
-            summary="2,000 photographs of classes that ImageNet-1K lacks",
-            factory=f"{_HERE}.folder_sets:load_imagenet_o",
+        _spec(
+            "imagenet-o",
+            "2,000 photographs of classes that ImageNet-1K lacks",
             parts=("all",),
             files=("imagenet-o/*",),
             class_count=200,
@@ -207,10 +209,9 @@ def openset_datasets() -> list[DatasetSpec]:
             "imagenet-o/<wnid>/",
             reference="Hendrycks et al., Natural Adversarial Examples, 2021",
         ),
-        DatasetSpec(
-            name="tiny-imagenet",
-            summary="110,000 photographs of 64x64 pixels, 200 classes, as downloaded",
-            factory=f"{_HERE}.folder_sets:load_tiny_imagenet",
+        _spec(
+            "tiny-imagenet",
+            "110,000 photographs of 64x64 pixels, 200 classes, as downloaded",
             files={
                 "train": ("tiny-imagenet-200/train/*",),
                 "test": ("tiny-imagenet-200/train/*", "tiny-imagenet-200/val/*"),
@@ -221,30 +222,13 @@ def openset_datasets() -> list[DatasetSpec]:
             obtain="cs231n.stanford.edu/tiny-imagenet-200.zip, unpacked as it is",
             reference="Le and Yang, Tiny ImageNet Visual Recognition Challenge, 2015",
         ),
-        *(
-            DatasetSpec(
-                name=name,
-                summary=f"10,000 photographs of {what}, {how} to 32x32 pixels",
-                factory=f"{_HERE}.folder_sets:load_{name.replace('-', '_')}",
-                parts=("all",),
-                files=(f"{folder}/*",),
-                class_count=1,
-                samples={"all": 10_000},
-                obtain=f"{folder}.tar.gz by the links in github.com/facebookresearch/odin, "
-                "unpacked",
-                reference="Liang, Li and Srikant, ODIN, 2018",
-            )
-            for name, folder, what, how in (
-                ("imagenet-crop", "Imagenet", "TinyImageNet", "cropped"),
-                ("imagenet-resize", "Imagenet_resize", "TinyImageNet", "resized"),
-                ("lsun-crop", "LSUN", "LSUN", "cropped"),
-                ("lsun-resize", "LSUN_resize", "LSUN", "resized"),
-            )
-        ),
-        DatasetSpec(
-            name="domainnet",
-            summary="pictures of 345 classes in six styles; option domain",
-            factory=f"{_HERE}.folder_sets:load_domainnet",
+        _odin("imagenet-crop", "Imagenet", "TinyImageNet, cropped"),
+        _odin("imagenet-resize", "Imagenet_resize", "TinyImageNet, resized"),
+        _odin("lsun-crop", "LSUN", "LSUN, cropped"),
+        _odin("lsun-resize", "LSUN_resize", "LSUN, resized"),
+        _spec(
+            "domainnet",
+            "pictures of 345 classes in six styles; option domain",
             config=DomainNetOptions,
             files={
                 side: ("domainnet/{domain}/*", f"domainnet/{{domain}}_{side}.txt") for side in _BOTH
@@ -254,10 +238,9 @@ def openset_datasets() -> list[DatasetSpec]:
             "<domain>.zip unpacked in domainnet/, <domain>_train.txt and <domain>_test.txt there",
             reference="Peng et al., Moment Matching for Multi-Source Domain Adaptation, 2019",
         ),
-        DatasetSpec(
-            name="air300",
-            summary="320,000 pictures of aircraft, 300 classes, in class folders train/ and test/",
-            factory=f"{_HERE}.folder_sets:load_air300",
+        _spec(
+            "air300",
+            "320,000 pictures of aircraft, 300 classes, in class folders train/ and test/",
             files={side: (f"air300/{side}/*",) for side in _BOTH},
             class_count=300,
             obtain="from its authors (github.com/iCGY96/ARPL), as air300/train/<class>/ and "
@@ -265,10 +248,9 @@ def openset_datasets() -> list[DatasetSpec]:
             reference="Chen et al., Learning Open Set Network with Discriminative Reciprocal "
             "Points, 2020",
         ),
-        DatasetSpec(
-            name="ssb",
-            summary="fine-grained classes of your own: train/, test/, unknown in easy/ and hard/",
-            factory=f"{_HERE}.folder_sets:load_ssb",
+        _spec(
+            "ssb",
+            "fine-grained classes of your own: train/, test/, unknown in easy/ and hard/",
             config=SSBOptions,
             parts=(*_BOTH, "easy", "hard"),
             files={side: (f"{{folder}}/{side}/*",) for side in (*_BOTH, "easy", "hard")},
@@ -277,39 +259,37 @@ def openset_datasets() -> list[DatasetSpec]:
             reference="Vaze et al., Open-Set Recognition: a Good Closed-Set Classifier is All You "
             "Need?, 2022 (the benchmark's shape)",
         ),
-        DatasetSpec(
-            name="image-folder",
-            summary="images of your own, a folder for each class",
-            factory=f"{_HERE}.folder_sets:load_image_folder",
+        _spec(
+            "image-folder",
+            "images of your own, a folder for each class",
             config=ImageFolderOptions,
             parts=("train", "test", "all"),
             files=("{path}/*",),
             obtain="your own images, as images/<class>/ or images/{train,test}/<class>/, or "
             "anywhere by --set path=FOLDER",
         ),
-        DatasetSpec(
-            name="image-list",
-            summary="images of your own, listed in a CSV file with their classes",
-            factory=f"{_HERE}.folder_sets:load_image_list",
+        _spec(
+            "image-list",
+            "images of your own, listed in a CSV file with their classes",
             config=ImageListOptions,
             parts=("all",),
             files=("{list}",),
             obtain="your own images: images.csv with the columns file and class, or any list by "
             "--set list=FILE",
         ),
-        DatasetSpec(
-            name="noise",
-            summary="made: every pixel uniform noise",
-            factory=f"{_HERE}.noise:load_noise",
+        _spec(
+            "noise",
+            "made: every pixel uniform noise",
+            "noise",
             config=NoiseOptions,
             parts=("all",),
             class_count=1,
             reference="M2IOSR, Sec. 5.4",
         ),
-        DatasetSpec(
-            name="mnist-noise",
-            summary="made: MNIST's test images under uniform noise",
-            factory=f"{_HERE}.noise:load_mnist_noise",
+        _spec(
+            "mnist-noise",
+            "made: MNIST's test images under uniform noise",
+            "noise",
             config=NoiseOptions,
             parts=("all",),
             files=tuple(f"MNIST/raw/{file}" for file in IDX_FILES),

@@ -41,18 +41,12 @@ class _ArraysOnly(pickle.Unpickler):
     """Reads containers, numbers, texts and arrays; anything else is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a pickle may name."""
         if (module, name) not in _HARMLESS:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
         return _HARMLESS[module, name]
 
 
-def read_batch(path: Path, name: str) -> dict[str, Any]:
-    """A pickled batch as a dictionary.
-
-    Raises:
-        DataError: damaged, or it asks for more than arrays.
-    """
+def _read_batch(path: Path, name: str) -> dict[str, Any]:
     try:
         values = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     # A damaged pickle raises whatever its bytes happen to mean.
@@ -79,25 +73,14 @@ def _images(values: dict[str, Any], path: Path, name: str, labels: str) -> tuple
 def _load(
     name: str,
     request: DataRequest,
-    folder: Path,
     files: Sequence[str],
     meta: str,
     labels: str,
     names: str,
     archive: Any,
 ) -> ImageSet:
-    """One split.
-
-    Args:
-        name: the data set.
-        request: which split, and where.
-        folder: where its files lie.
-        files: batches of images.
-        meta: file of the class names.
-        labels: key of the labels in a batch.
-        names: key of the class names.
-        archive: torchvision's class, which says where the files can be fetched.
-    """
+    """One split from the batches `files`; `labels` and `names` are keys in them and in `meta`."""
+    folder = request.root / archive.base_folder
     for can_fetch in (True, False):
         missing = [file for file in (*files, meta) if not (folder / file).exists()]
         label = f"{name} ({', '.join(missing)})" if folder.is_dir() else name
@@ -107,9 +90,9 @@ def _load(
         elif missing:
             raise missing_data(label, folder, can_download=True)
     batches = [
-        _images(read_batch(folder / file, name), folder / file, name, labels) for file in files
+        _images(_read_batch(folder / file, name), folder / file, name, labels) for file in files
     ]
-    classes = read_batch(folder / meta, name).get(names)
+    classes = _read_batch(folder / meta, name).get(names)
     if not isinstance(classes, list) or not all(isinstance(item, str) for item in classes):
         raise DataError(f"data set {name}: {folder / meta} holds no class names")
     return ImageSet(
@@ -120,17 +103,14 @@ def _load(
 
 
 def load_cifar10(_config: NoOptions, request: DataRequest) -> ImageSet:
-    """CIFAR-10, from `<root>/cifar-10-batches-py`."""
     from torchvision.datasets import CIFAR10
 
-    folder, files = request.root / CIFAR10.base_folder, CIFAR10_BATCHES[request.part]
-    names = ("batches.meta", "labels", "label_names")
-    return _load("cifar10", request, folder, files, *names, CIFAR10)
+    keys = ("batches.meta", "labels", "label_names")
+    return _load("cifar10", request, CIFAR10_BATCHES[request.part], *keys, CIFAR10)
 
 
 def load_cifar100(_config: NoOptions, request: DataRequest) -> ImageSet:
-    """CIFAR-100 with its 100 fine classes, from `<root>/cifar-100-python`."""
     from torchvision.datasets import CIFAR100
 
-    folder, names = request.root / CIFAR100.base_folder, ("meta", "fine_labels", "fine_label_names")
-    return _load("cifar100", request, folder, [request.part], *names, CIFAR100)
+    keys = ("meta", "fine_labels", "fine_label_names")
+    return _load("cifar100", request, [request.part], *keys, CIFAR100)

@@ -13,8 +13,5 @@ def load_digits(_config: NoOptions, _request: DataRequest) -> ImageSet:
 
     bunch = load()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-    return ImageSet(
-        images=images,
-        labels=bunch.target.astype(np.int64),
-        classes=tuple(str(name) for name in bunch.target_names),
-    )
+    names = tuple(str(name) for name in bunch.target_names)
+    return ImageSet(images=images, labels=bunch.target.astype(np.int64), classes=names)

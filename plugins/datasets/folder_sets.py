@@ -43,26 +43,20 @@ def _split(name: str, folder: Path, split: str, request: DataRequest) -> ImageSe
 
 
 def load_imagenet(_config: NoOptions, request: DataRequest) -> ImageSet | ImageFiles:
-    """ImageNet-1K from `<root>/imagenet/{train,val}/<wnid>/`, the labels in the wnids' order."""
     side = "train" if request.part == "train" else "val"
     return _split("imagenet", request.root / "imagenet", side, request)
 
 
 def load_imagenet_o(_config: NoOptions, request: DataRequest) -> ImageSet | ImageFiles:
-    """ImageNet-O from `<root>/imagenet-o/<wnid>/`."""
     return read_class_folders(_present("imagenet-o", request.root / "imagenet-o"), request)
 
 
 def load_air300(_config: NoOptions, request: DataRequest) -> ImageSet | ImageFiles:
-    """Air-300 from `<root>/air300/{train,test}/<class>/`."""
     return _split("air300", request.root / "air300", request.part, request)
 
 
 def load_ssb(config: SSBOptions, request: DataRequest) -> ImageSet | ImageFiles:
-    """Fine-grained classes of one's own from `<root>/<folder>/{train,test,easy,hard}/<class>/`.
-
-    `easy` and `hard` hold unknown classes by how little or much they share with a known one.
-    """
+    """The splits `easy` and `hard` hold classes that share little or much with a known one."""
     folder = request.root / config.folder
     if request.part in ("train", "test"):
         return _split("ssb", folder, request.part, request)
@@ -70,11 +64,7 @@ def load_ssb(config: SSBOptions, request: DataRequest) -> ImageSet | ImageFiles:
 
 
 def load_image_folder(config: ImageFolderOptions, request: DataRequest) -> ImageSet | ImageFiles:
-    """Folders of classes, from `<path>/<class>/` or `<path>/{train,test}/<class>/`.
-
-    `path` is below the root, or absolute. `val` stands for `test` where that is missing. The first
-    layout is the split `all`, the second the splits `train` and `test`.
-    """
+    """From `<path>/<class>/`, the split `all`, or `<path>/{train,test or val}/<class>/`."""
     folder = _present("image-folder", request.root / config.path)
     divided = (folder / "train").is_dir()
     if request.part == "all":
@@ -94,34 +84,30 @@ def load_image_folder(config: ImageFolderOptions, request: DataRequest) -> Image
 
 
 def load_image_list(config: ImageListOptions, request: DataRequest) -> ImageSet | ImageFiles:
-    """Images that the CSV file `<list>` names, with their classes in alphabetical order."""
     path = request.root / config.list
     if not path.exists():
         raise missing_data("image-list", path, can_download=False)
     images = read_list(path)
     names = class_names(images)
     numbers = {name: number for number, name in enumerate(names)}
-    files = [image.file for image in images]
-    return read_images(files, [numbers[image.label] for image in images], names, request)
+    files, labels = [image.file for image in images], [numbers[image.label] for image in images]
+    return read_images(files, labels, names, request)
 
 
 # --- TinyImageNet -----------------------------------------------------------------------------
 
 
 def load_tiny_imagenet(_config: NoOptions, request: DataRequest) -> ImageSet | ImageFiles:
-    """TinyImageNet from `<root>/tiny-imagenet-200` as it was downloaded.
+    """TinyImageNet from `<root>/tiny-imagenet-200` as it was downloaded; `val` is the test split.
 
     The validation images lie in one folder there, their classes in `val_annotations.txt`;
-    a `val` already sorted into class folders is read as well. It serves as the test split.
+    a `val` already sorted into class folders is read as well.
     """
     folder = _present("tiny-imagenet", request.root / "tiny-imagenet-200")
-    training = class_folders(folder / "train")
-    names = tuple(training)  # sorted: the published class numbers count in this order
-    numbers = {name: number for number, name in enumerate(names)}
     if request.part == "train":
-        files = [file for members in training.values() for file in members]
-        labels = [numbers[name] for name, members in training.items() for _file in members]
-        return read_images(files, labels, names, request)
+        return read_class_folders(folder / "train", request)
+    names = tuple(class_folders(folder / "train"))  # sorted: the published numbers' order
+    numbers = {name: number for number, name in enumerate(names)}
     annotations = folder / "val" / "val_annotations.txt"
     if not (folder / "val" / "images").is_dir():
         return read_class_folders(folder / "val", request, names)
@@ -148,6 +134,8 @@ def load_tiny_imagenet(_config: NoOptions, request: DataRequest) -> ImageSet | I
 def _flat(
     name: str, folder: str, fit: str | None = None
 ) -> Callable[[Any, DataRequest], ImageSet | ImageFiles]:
+    """Loads all images below `<root>/<folder>` as one class."""
+
     def load(_config: NoOptions, request: DataRequest) -> ImageSet | ImageFiles:
         place = _present(name, request.root / folder)
         files = list(image_files(place))
@@ -155,7 +143,6 @@ def _flat(
             raise DataError(f"data set {name}: {place} holds no images")
         return read_images(files, [0] * len(files), (name,), request, default_size=32, fit=fit)
 
-    load.__doc__ = f"All images below `<root>/{folder}`, one class."
     return load
 
 
@@ -170,10 +157,7 @@ load_lsun_resize = _flat("lsun-resize", "LSUN_resize")
 
 
 def load_domainnet(config: DomainNetOptions, request: DataRequest) -> ImageSet | ImageFiles:
-    """A domain of DomainNet, by its published lists `<root>/domainnet/<domain>_{train,test}.txt`.
-
-    Each line names a file below `<root>/domainnet` and its class number.
-    """
+    """A domain, by its published lists: lines of a file below `domainnet` and its class number."""
     root = request.root / "domainnet"
     listing = root / f"{config.domain}_{request.part}.txt"
     if not (root / config.domain).is_dir():
@@ -202,28 +186,20 @@ def load_domainnet(config: DomainNetOptions, request: DataRequest) -> ImageSet |
 
 # --- Omniglot ---------------------------------------------------------------------------------
 
-_OMNIGLOT = {"train": "images_background", "test": "images_evaluation"}
-
 
 def load_omniglot(config: OmniglotOptions, request: DataRequest) -> ImageSet | ImageFiles:
-    """Omniglot's characters from `<root>/omniglot-py/images_{background,evaluation}`.
-
-    Training: the background alphabets; test: the evaluation alphabets, which are other classes.
-    """
+    """Background alphabets train; the evaluation alphabets, which are other classes, test."""
     from torchvision.datasets import Omniglot
 
-    name = _OMNIGLOT[request.part]
+    name = {"train": "images_background", "test": "images_evaluation"}[request.part]
     place = request.root / "omniglot-py" / name
     if not place.is_dir():
-        fetch(
-            "omniglot",
-            request,
-            place,
-            url=f"{Omniglot.download_url_prefix}/{name}.zip",
-            filename=f"{name}.zip",
-            md5=Omniglot.zips_md5[name],
-            extract_root=str(place.parent),
-        )
+        archive = {
+            "url": f"{Omniglot.download_url_prefix}/{name}.zip",
+            "filename": f"{name}.zip",
+            "md5": Omniglot.zips_md5[name],
+        }
+        fetch("omniglot", request, place, extract_root=str(place.parent), **archive)
     characters: dict[str, list[Path]] = {}
     for file in image_files(place):
         alphabet, character = file.relative_to(place).parts[:2]

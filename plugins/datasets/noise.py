@@ -18,9 +18,7 @@ def load_noise(config: NoiseOptions, request: DataRequest) -> ImageSet:
     """Grey images, each pixel independently uniform in [0, 1]."""
     side = request.size or 28
     images = _uniform((config.samples, side, side, 1), config.seed)
-    return ImageSet(
-        images=images, labels=np.zeros(config.samples, dtype=np.int64), classes=("noise",)
-    )
+    return ImageSet(images=images, labels=np.zeros(len(images), np.int64), classes=("noise",))
 
 
 def load_mnist_noise(config: NoiseOptions, request: DataRequest) -> ImageSet:
@@ -29,13 +27,8 @@ def load_mnist_noise(config: NoiseOptions, request: DataRequest) -> ImageSet:
     The papers say no more than that noise is added to the test images: taking the brighter of
     both keeps the digit legible and the range.
     """
-    plain = load_mnist(
-        NoOptions(), DataRequest(part="test", root=request.root, download=request.download)
-    )
-    chosen = plain.images[: config.samples]
-    noise = _uniform(chosen.shape, config.seed)
-    return ImageSet(
-        images=np.maximum(chosen, noise),
-        labels=np.zeros(len(chosen), dtype=np.int64),
-        classes=("digits under noise",),
-    )
+    test = DataRequest(part="test", root=request.root, download=request.download)
+    chosen = load_mnist(NoOptions(), test).images[: config.samples]
+    images = np.maximum(chosen, _uniform(chosen.shape, config.seed))
+    labels = np.zeros(len(images), np.int64)
+    return ImageSet(images=images, labels=labels, classes=("digits under noise",))

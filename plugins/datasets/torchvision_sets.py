@@ -23,19 +23,10 @@ def _load(
     classes: Sequence[str] | None = None,
     **split: Any,
 ) -> ImageSet:
-    """Load one split.
+    """A split by torchvision's class `cls`, which calls it `split`, from below the data root.
 
-    Args:
-        name: the data set.
-        cls: torchvision's class.
-        request: which split, and where.
-        folder: where its files lie below the data root.
-        files: files that must be there; tell damaged data from missing data.
-        classes: class names; torchvision's own when None.
-        **split: how torchvision calls the split.
-
-    Raises:
-        DataError: the files are missing, damaged, or cannot be fetched.
+    `files` must be there, which tells damaged data from missing data; `classes` are torchvision's
+    own names when None.
     """
     from torchvision import datasets
 
@@ -76,32 +67,24 @@ def _load_idx(
 
 
 def load_mnist(_config: NoOptions, request: DataRequest) -> ImageSet:
-    """MNIST; its classes are called 0 to 9."""
     return _load_idx("mnist", "MNIST", request, DIGITS)
 
 
 def load_fashion_mnist(_config: NoOptions, request: DataRequest) -> ImageSet:
-    """Fashion-MNIST."""
     return _load_idx("fashion-mnist", "FashionMNIST", request)
 
 
 def load_kmnist(_config: NoOptions, request: DataRequest) -> ImageSet:
-    """Kuzushiji-MNIST."""
     return _load_idx("kmnist", "KMNIST", request)
 
 
 def load_svhn(_config: NoOptions, request: DataRequest) -> ImageSet:
-    """SVHN, from `<root>/train_32x32.mat` and `test_32x32.mat`."""
-    files = [f"{part}_32x32.mat" for part in ("train", "test")]
+    files = ("train_32x32.mat", "test_32x32.mat")
     return _load("svhn", "SVHN", request, "", files, DIGITS, split=request.part)
 
 
 def fetch(name: str, request: DataRequest, target: Path, **archive: Any) -> None:
-    """Download and unpack an archive that torchvision knows, checked by its hash.
-
-    Raises:
-        DataError: not allowed, or it cannot be fetched.
-    """
+    """Download and unpack an archive that torchvision knows, checked by its hash."""
     from torchvision.datasets.utils import download_and_extract_archive
 
     if not request.download:

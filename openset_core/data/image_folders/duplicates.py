@@ -7,7 +7,7 @@ cropped copies are not found.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import attrs
 import numpy as np
@@ -21,36 +21,22 @@ TOLERANCE = 6.0
 CONTRAST_SHARE = 0.12
 """The same as a share of the sketch's own deviation; the smaller of both counts."""
 
-ASPECT_TOLERANCE = 0.04
-"""How much the logarithms of the aspect ratios may differ."""
-
-NEIGHBOURS = 4
-"""Most similar images that each one is compared with."""
-
-MAX_COPIES = 8
-"""Different files of a picture; more that are chained together only look alike."""
+ASPECT_TOLERANCE = 0.04  # difference of the logarithms of the aspect ratios
+NEIGHBOURS = 4  # most similar images that each one is compared with
+MAX_COPIES = 8  # different files of a picture; more that are chained together only look alike
 
 Rows = npt.NDArray[np.int64]
 
 
 @attrs.frozen
 class Duplicates:
-    """Which images show the same picture.
-
-    Attributes:
-        exact: a number for each image, the same for the same pixels, int64 [N].
-        resaved: a number for each image, the same also for a picture saved anew, int64 [N].
-        look_alikes: rows of images that are too many of one kind to be copies, int64 [n]; they
-            are told apart by their pixels only.
-    """
-
-    exact: Rows
-    resaved: Rows
+    exact: Rows  # a number for each image, the same for the same pixels, int64 [N]
+    resaved: Rows  # the same also for a picture saved anew, int64 [N]
     look_alikes: Rows
+    """Rows of images that are too many of one kind to be copies; only their pixels count."""
 
 
 def find_duplicates(hashes: Sequence[ImageHash]) -> Duplicates:
-    """Compare images, given by row, with each other."""
     numbers: dict[bytes, int] = {}
     exact = np.array([numbers.setdefault(item.digest, len(numbers)) for item in hashes], np.int64)
     _numbers, first = np.unique(exact, return_index=True)
@@ -91,9 +77,9 @@ def connected(count: int, pairs: Rows) -> Rows:
     return numbers
 
 
-def members(numbers: Rows) -> Iterator[Rows]:
+def members(numbers: Rows) -> list[Rows]:
     """The rows of each group, groups by their first row."""
     groups: dict[int, list[int]] = {}
     for row, number in enumerate(numbers.tolist()):
         groups.setdefault(number, []).append(row)
-    yield from (np.array(rows, np.int64) for rows in groups.values())
+    return [np.array(rows, np.int64) for rows in groups.values()]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import attrs
 import numpy as np
 import numpy.typing as npt
 
 from openset_core.data.folders import ImageFiles, Pixels
+from openset_core.data.images import pixel_digest
 from openset_core.data.reading import read_image
 
 SKETCH_SIDE = 16
@@ -16,32 +15,20 @@ SKETCH_SIDE = 16
 
 @attrs.frozen(kw_only=True)
 class ImageHash:
-    """An image in short.
-
-    Attributes:
-        digest: hash of its pixels, however they are stored.
-        aspect: width over height.
-        sketch: mean grey level of each of 16 x 16 fields, uint8 [256]; formats that save colours
-            coarsely change it little.
-    """
-
-    digest: bytes
-    aspect: float
+    digest: bytes  # of the pixels, however they are stored
+    aspect: float  # width over height
     sketch: npt.NDArray[np.uint8] = attrs.field(eq=False, repr=False)
+    """Mean grey level of each of 16 x 16 fields, uint8 [256]; formats that save colours coarsely
+    change it little."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class HashedImageFiles(ImageFiles):
-    """Image files that keep the hash of each image when they read it.
-
-    Attributes:
-        hashes: by row, of the rows that were read.
-    """
+    """Image files that keep the hash of each image, by row, when they read it."""
 
     hashes: dict[int, ImageHash] = attrs.field(factory=dict, repr=False)
 
     def original(self, row: int) -> Pixels:
-        """The file's own pixels, uint8 [H, W, C]; their hash is kept."""
         pixels = read_image(self.files[row])
         self.hashes[row] = image_hash(pixels)
         return pixels
@@ -53,12 +40,10 @@ def image_hash(pixels: Pixels) -> ImageHash:
 
     if (pixels == pixels[..., :1]).all():
         pixels = pixels[..., :1]  # a grey picture stays the same when it is saved in colour
-    digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(pixels).data)
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     small = image.convert("L").resize((SKETCH_SIDE, SKETCH_SIDE), Image.Resampling.BOX)
     return ImageHash(
-        digest=digest.digest(),
+        digest=pixel_digest(pixels),
         aspect=pixels.shape[1] / pixels.shape[0],
         sketch=np.asarray(small, dtype=np.uint8).ravel(),
     )

@@ -21,32 +21,18 @@ def registry_with(train: ImageSet, test: ImageSet, plugins: Registry | None = No
     def serve(_config: specs.NoOptions, request: DataRequest) -> ImageSet:
         return images[request.part]
 
-    spec = specs.DatasetSpec(
-        name=DATASET,
-        summary="images handed over in memory",
-        factory=serve,
-        classes=train.classes,
-    )
+    summary = "images handed over in memory"
+    spec = specs.DatasetSpec(name=DATASET, summary=summary, factory=serve, classes=train.classes)
     dataset = Component(spec=spec, distribution="this process", version="0")
     return (plugins or registry()).extended(dataset)
 
 
 def protocol_of(
-    images: ImageSet, *, size: int, validation: float = 0.1, acceptance: float = 0.95
+    images: ImageSet, *, size: int, validation: float, acceptance: float
 ) -> ProtocolFile:
-    """A protocol in which all classes of some images are known.
+    """A protocol in which all classes of some images are known, standardised by their statistics.
 
-    Preprocessing standardises by the images' own mean and deviation.
-
-    Args:
-        images: the training images.
-        size: height and width that the network sees.
-        validation: share of each class held out for the threshold; raised until at least one
-            sample is held out.
-        acceptance: share of the held-out samples to accept.
-
-    Raises:
-        DataError: no class has two samples, so that none could be held out.
+    The share of each class held out for validation is raised until that is at least one sample.
     """
     largest = int(np.bincount(images.labels).max())
     if largest < 2:
@@ -57,6 +43,8 @@ def protocol_of(
     return own_protocol(
         KnownSection(dataset=DATASET, classes="all"),
         ImageOptions(size=size, channels=images.images.shape[3], mean=mean, std=std),
+        summary="own images",
+        unknown=False,
         validation=max(validation, 0.51 / largest),
         acceptance=acceptance,
         images=len(images),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from openset_core.files import write_text
 
 LIST_DATASET = "image-list"
 LIST_NAME = "images.csv"
-UNKNOWN_SET = "unknown"
 
 RECIPE: dict[str, Any] = {
     "epochs": 20,
@@ -52,9 +50,6 @@ OPEN_METRICS = ("accuracy", "auroc", "macro_f1", "known_accepted", "unknown_reje
 CLOSED_METRICS = ("accuracy", "known_accepted")
 """What tables show with and without unknown test images."""
 
-ACCEPTANCE = 0.95
-"""Share of held-out known images that the threshold accepts unless the user says otherwise."""
-
 _LEAST_DEVIATION = 1e-3
 _CHUNK = 4096
 
@@ -63,36 +58,21 @@ def own_protocol(
     known: KnownSection,
     image: ImageOptions,
     *,
-    name: str = "",
-    summary: str = "own images",
-    source: str = "",
-    root: str = "",
-    unknown: bool = False,
-    validation: float = 0.1,
-    acceptance: float = ACCEPTANCE,
-    images: int = FEW_IMAGES,
+    unknown: bool,
+    validation: float,
+    acceptance: float = 0.95,
+    images: int,
+    **facts: str,
 ) -> ProtocolFile:
     """A protocol for own images. Components that the user does not name are the default protocol's.
 
-    Args:
-        known: where the known classes come from.
-        image: size and preprocessing.
-        name: what to call the protocol.
-        summary: one line.
-        source: where the images come from.
-        root: folder of the data, relative to the protocol's file.
-        unknown: whether the images' other classes are the unknown test images.
-        validation: share of each class held out for the threshold, where no list says.
-        acceptance: share of the held-out samples to accept.
-        images: number of images to train on, for the recipe.
+    `unknown` says whether the other classes are the unknown test images, `validation` which share
+    is held out where no list says, `images` how many there are to train on, for the recipe;
+    `facts` are the protocol's name and the like.
     """
-    training = RECIPE | ({"batch_size": FEW_BATCH_SIZE} if images < FEW_IMAGES else {})
-    rest = {UNKNOWN_SET: UnknownSection(dataset=known.dataset, options=known.options)}
+    rest = {"unknown": UnknownSection(dataset=known.dataset, options=known.options)}
     return ProtocolFile(
-        name=name,
-        summary=summary,
-        source=source,
-        root=root,
+        **facts,
         known=known,
         image=image,
         unknown=rest if unknown else {},
@@ -100,21 +80,19 @@ def own_protocol(
         threshold=ThresholdRule(acceptance=acceptance),
         report=ReportOptions(metrics=OPEN_METRICS if unknown else CLOSED_METRICS),
         defaults=load_protocol(DEFAULT_PROTOCOL).content.defaults,
-        training=training,
+        training=RECIPE | ({"batch_size": FEW_BATCH_SIZE} if images < FEW_IMAGES else {}),
     )
 
 
 def statistics(
     images: Images, rows: npt.NDArray[np.int64] | None = None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel, of pixels in [0, 1].
-
-    Args:
-        images: the images.
-        rows: those that count; all when None.
-    """
+    """Mean and deviation of each channel, of pixels in [0, 1], over some rows or all."""
     rows = np.arange(len(images)) if rows is None else rows
-    count = sum(_histograms(images, rows))
+    count: Any = 0  # of each of the 256 pixel values, [C, 256]
+    for start in range(0, len(rows), _CHUNK):
+        channels = np.moveaxis(images.gather(rows[start : start + _CHUNK]), 3, 0)
+        count += np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels])
     values = np.arange(256) / 255
     share = count / np.sum(count, axis=1, keepdims=True)
     mean = share @ values
@@ -124,17 +102,7 @@ def statistics(
     return tuple(np.round(mean, 6).tolist()), tuple(np.round(deviation, 6).tolist())
 
 
-def _histograms(images: Images, rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
-    """Counts of the 256 pixel values, [C, 256], of some images after the other."""
-    for start in range(0, len(rows), _CHUNK):
-        block = images.gather(rows[start : start + _CHUNK])
-        yield np.stack(
-            [np.bincount(channel.ravel(), minlength=256) for channel in np.moveaxis(block, 3, 0)]
-        )
-
-
 def write_protocol(content: ProtocolFile, path: Path) -> None:
-    """Write a protocol's TOML file."""
     import tomli_w
 
     write_text(path, tomli_w.dumps(config.unstructure(content)))

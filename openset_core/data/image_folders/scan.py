@@ -19,12 +19,10 @@ from openset_core.data.folders import some
 from openset_core.data.reading import SUFFIXES, is_image_name, visible_files
 from openset_core.errors import DataError, did_you_mean
 
-UNKNOWN_FOLDER = "unknown"
 NOTE = "note: "
 """How a line on the images begins that a user should look at."""
 
-_TRAIN = "train"
-_TEST = "test"
+_TRAIN, _TEST = "train", "test"
 _VALIDATION = ("val", "valid", "validation")
 
 
@@ -60,51 +58,23 @@ class ImageFolderConfig:
 
 @attrs.frozen(kw_only=True)
 class ScannedFile:
-    """An image file.
-
-    Attributes:
-        path: where it lies.
-        label: name of its class.
-        split: `"train"`, `"validation"` or `"test"` where the folder is divided, else empty.
-    """
-
     path: Path
     label: str
-    split: str = ""
+    split: str = ""  # "train", "validation" or "test" where the folder is divided
 
 
 @attrs.frozen(kw_only=True)
 class ScannedFolder:
-    """What a folder holds.
-
-    Attributes:
-        folder: the folder.
-        known: names of the known classes, in label order.
-        unknown: names of the others, sorted.
-        files: all image files, by class and path.
-        divided: whether the folder is divided into training and test images.
-        ignored: what was left out, a sentence each.
-    """
-
     folder: Path
-    known: tuple[str, ...]
-    unknown: tuple[str, ...]
-    files: tuple[ScannedFile, ...] = attrs.field(repr=False)
-    divided: bool
-    ignored: tuple[str, ...]
+    known: tuple[str, ...]  # names of the known classes, in label order
+    unknown: tuple[str, ...]  # names of the others, sorted
+    files: tuple[ScannedFile, ...] = attrs.field(repr=False)  # by class and path
+    divided: bool  # into training and test images
+    ignored: tuple[str, ...]  # what was left out, a sentence each
 
 
 def scan_folder(folder: Path, known: Sequence[str] = ()) -> ScannedFolder:
-    """Look for classes and their image files; no image is read.
-
-    Args:
-        folder: the folder.
-        known: the known classes, in label order; all but `unknown` when empty.
-
-    Raises:
-        DataError: no such folder, no class folders, a known class that is not there or has no
-            images, or fewer than two known classes.
-    """
+    """Look for classes and their image files, known ones in label order; no image is read."""
     wanted = _names(known)
     places, ignored = _split_folders(folder, wanted)
     files: list[ScannedFile] = []
@@ -158,7 +128,7 @@ def _names(known: Sequence[str]) -> tuple[str, ...]:
 
 
 def _is_unknown(name: str) -> bool:
-    return name.lower() == UNKNOWN_FOLDER
+    return name.lower() == "unknown"
 
 
 def _folders(place: Path) -> dict[str, Path]:

@@ -1,14 +1,12 @@
 """From a folder of images to a run folder that holds them: read, compared, split, written down.
 
-A run on own images keeps in its folder
-
     images/images.csv     every file with its class and its split
     images/summary.txt    what a user should know of the images
     images/request.toml   what was asked for
     images/protocol.toml  the run's protocol
     images/prepared/      the images in the size that the network sees
 
-so that it can be repeated and continued when the original folder has changed or is gone.
+With these, a run can be repeated and continued when the original folder has changed or is gone.
 """
 
 from __future__ import annotations
@@ -76,10 +74,8 @@ SUMMARY_NAME = "summary.txt"
 SMALL, USUAL = 32, 64
 """Sides that images are brought to where neither user nor backbone says one."""
 
-SMALL_UP_TO = 48
-"""Median of the images' shorter sides up to which `SMALL` is chosen."""
-
-_MEASURED = 500
+SMALL_UP_TO = 48  # median of the images' shorter sides up to which `SMALL` is chosen
+_MEASURED = 500  # images at most
 
 Resolve = Callable[[Protocol], Experiment]
 
@@ -89,13 +85,10 @@ class ImageRequest(ImageFolderConfig):
     """What `request.toml` says: what decides which images a run has, and in which form.
 
     As `ImageFolderConfig`, with an absolute folder, and with classes and size as they were chosen.
-
-    Attributes:
-        files: hash of names and lengths of the image files.
     """
 
     image_size: int
-    files: str
+    files: str  # hash of names and lengths of the image files
 
 
 def set_up(
@@ -107,33 +100,20 @@ def set_up(
     progress: Progress = no_progress,
     notify: Callable[[str], None] = lambda _line: None,
 ) -> tuple[Experiment, Path]:
-    """Set up a run on own images; what an earlier call prepared is used again.
+    """Set up a run on own images in `folder`, or in one below `runs` named after the experiment.
 
-    Args:
-        options: what the user says about the images.
-        resolve: makes an experiment of a protocol; mistakes in it are found before images are read.
-        folder: the run folder; named after the experiment when None.
-        runs: where run folders lie.
-        progress: wraps the reading of images, with their number.
-        notify: called with each line that the user should read.
-
-    Returns:
-        The experiment and its run folder.
-
-    Raises:
-        OpensetError: of the kind that fits; nothing is left behind.
+    What an earlier call prepared is used again. `resolve` is called once before any image is read,
+    so that mistakes show early. `notify` gets each line that the user should read.
     """
     scan = scan_folder(options.folder, options.known)
     # As far as the protocol is known before an image was read.
     image = ImageOptions(size=options.image_size or USUAL)
     content = _protocol(options, scan, image, len(scan.files))
-    draft = resolve(
-        Protocol(name=content.name, path=Path(PROTOCOL_NAME), content=content, own=True)
-    )
+    protocol = Protocol(name=content.name, path=Path(PROTOCOL_NAME), content=content, own=True)
+    draft = resolve(protocol)
     usual = config.unstructure(ImageFolderConfig(folder=options.folder))
-    changed = {
-        key: value for key, value in config.unstructure(options).items() if value != usual.get(key)
-    }
+    chosen = config.unstructure(options)
+    changed = {key: value for key, value in chosen.items() if value != usual.get(key)}
     changes = {**draft.changes, "images": changed}
     folder = folder or runs / attrs.evolve(draft, changes=changes).default_folder_name()
     request = _request(options, scan, draft)
@@ -153,17 +133,16 @@ def set_up(
 def _protocol(
     options: ImageFolderConfig, scan: ScannedFolder, image: ImageOptions, training: int
 ) -> ProtocolFile:
+    known = KnownSection(
+        dataset=LIST_DATASET, trials=(scan.known,), split=LIST_NAME, split_seed=options.split_seed
+    )
+    folder = _absolute(options.folder)
     return own_protocol(
-        KnownSection(
-            dataset=LIST_DATASET,
-            trials=(scan.known,),
-            split=LIST_NAME,
-            split_seed=options.split_seed,
-        ),
+        known,
         image,
-        name=_absolute(options.folder).name or "images",
+        name=folder.name or "images",
         summary=f"own images: {', '.join(scan.known)}",
-        source=f"folder {_absolute(options.folder)}",
+        source=f"folder {folder}",
         root=".",
         unknown=bool(scan.unknown),
         validation=options.validation,
@@ -215,11 +194,7 @@ def _request(options: ImageFolderConfig, scan: ScannedFolder, draft: Experiment)
 
 
 def _is_current(images: Path, request: ImageRequest, folder: Path) -> bool:
-    """Whether the run folder holds what is asked for.
-
-    Raises:
-        RunFolderError: it holds other images, and something was made from them.
-    """
+    """Whether the run folder holds what is asked for; an error where it holds a run on others."""
     if not images.exists():
         return False
     values = config.read_toml(images / REQUEST_NAME, "image request", RunFolderError)
@@ -229,9 +204,9 @@ def _is_current(images: Path, request: ImageRequest, folder: Path) -> bool:
         for field in attrs.fields(ImageRequest)
         if field.name != "folder" and getattr(old, field.name) != getattr(request, field.name)
     ]
-    run = RunFolder(folder)
     if not differing:
         return True
+    run = RunFolder(folder)
     if not any(item.exists() for item in (run.metrics, run.checkpoints, run.model)):
         return False
     if differing == ["files"]:
@@ -246,11 +221,7 @@ def _is_current(images: Path, request: ImageRequest, folder: Path) -> bool:
 
 
 def _fill(place: Path, scan: ScannedFolder, request: ImageRequest, progress: Progress) -> list[str]:
-    """Read every image, split them and write everything down.
-
-    Returns:
-        What a user should know of it, line by line.
-    """
+    """Read every image, split them, write everything down; lines that a user should read."""
     images, hashed = _read(place, scan, request, progress)
     rows = np.load(images.folder / "index.npy", allow_pickle=False).tolist()
     files = [scan.files[row] for row in rows]
@@ -266,13 +237,11 @@ def _fill(place: Path, scan: ScannedFolder, request: ImageRequest, progress: Pro
         *zip(files, splits, assignment.notes, strict=True),
         *((file, UNREADABLE, reason) for file, reason in unreadable),
     ]
-    write_list(
-        place / LIST_NAME,
-        [
-            ListedImage(file=_absolute(file.path), label=file.label, part=split, note=note)
-            for file, split, note in listed
-        ],
-    )
+    lines = [
+        ListedImage(file=_absolute(file.path), label=file.label, part=split, note=note)
+        for file, split, note in listed
+    ]
+    write_list(place / LIST_NAME, lines)
     training = np.flatnonzero([split == TRAIN for split in splits])
     mean, std = statistics(images, training)
     image = ImageOptions(size=request.image_size, mean=mean, std=std, fit=request.fit)
@@ -330,9 +299,6 @@ def _summary(
         number = "1 file" if len(named) == 1 else f"{len(named)} files"
         findings.append(f"{number} cannot be read, and left out: {some(named, separator='; ')}")
     findings += [*scan.ignored, *assignment.findings]
-    return [_printable(line) for line in (*lines, *(f"{NOTE}{text}" for text in findings))]
-
-
-def _printable(text: str) -> str:
-    """A text without control characters, which a file's name may hold."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    lines += [f"{NOTE}{text}" for text in findings]
+    # A file's name may hold control characters.
+    return ["".join(c if c.isprintable() else repr(c)[1:-1] for c in line) for line in lines]
