@@ -19,9 +19,9 @@ from openset_core.data.image_folders.duplicates import (
     Duplicates,
     connected,
     find_duplicates,
+    image_hash,
     members,
 )
-from openset_core.data.image_folders.image_hash import image_hash
 from openset_core.data.image_folders.scan import (
     ImageFolderConfig,
     ScannedFile,

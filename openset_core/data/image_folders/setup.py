@@ -26,8 +26,7 @@ import tomli_w
 from openset_core.data.cache import PreparedImages, SplitSource
 from openset_core.data.conversion import write_prepared
 from openset_core.data.folders import some
-from openset_core.data.image_folders.duplicates import find_duplicates
-from openset_core.data.image_folders.image_hash import HashedImageFiles
+from openset_core.data.image_folders.duplicates import HashedImageFiles, find_duplicates
 from openset_core.data.image_folders.protocol import (
     LIST_DATASET,
     LIST_NAME,
@@ -38,7 +37,6 @@ from openset_core.data.image_folders.protocol import (
 from openset_core.data.image_folders.scan import (
     NOTE,
     ImageFolderConfig,
-    ScannedFile,
     ScannedFolder,
     scan_folder,
 )
@@ -237,11 +235,13 @@ def _fill(place: Path, scan: ScannedFolder, request: ImageRequest, progress: Pro
         *zip(files, splits, assignment.notes, strict=True),
         *((file, UNREADABLE, reason) for file, reason in unreadable),
     ]
-    lines = [
-        ListedImage(file=_absolute(file.path), label=file.label, part=split, note=note)
-        for file, split, note in listed
-    ]
-    write_list(place / LIST_NAME, lines)
+    write_list(
+        place / LIST_NAME,
+        (
+            ListedImage(file=_absolute(file.path), label=file.label, part=split, note=note)
+            for file, split, note in listed
+        ),
+    )
     training = np.flatnonzero([split == TRAIN for split in splits])
     mean, std = statistics(images, training)
     image = ImageOptions(size=request.image_size, mean=mean, std=std, fit=request.fit)
@@ -250,19 +250,17 @@ def _fill(place: Path, scan: ScannedFolder, request: ImageRequest, progress: Pro
     content = _protocol(request, attrs.evolve(scan, unknown=unknown), image, len(training))
     write_protocol(content, place / PROTOCOL_NAME)
     write_text(place / REQUEST_NAME, tomli_w.dumps(config.unstructure(request)))
-    reasons = [reason for _file, reason in unreadable]
-    return _summary(scan, request, files, assignment, reasons)
+    return _summary(assignment, request, [reason for _file, reason in unreadable])
 
 
 def _read(
     place: Path, scan: ScannedFolder, request: ImageRequest, progress: Progress
 ) -> tuple[PreparedImages, HashedImageFiles]:
-    names = tuple(sorted({file.label for file in scan.files}))
-    numbers = {name: number for number, name in enumerate(names)}
+    names, labels = np.unique([file.label for file in scan.files], return_inverse=True)
     hashed = HashedImageFiles(
         files=tuple(file.path for file in scan.files),
-        labels=np.array([numbers[file.label] for file in scan.files], np.int64),
-        classes=names,
+        labels=labels,
+        classes=tuple(names.tolist()),
         size=request.image_size,
         fit=request.fit,
     )
@@ -274,12 +272,9 @@ def _read(
 
 
 def _summary(
-    scan: ScannedFolder,
-    request: ImageRequest,
-    files: Sequence[ScannedFile],
-    assignment: SplitAssignment,
-    unreadable: Sequence[str],
+    assignment: SplitAssignment, request: ImageRequest, unreadable: Sequence[str]
 ) -> list[str]:
+    scan, files = assignment.scan, assignment.files
     count: Counter[str] = Counter()
     for file, split in zip(files, assignment.splits, strict=True):
         count[split if file.label in scan.known or split != TEST else "unknown"] += 1
@@ -291,14 +286,13 @@ def _summary(
         f"{count[TEST]:,} known and {count['unknown']:,} unknown for testing, {how}; "
         f"{request.image_size}x{request.image_size} pixels",
     ]
-    findings: list[str] = []
     if not count["unknown"]:
-        findings.append("no unknown images, so only closed-set figures come out")
+        lines.append(f"{NOTE}no unknown images, so only closed-set figures come out")
     if unreadable:
         named = [reason.replace(f"{scan.folder}{os.sep}", "", 1) for reason in unreadable]
         number = "1 file" if len(named) == 1 else f"{len(named)} files"
-        findings.append(f"{number} cannot be read, and left out: {some(named, separator='; ')}")
-    findings += [*scan.ignored, *assignment.findings]
-    lines += [f"{NOTE}{text}" for text in findings]
+        listed = some(named, separator="; ")
+        lines.append(f"{NOTE}{number} cannot be read, and left out: {listed}")
+    lines += [f"{NOTE}{text}" for text in (*scan.ignored, *assignment.findings)]
     # A file's name may hold control characters.
     return ["".join(c if c.isprintable() else repr(c)[1:-1] for c in line) for line in lines]
