@@ -172,7 +172,7 @@ class _Loader:
         return self.loaded[key]
 
     def splits_of(self, name: str) -> tuple[str, ...]:
-        return (self.plugins or registry()).find(name, ("dataset",)).spec.parts
+        return tuple((self.plugins or registry()).find(name, ("dataset",)).spec.parts)
 
     def known_images(
         self, protocol: Protocol

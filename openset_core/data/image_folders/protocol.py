@@ -62,7 +62,7 @@ def own_protocol(
     validation: float,
     acceptance: float = 0.95,
     images: int,
-    **facts: str,
+    **facts: Any,
 ) -> ProtocolFile:
     """A protocol for own images. Components that the user does not name are the default protocol's.
 
