@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 import numpy as np
@@ -17,6 +16,7 @@ from openset_core.data.preparation import LATER_PREFIX, UNKNOWN_PREFIX
 from openset_core.errors import RunFolderError
 from openset_core.experiment import config
 from openset_core.experiment.experiment import Experiment
+from openset_core.experiment.protocol import Published
 from openset_core.features.store import FeatureStore
 from openset_core.files import write_text
 from openset_core.metrics import IncrementalResults, add_classes_one_by_one
@@ -41,57 +41,42 @@ AT_THRESHOLD = ("macro_f1", "known_accepted", "unknown_rejected")
 
 @attrs.frozen(kw_only=True)
 class PublishedFigure:
-    """A figure from a paper, beside ours.
+    """A figure from a paper, beside ours."""
 
-    Attributes:
-        value: fraction in [0, 1].
-        deviation: standard deviation over trials, if given.
-        source: paper and table.
-        compat: evaluation rule that the figure was made with; None for the exact one.
-    """
+    value: float  # a fraction in [0, 1]
+    source: str  # paper and table
+    deviation: float | None = None  # over trials
+    compat: str | None = None  # the evaluation rule that made it; None for the exact one
 
-    value: float
-    source: str
-    deviation: float | None = None
-    compat: str | None = None
+    @classmethod
+    def from_protocol(cls, figure: Published) -> PublishedFigure:
+        return cls(
+            value=figure.value,
+            source=figure.source,
+            deviation=figure.deviation,
+            compat=figure.compat,
+        )
 
 
 @attrs.frozen(kw_only=True)
 class ScorerResults:
-    """All results of one scorer.
+    """All results of one scorer: over all unknown sets together, and against each alone."""
 
-    Attributes:
-        threshold: a score above it means unknown; set on validation data.
-        metrics: over all unknown sets together, exact.
-        arpl: the same by the released ARPL evaluation, to compare with its tables.
-        fixed: exact metrics at a threshold that a paper fixed, where the protocol names one.
-        unknown: exact metrics against each unknown set alone.
-        unknown_rules: the other rules' metrics against each unknown set, by rule and set.
-        published: figures from papers, by metric.
-        unknown_published: figures against one unknown set, by set and metric.
-    """
-
-    threshold: float
-    metrics: Metrics
-    arpl: Metrics = attrs.field(factory=dict)
-    fixed: Metrics = attrs.field(factory=dict)
-    unknown: dict[str, Metrics] = attrs.field(factory=dict)
-    unknown_rules: dict[str, dict[str, Metrics]] = attrs.field(factory=dict)
-    published: dict[str, PublishedFigure] = attrs.field(factory=dict)
+    threshold: float  # a score above it means unknown; set on validation data
+    metrics: Metrics  # exact
+    arpl: Metrics = attrs.field(factory=dict)  # by the released ARPL evaluation
+    fixed: Metrics = attrs.field(factory=dict)  # exact, at a threshold that a paper fixed
+    unknown: dict[str, Metrics] = attrs.field(factory=dict)  # exact, by unknown set
+    unknown_rules: dict[str, dict[str, Metrics]] = attrs.field(factory=dict)  # by rule and set
+    published: dict[str, PublishedFigure] = attrs.field(factory=dict)  # by metric
     unknown_published: dict[str, dict[str, PublishedFigure]] = attrs.field(factory=dict)
 
     def by_rule(self, rule: str, unknown: str | None = None) -> Metrics:
-        """Metrics by an evaluation rule; empty where there are none.
-
-        Args:
-            rule: one of `RULES`.
-            unknown: against this unknown set alone; None for all of them together.
-        """
+        """Metrics by one of `RULES`, against one unknown set or all; empty where there are none."""
         if unknown is None:
             return {"exact": self.metrics, "arpl": self.arpl, "fixed": self.fixed}[rule]
-        if rule == "exact":
-            return self.unknown.get(unknown, {})
-        return self.unknown_rules.get(rule, {}).get(unknown, {})
+        sets = self.unknown if rule == "exact" else self.unknown_rules.get(rule, {})
+        return sets.get(unknown, {})
 
     def published_against(self, unknown: str | None) -> dict[str, PublishedFigure]:
         """Published figures against one unknown set, or against all of them together."""
@@ -100,40 +85,23 @@ class ScorerResults:
 
 @attrs.frozen(kw_only=True)
 class Results:
-    """What results.json holds.
-
-    Attributes:
-        method: loss, and generator after a plus sign.
-        backbone: name of the backbone.
-        protocol: name of the protocol.
-        trial: number of the trial.
-        seed: training seed.
-        epochs: epochs trained.
-        experiment: digest of the experiment.
-        samples: number of samples of each split.
-        scorers: results by scorer.
-        shown: metrics of the protocol's table, in order.
-        per_unknown: whether the table has a row for each unknown set.
-        group: trials of different groups are not averaged, see `KnownSection.group`.
-        recipe: the training recipe over the protocol's, if any.
-        incremental: accuracy as classes are added after training, where the protocol asks.
-    """
+    """What results.json holds."""
 
     format: int = FORMAT
-    method: str
+    method: str  # loss, and generator after a plus sign
     backbone: str
     protocol: str
     trial: int
     seed: int
     epochs: int
-    experiment: str
-    samples: dict[str, int]
+    experiment: str  # digest of the experiment
+    samples: dict[str, int]  # number of samples of each split
     scorers: dict[str, ScorerResults]
-    shown: tuple[str, ...]
-    per_unknown: bool = False
-    group: str = ""
-    recipe: str = ""
-    incremental: IncrementalResults | None = None
+    shown: tuple[str, ...]  # metrics of the protocol's table, in order
+    per_unknown: bool = False  # whether the table has a row for each unknown set
+    group: str = ""  # trials of different groups are not averaged, see `KnownSection.group`
+    recipe: str = ""  # the training recipe over the protocol's, if any
+    incremental: IncrementalResults | None = None  # as classes are added after training
 
     @property
     def rows(self) -> tuple[str | None, ...]:
@@ -146,16 +114,10 @@ class Results:
         return TrialsResults((self,)).table()
 
     def save(self, path: Path) -> None:
-        """Write results.json."""
         write_text(path, json.dumps(config.unstructure(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Results:
-        """Read results.json.
-
-        Raises:
-            RunFolderError: missing, damaged, or of another format.
-        """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -192,6 +154,7 @@ def evaluate_run(
     )
     incremental = _incremental(store)
     group = content.known.group(experiment.trial)
+    options = {name: config.unstructure(values) for name, values in experiment.options.items()}
 
     def evaluate(
         run: ScoredRun, unknown: Sequence[str], threshold: float, compat: str | None = None
@@ -220,29 +183,47 @@ def evaluate_run(
             values["incremental_accuracy"] = incremental.accuracy[-1]
         return values
 
+    def published(scorer: str, unknown: str | None) -> dict[str, PublishedFigure]:
+        figures = {
+            metric: experiment.protocol.published_for(
+                experiment.method,
+                metric,
+                scorer,
+                experiment.default_scorer,
+                unknown,
+                group,
+                options,
+            )
+            for metric in metrics.METRICS
+        }
+        return {
+            metric: PublishedFigure.from_protocol(figure)
+            for metric, figure in figures.items()
+            if figure is not None
+        }
+
     def scorer_results(name: str, run: ScoredRun) -> ScorerResults:
-        rules: dict[str, tuple[float, str | None]] = {}
+        rules: dict[str, tuple[float, str | None]] = {"exact": (run.threshold, None)}
         if unknown_splits:
             rules["arpl"] = (run.threshold, "arpl")
         if name in content.threshold.fixed:
             rules["fixed"] = (content.threshold.fixed[name], None)
         single = {split.removeprefix(UNKNOWN_PREFIX): [split] for split in unknown_splits}
         pooled = {rule: evaluate(run, unknown_splits, *how) for rule, how in rules.items()}
+        against = {
+            rule: {unknown: evaluate(run, split, *how) for unknown, split in single.items()}
+            for rule, how in rules.items()
+        }
         return ScorerResults(
             threshold=run.threshold,
-            metrics=evaluate(run, unknown_splits, run.threshold),
+            metrics=pooled["exact"],
             arpl=pooled.get("arpl", {}),
             fixed=pooled.get("fixed", {}),
-            unknown={name: evaluate(run, split, run.threshold) for name, split in single.items()},
-            unknown_rules={
-                rule: {name: evaluate(run, split, *how) for name, split in single.items()}
-                for rule, how in rules.items()
-            },
-            published=_published(experiment, name, None, group),
+            unknown=against.pop("exact"),
+            unknown_rules=against,
+            published=published(name, None),
             unknown_published={
-                unknown: figures
-                for unknown in single
-                if (figures := _published(experiment, name, unknown, group))
+                unknown: figures for unknown in single if (figures := published(name, unknown))
             },
         )
 
@@ -269,39 +250,16 @@ def _incremental(store: FeatureStore) -> IncrementalResults | None:
     later = [f"{LATER_PREFIX}{side}" for side in ("train", "test")]
     if not set(later) <= set(store.splits):
         return None
-
-    def joined(splits: Sequence[str]) -> tuple[Any, Any]:
-        logits, labels = (
+    logits, labels = (
+        [
             np.concatenate([store.array(split, column) for split in splits])
-            for column in ("logits", "label")
-        )
-        return logits, labels
-
-    return add_classes_one_by_one(
-        *joined(["train", later[0]]), *joined(["known", later[1]]), base_classes=store.num_classes
+            for splits in (["train", later[0]], ["known", later[1]])
+        ]
+        for column in ("logits", "label")
     )
-
-
-def _published(
-    experiment: Experiment, scorer: str, unknown: str | None, group: str
-) -> dict[str, PublishedFigure]:
-    options = {name: config.unstructure(values) for name, values in experiment.options.items()}
-    figures = {
-        metric: experiment.protocol.published_for(
-            experiment.method, metric, scorer, experiment.default_scorer, unknown, group, options
-        )
-        for metric in metrics.METRICS
-    }
-    return {
-        metric: PublishedFigure(
-            value=figure.value,
-            deviation=figure.deviation,
-            source=figure.source,
-            compat=figure.compat,
-        )
-        for metric, figure in figures.items()
-        if figure is not None
-    }
+    return add_classes_one_by_one(
+        logits[0], labels[0], logits[1], labels[1], base_classes=store.num_classes
+    )
 
 
 # --- tables -----------------------------------------------------------------------------------
@@ -313,32 +271,20 @@ Summary = Mapping[str, Mapping[str, tuple[float, float | None]]]
 
 @attrs.frozen(kw_only=True)
 class TableLine:
-    """One line of a table of results.
+    """One line of a table of results."""
 
-    Attributes:
-        name: the scorer, with what it is measured against where that differs.
-        rule: the evaluation rule, one of `RULES`, or `PUBLISHED` for figures from papers.
-        cells: (fraction, deviation or None) by metric.
-    """
-
-    name: str
-    rule: str
-    cells: Mapping[str, tuple[float, float | None]]
+    name: str  # the scorer, with what it is measured against where that differs
+    rule: str  # one of `RULES`, or `PUBLISHED` for figures from papers
+    cells: Mapping[str, tuple[float, float | None]]  # (fraction, deviation or None) by metric
 
 
 @attrs.frozen(kw_only=True)
 class ResultsTable:
-    """A table of results before it is written as text or otherwise.
+    """A table of results before it is written as text or otherwise."""
 
-    Attributes:
-        columns: metrics, in order.
-        lines: exact values of a scorer, then those by other rules and published figures, if any.
-        sources: where the published figures are from, one sentence each.
-    """
-
-    columns: tuple[str, ...]
-    lines: tuple[TableLine, ...]
-    sources: tuple[str, ...]
+    columns: tuple[str, ...]  # metrics, in order
+    lines: tuple[TableLine, ...]  # of a scorer: exact, then by other rules, then published figures
+    sources: tuple[str, ...]  # where the published figures are from, one sentence each
 
     def text(self) -> str:
         """As text, percentages in columns."""
@@ -358,19 +304,14 @@ def results_table(
     shown: Sequence[str],
     rules: Mapping[str, Summary] | None = None,
 ) -> ResultsTable:
-    """Put results and published figures together, like beside like.
+    """Put exact results and published figures together, like beside like.
 
-    Args:
-        rows: our exact values.
-        published: published figures by scorer and metric.
-        shown: metrics, in order.
-        rules: our values by the rules other than the exact one; they stand above published
-            figures that were made by the same rule, so that like is compared with like. What a
-            fixed threshold changes is shown in any case.
+    Our values by the other `rules` stand above published figures that were made by the same rule.
+    What a fixed threshold changes is shown in any case.
     """
     columns = [m for m in shown if any(m in values for values in rows.values())]
     lines: list[TableLine] = []
-    sources: dict[str, dict[str, list[str]]] = {}
+    sources: dict[str, dict[str, list[str]]] = {}  # the rows by source and metric
     for scorer, values in rows.items():
         ours = {m: values[m] for m in columns if m in values}
         lines.append(TableLine(name=scorer, rule="exact", cells=ours))
@@ -382,40 +323,29 @@ def results_table(
             alike = {m: by_rule[m] for m in columns if m in by_rule and m in wanted}
             if alike:
                 lines.append(TableLine(name=scorer, rule=rule, cells=alike))
-        theirs = {m: (figures[m].value, figures[m].deviation) for m in columns if m in figures}
+        theirs = {m: figures[m] for m in columns if m in figures}
         if theirs:
-            lines.append(TableLine(name=scorer, rule=PUBLISHED, cells=theirs))
-        for metric in theirs:
-            by_metric = sources.setdefault(_source(figures[metric]), {})
+            cells = {m: (figure.value, figure.deviation) for m, figure in theirs.items()}
+            lines.append(TableLine(name=scorer, rule=PUBLISHED, cells=cells))
+        for metric, figure in theirs.items():
+            source = figure.source + (f", {RULES[figure.compat]}" if figure.compat else "")
+            by_metric = sources.setdefault(source, {})
             by_metric.setdefault(metrics.METRICS[metric].title, []).append(scorer)
-    return ResultsTable(columns=tuple(columns), lines=tuple(lines), sources=_notes(sources))
-
-
-def table_cell(value: float, deviation: float | None = None) -> str:
-    """A fraction in percent, with its deviation where there is one."""
-    if math.isnan(value):
-        return EMPTY
-    return cell_text(Number(value=value, deviation=deviation))
-
-
-def _source(figure: PublishedFigure) -> str:
-    return figure.source + (f", {RULES[figure.compat]}" if figure.compat else "")
-
-
-def _notes(sources: Mapping[str, Mapping[str, Sequence[str]]]) -> tuple[str, ...]:
-    """Where published figures come from: by source the metrics, and the rows of each.
-
-    Rows are named where the figures of one metric come from several sources.
-    """
+    # Rows are named where the figures of one metric come from several sources.
     count = Counter(title for by_metric in sources.values() for title in by_metric)
     notes = []
     for source, by_metric in sources.items():
         titles = [
-            f"{title} of {', '.join(rows)}" if count[title] > 1 else title
-            for title, rows in by_metric.items()
+            f"{title} of {', '.join(names)}" if count[title] > 1 else title
+            for title, names in by_metric.items()
         ]
         notes.append(f"published {', '.join(titles)}: {source}")
-    return tuple(notes)
+    return ResultsTable(columns=tuple(columns), lines=tuple(lines), sources=tuple(notes))
+
+
+def table_cell(value: float, deviation: float | None = None) -> str:
+    """A fraction in percent, with its deviation where there is one."""
+    return EMPTY if math.isnan(value) else cell_text(Number(value=value, deviation=deviation))
 
 
 @attrs.frozen
@@ -429,12 +359,8 @@ class TrialsResults:
     ) -> dict[str, dict[str, tuple[float, float | None]]]:
         """Mean and standard deviation (n - 1) over trials, by scorer and metric.
 
-        Only what every trial has is compared: a run folder may hold scorers of earlier calls.
-        One trial has no deviation.
-
-        Args:
-            rule: an evaluation rule, one of `RULES`.
-            unknown: against this unknown set alone; None for all of them together.
+        By one of `RULES`, against one unknown set or all. Only what every trial has is compared:
+        a run folder may hold scorers of earlier calls. One trial has no deviation.
         """
         first, *others = self.results
         summary: dict[str, dict[str, tuple[float, float | None]]] = {}
@@ -479,11 +405,7 @@ class TrialsResults:
         return ResultsTable(columns=tuple(columns), lines=tuple(named), sources=tuple(sources))
 
     def against(self, unknown: str | None) -> ResultsTable:
-        """The lines against one unknown set, or against all of them together.
-
-        Args:
-            unknown: name of the set; None for all.
-        """
+        """The lines against one unknown set, or against all of them together."""
         first = self.results[0]
         exact = self.summary("exact", unknown)
         published = {scorer: first.scorers[scorer].published_against(unknown) for scorer in exact}

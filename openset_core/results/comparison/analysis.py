@@ -24,28 +24,16 @@ from openset_core.results.comparison.statistics import CONFIDENCE, Difference, E
 
 @attrs.frozen(kw_only=True)
 class Analysis:
-    """Methods over settings, and what can be said of them.
+    """Methods over settings, in order of appearance, and what can be said of them."""
 
-    Attributes:
-        methods: in order of appearance, the scorers of one together.
-        settings: in order of appearance.
-        samples: values by (trial, seed) for every setting, method, rule and metric.
-        shown: metrics that count, by setting.
-        published: figures from papers.
-        reference: the method that the others are compared with.
-        confidence: level of intervals and tests.
-        notes: what a reader must know before believing a difference.
-        runs: the runs that were used, with their settings and methods.
-    """
-
-    methods: tuple[Method, ...]
+    methods: tuple[Method, ...]  # the scorers of one together
     settings: tuple[EvaluationSetting, ...]
     samples: Mapping[Key, Samples] = attrs.field(eq=False, repr=False)
-    shown: Mapping[EvaluationSetting, tuple[str, ...]] = attrs.field(eq=False)
+    shown: Mapping[EvaluationSetting, tuple[str, ...]] = attrs.field(eq=False)  # metrics
     published: tuple[PublishedEntry, ...] = attrs.field(eq=False, repr=False)
     reference: Method
     confidence: float = CONFIDENCE
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what a reader must know before believing a difference
     runs: tuple[GroupedRun, ...] = attrs.field(default=(), eq=False, repr=False)
 
     @cached_property
@@ -55,7 +43,6 @@ class Analysis:
 
     @cached_property
     def protocols(self) -> dict[str, tuple[EvaluationSetting, ...]]:
-        """Settings by protocol, in order."""
         names = dict.fromkeys(setting.protocol for setting in self.settings)
         return {name: tuple(s for s in self.settings if s.protocol == name) for name in names}
 
@@ -69,16 +56,11 @@ class Analysis:
         return exact
 
     @cached_property
-    def _methods_by_setting(self) -> dict[EvaluationSetting, tuple[Method, ...]]:
-        present = {(setting, method) for setting, method, _rule, _metric in self.samples}
-        return {
-            setting: tuple(method for method in self.methods if (setting, method) in present)
-            for setting in self.settings
-        }
+    def _present(self) -> set[tuple[EvaluationSetting, Method]]:
+        return {(setting, method) for setting, method, _rule, _metric in self.samples}
 
     def methods_in(self, setting: EvaluationSetting) -> tuple[Method, ...]:
-        """Methods with results in a setting."""
-        return self._methods_by_setting[setting]
+        return tuple(method for method in self.methods if (setting, method) in self._present)
 
     def metrics_in(self, settings: Sequence[EvaluationSetting]) -> list[str]:
         """Metrics that some of the settings show and that some method has there."""
@@ -92,14 +74,7 @@ class Analysis:
     def estimate(
         self, setting: EvaluationSetting, method: Method, metric: str, rule: str = "exact"
     ) -> Estimate | None:
-        """Mean and interval of a method's metric; None where there is no value.
-
-        Args:
-            setting: where.
-            method: whose.
-            metric: name of the metric.
-            rule: evaluation rule, one of `results.RULES`.
-        """
+        """Mean and interval of a metric by one of `run_results.RULES`; None without a value."""
         samples = self.samples.get((setting, method, rule, metric))
         if not samples:
             return None
@@ -137,11 +112,6 @@ class Analysis:
         Left out are methods that share no trial with the reference, all of them where the
         reference has no results, and all but one of those that differ in a scorer which makes no
         difference to the metric.
-
-        Args:
-            setting: where.
-            metric: name of the metric.
-            reference: another one than the comparison's own.
         """
         rows = self._exact.get(metric, {})
         first = self.duplicate_of(reference or self.reference, metric)
@@ -177,10 +147,9 @@ class Analysis:
         best = self.best(setting, metric)
         if not best:
             return ()
-        compared = self.differences(setting, metric, best[0])
         close = {
             method
-            for method, difference in compared.items()
+            for method, difference in self.differences(setting, metric, best[0]).items()
             if difference.p is not None and not difference.significant(self.confidence)
         }
         return tuple(
@@ -222,15 +191,12 @@ class Analysis:
         }
 
     def ranking(self, metric: str) -> tuple[tuple[Method, ...], Ranking] | None:
-        """Methods ranked over all trials of all protocols, with the critical difference.
+        """Methods ranked over all trials of all protocols; None for fewer than two of either.
 
         A block is a trial of a protocol: the mean over its seeds, and over its unknown sets,
         which share the trained networks. With a single trial in all, the seeds are the blocks.
         Methods with less than half of the blocks are left out, then blocks that not every method
         has. A network with the same values by several scorers is ranked once.
-
-        Returns:
-            The methods that were ranked, and how; None for fewer than two methods or blocks.
         """
         values = self._block_values(metric)
         methods, blocks = _common_blocks(values)

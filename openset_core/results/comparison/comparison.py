@@ -25,11 +25,7 @@ class Comparison(Analysis):
     """Methods over settings, what can be said of them, and the forms in which it is read."""
 
     def table(self, width: int | None = None) -> str:
-        """Everything as text for a terminal.
-
-        Args:
-            width: columns of the terminal; wider tables are cut into pieces. None for no limit.
-        """
+        """Everything as text; `width` columns of the terminal, wider tables are cut into pieces."""
         return tables.text(comparison_tables(self), self.notes, width)
 
     def markdown(self) -> str:
@@ -76,11 +72,7 @@ def compare_runs(
     reference: str | None = None,
     confidence: float = CONFIDENCE,
 ) -> Comparison:
-    """The same as `compare` for runs that are read already.
-
-    Raises:
-        OpensetError: an unknown metric or reference.
-    """
+    """The same as `compare` for runs that are read already."""
     for metric in metrics:
         if metric not in METRICS:
             raise ConfigError(
@@ -108,9 +100,6 @@ def find_method(methods: Sequence[Method], wanted: str | None) -> Method:
 
     The text is a name as the tables show it, with or without the scorer, or the components in any
     order. Without a scorer it means the method's first one.
-
-    Raises:
-        ConfigError: no method has that name.
     """
     if wanted is None:
         return methods[0]

@@ -35,6 +35,20 @@ def summary_records(comparison: Analysis) -> list[Record]:
         (entry.setting, entry.method, entry.rule, entry.metric): entry.figure
         for entry in comparison.published
     }
+
+    def record(method: Method, rule: str, ours: Record, figure: PublishedFigure | None) -> Record:
+        return {
+            **_place(setting),
+            "method": method.name,
+            "scorer": method.scorer,
+            "metric": metric,
+            "rule": rule,
+            **ours,
+            "published": figure.value if figure else None,
+            "published_deviation": figure.deviation if figure else None,
+            "source": figure.source if figure else None,
+        }
+
     records: list[Record] = []
     for setting in comparison.settings:
         for metric in comparison.shown[setting]:
@@ -50,34 +64,13 @@ def summary_records(comparison: Analysis) -> list[Record]:
                         "unit": setting.units.removesuffix("s"),
                         "rank": ranks.get(method) if rule == "exact" else None,
                     }
-                    records.append(_summary(setting, method, metric, rule, ours, figure))
+                    records.append(record(method, rule, ours, figure))
             records += [
-                _summary(setting, method, metric, rule, {}, figure)
+                record(method, rule, {}, figure)
                 for (where, method, rule, name), figure in figures.items()
                 if (where, name) == (setting, metric)
             ]
     return records
-
-
-def _summary(
-    setting: EvaluationSetting,
-    method: Method,
-    metric: str,
-    rule: str,
-    ours: Record,
-    figure: PublishedFigure | None,
-) -> Record:
-    return {
-        **_place(setting),
-        "method": method.name,
-        "scorer": method.scorer,
-        "metric": metric,
-        "rule": rule,
-        **ours,
-        "published": figure.value if figure else None,
-        "published_deviation": figure.deviation if figure else None,
-        "source": figure.source if figure else None,
-    }
 
 
 def difference_records(comparison: Analysis) -> list[Record]:
@@ -125,38 +118,28 @@ def run_records(comparison: Analysis) -> list[Record]:
 
 def ranking_records(comparison: Analysis) -> list[Record]:
     """A record for each metric and ranked method: average rank over trials, and the tests."""
-    records = []
-    for metric in comparison.metrics:
-        ranked = comparison.ranking(metric)
-        if ranked is None:
-            continue
-        methods, ranking = ranked
-        for position, method in enumerate(methods):
-            records.append(
-                {
-                    "metric": metric,
-                    "method": method.name,
-                    "scorer": method.scorer,
-                    "average_rank": ranking.average_ranks[position],
-                    "blocks": ranking.blocks,
-                    "friedman_chi_square": ranking.statistic,
-                    "friedman_p": ranking.p,
-                    "critical_difference": ranking.critical_difference,
-                    "not_told_apart": [
-                        number for number, group in enumerate(ranking.groups) if position in group
-                    ],
-                }
-            )
-    return records
+    return [
+        {
+            "metric": metric,
+            "method": method.name,
+            "scorer": method.scorer,
+            "average_rank": ranking.average_ranks[position],
+            "blocks": ranking.blocks,
+            "friedman_chi_square": ranking.statistic,
+            "friedman_p": ranking.p,
+            "critical_difference": ranking.critical_difference,
+            "not_told_apart": [
+                number for number, group in enumerate(ranking.groups) if position in group
+            ],
+        }
+        for metric in comparison.metrics
+        for methods, ranking in filter(None, [comparison.ranking(metric)])
+        for position, method in enumerate(methods)
+    ]
 
 
 def to_json(comparison: Analysis, **more: Any) -> str:
-    """All records as JSON; a metric that is not defined is null.
-
-    Args:
-        comparison: what to write.
-        **more: further entries, put first.
-    """
+    """All records as JSON, `more` entries first; a metric that is not defined is null."""
     values = {
         **more,
         "confidence": comparison.confidence,
@@ -179,6 +162,5 @@ def _without_nan(value: Any) -> Any:
 
 
 def to_csv(records: Sequence[Record]) -> str:
-    """Records as comma-separated values with a header; empty where a value is missing."""
     columns = list(dict.fromkeys(name for record in records for name in record))
     return csv_text(columns, ([record.get(name, "") for name in columns] for record in records))

@@ -36,13 +36,7 @@ SHOWN_CHANGES = 3
 
 @attrs.frozen(kw_only=True)
 class GroupedRun:
-    """A run with the settings that it counts in and its method by scorer.
-
-    Attributes:
-        run: the run.
-        settings: one, or one for each unknown set where the protocol has a row for each.
-        methods: by scorer.
-    """
+    """A run with its method by scorer, and with one setting or one for each unknown set."""
 
     run: FinishedRun
     settings: tuple[EvaluationSetting, ...]
@@ -51,13 +45,7 @@ class GroupedRun:
 
 @attrs.frozen(kw_only=True)
 class GroupedRuns:
-    """Several runs, grouped.
-
-    Attributes:
-        runs: each run that is used.
-        repeated: runs left out because another has their method, trial and seed, with that one.
-        samples: values by (trial, seed).
-    """
+    """Several runs, grouped; `repeated` are left out, each with the run that it repeats."""
 
     runs: tuple[GroupedRun, ...]
     repeated: tuple[tuple[FinishedRun, FinishedRun], ...]
@@ -112,20 +100,15 @@ def group(runs: Sequence[FinishedRun]) -> GroupedRuns:
             for unknown in results.rows
         )
         grouped.append(GroupedRun(run=run, settings=settings, methods=own))
-        for setting, scorer, rule, metric, value in _values(grouped[-1]):
-            key = (setting, own[scorer], rule, metric)
-            samples.setdefault(key, {})[results.trial, results.seed] = value
+        for setting in settings:
+            for scorer, method in own.items():
+                for rule in RULES:
+                    values = results.scorers[scorer].by_rule(rule, setting.unknown)
+                    for metric, value in values.items():
+                        if not math.isnan(value):  # not defined for these samples
+                            by_run = samples.setdefault((setting, method, rule, metric), {})
+                            by_run[results.trial, results.seed] = value
     return GroupedRuns(runs=tuple(grouped), repeated=tuple(repeated.values()), samples=samples)
-
-
-def _values(grouped: GroupedRun) -> Iterator[tuple[EvaluationSetting, str, str, str, float]]:
-    for setting in grouped.settings:
-        for scorer in grouped.methods:
-            for rule in RULES:
-                values = grouped.run.results.scorers[scorer].by_rule(rule, setting.unknown)
-                for metric, value in values.items():
-                    if not math.isnan(value):  # not defined for these samples
-                        yield setting, scorer, rule, metric, value
 
 
 def published_figures(grouped: GroupedRuns) -> list[PublishedEntry]:
@@ -162,19 +145,13 @@ def _in_protocol(setting: EvaluationSetting, run: FinishedRun) -> Iterator[Publi
         return
     for figure in content.published:
         if figure.unknown == setting.unknown and figure.group in (None, setting.group):
+            name, scorer = figure.method, figure.scorer or ""
             yield PublishedEntry(
                 setting=setting,
-                method=Method(
-                    name=figure.method, scorer=figure.scorer or "", components=figure.method
-                ),
+                method=Method(name=name, scorer=scorer, components=name),
                 run=False,
                 metric=figure.metric,
-                figure=PublishedFigure(
-                    value=figure.value,
-                    deviation=figure.deviation,
-                    source=figure.source,
-                    compat=figure.compat,
-                ),
+                figure=PublishedFigure.from_protocol(figure),
             )
 
 
@@ -207,60 +184,40 @@ def _methods(
     Variants of a method, and of a scorer, are told apart within a protocol: between protocols
     options differ by the protocols' own recipes.
     """
-    trained = _Variants()
-    scored = _Variants()
-    variants: dict[Path, tuple[tuple[str, ...], dict[str, Any]]] = {}
+    # Options of a run, then of each of its scorers, by what they are to be told apart within.
+    sections: dict[Path, dict[tuple[str, ...], dict[str, Any]]] = {}
+    variants: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for run in runs:
-        components = _components_name(run)
-        own = {"components": components}
-        for name, value in options(run).items():
-            own[name.removeprefix(f"{TRAINING_SECTION}.")] = value
-        key: tuple[str, ...] = (protocols[run.folder], run.name or components)
-        variants[run.folder] = (key, own)
-        trained.add(key, own)
-        for scorer in run.results.scorers:
-            scored.add((*key, scorer), _scorer_options(run, scorer))
+        components = f"{run.results.method.replace('+', ',')},{run.results.backbone}"
+        if recipe := run.results.recipe:
+            components += f" (recipe {Path(recipe).stem if recipe.endswith('.toml') else recipe})"
+        own = {"components": components} | {
+            name.removeprefix(f"{TRAINING_SECTION}."): value for name, value in options(run).items()
+        }
+        key = (protocols[run.folder], run.name or components)
+        sections[run.folder] = {key: own} | {
+            (*key, scorer): {f"{scorer}.{n}": v for n, v in run.recorded.get(scorer, {}).items()}
+            for scorer in run.results.scorers
+        }
+        for label, values in sections[run.folder].items():
+            variants[label].setdefault(option_key(values), values)
     methods: dict[Path, dict[str, Method]] = {}
     for run in runs:
-        key, own = variants[run.folder]
-        name = key[-1] + trained.suffix(key, own)
+        name, *scorers = (
+            label[-1] + _suffix(variants[label], values)
+            for label, values in sections[run.folder].items()
+        )
         methods[run.folder] = {
-            scorer: Method(
-                name=name,
-                scorer=scorer + scored.suffix((*key, scorer), _scorer_options(run, scorer)),
-                components=run.results.method,
-            )
-            for scorer in run.results.scorers
+            scorer: Method(name=name, scorer=shown, components=run.results.method)
+            for scorer, shown in zip(run.results.scorers, scorers, strict=True)
         }
     return methods
 
 
-def _components_name(run: FinishedRun) -> str:
-    name = f"{run.results.method.replace('+', ',')},{run.results.backbone}"
-    recipe = run.results.recipe
-    if recipe:
-        name += f" (recipe {Path(recipe).stem if recipe.endswith('.toml') else recipe})"
-    return name
-
-
-def _scorer_options(run: FinishedRun, scorer: str) -> dict[str, Any]:
-    return {f"{scorer}.{name}": value for name, value in run.recorded.get(scorer, {}).items()}
-
-
-@attrs.define
-class _Variants:
-    """Option sets by name, and what to add to a name that has several."""
-
-    _by_name: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = attrs.field(factory=dict)
-
-    def add(self, name: tuple[str, ...], values: Mapping[str, Any]) -> None:
-        self._by_name.setdefault(name, {}).setdefault(option_key(values), values)
-
-    def suffix(self, name: tuple[str, ...], values: Mapping[str, Any]) -> str:
-        """Options that differ from others of the name, or a number where they are many."""
-        variants = self._by_name[name]
-        keys = differing(list(variants.values()))
-        if len(keys) > SHOWN_CHANGES:
-            return f" #{list(variants).index(option_key(values)) + 1}"
-        told = ", ".join(f"{key}={option_text(values.get(key))}" for key in keys)
-        return f" ({told})" if told else ""
+def _suffix(variants: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]) -> str:
+    """Options that differ from other variants of a name, or a number where they are many."""
+    keys = differing(list(variants.values()))
+    if len(keys) > SHOWN_CHANGES:
+        return f" #{list(variants).index(option_key(values)) + 1}"
+    told = ", ".join(f"{key}={option_text(values.get(key))}" for key in keys)
+    return f" ({told})" if told else ""

@@ -9,26 +9,18 @@ from openset_core.results.run_results import PublishedFigure
 
 @attrs.frozen(kw_only=True)
 class EvaluationSetting:
-    """What methods are compared in: one column of a table of methods by protocols.
-
-    Attributes:
-        protocol: name of the protocol; of a person's own file its stem.
-        group: group of trials that may be averaged, see `KnownSection.group`.
-        unknown: the unknown set it is measured against; None for all of them together.
-        over_trials: whether trials are the units of its statistics; else the seeds of the only
-            trial.
-    """
+    """What methods are compared in: one column of a table of methods by protocols."""
 
     protocol: str
-    group: str = ""
-    unknown: str | None = None
-    over_trials: bool = True
+    group: str = ""  # only trials of one group are averaged, see `KnownSection.group`
+    unknown: str | None = None  # the unknown set that it is measured against; None for all
+    over_trials: bool = True  # else the statistics are over the seeds of the only trial
 
     @property
     def condition(self) -> str:
         """What sets it apart within its protocol; empty where nothing does."""
         against = f"against {self.unknown}" if self.unknown is not None else ""
-        return ", ".join(words for words in (self.group, against) if words)
+        return ", ".join(filter(None, (self.group, against)))
 
     @property
     def units(self) -> str:
@@ -37,27 +29,19 @@ class EvaluationSetting:
 
     @property
     def title(self) -> str:
-        """Protocol and condition."""
-        return ", ".join(words for words in (self.protocol, self.condition) if words)
+        return ", ".join(filter(None, (self.protocol, self.condition)))
 
 
 @attrs.frozen(kw_only=True)
 class Method:
-    """One row of a table: components with their options, and a scorer.
+    """One row of a table: components with their options, and a scorer."""
 
-    Attributes:
-        name: as shown; components as after `--plugins`, or what a bench calls it.
-        scorer: name of the scorer.
-        components: loss and generator, as published figures name them.
-    """
-
-    name: str
+    name: str  # components as after `--plugins`, or what a bench calls it
     scorer: str
-    components: str = attrs.field(eq=False, default="")
+    components: str = attrs.field(eq=False, default="")  # loss and generator, as figures name them
 
     @property
     def title(self) -> str:
-        """Name and scorer."""
         return f"{self.name} {self.scorer}".strip()
 
 
@@ -65,28 +49,23 @@ class Method:
 class PublishedEntry:
     """A published figure in a setting.
 
-    Attributes:
-        setting: where it belongs.
-        method: ours that it stands beside; for a method that was not run its name in the
-            protocol, and the score rule where that is not the method's own.
-        run: whether we have results of the method.
-        metric: name of the metric.
-        figure: value, source and evaluation rule.
+    `method` is ours that it stands beside; for a method that was not run it has the protocol's
+    name, and as scorer the score rule where that is not the method's own.
     """
 
     setting: EvaluationSetting
     method: Method
-    run: bool
+    run: bool  # whether we have results of the method
     metric: str
     figure: PublishedFigure
 
     @property
     def rule(self) -> str:
-        """The evaluation rule that the figure was made by, one of `results.RULES`."""
+        """The evaluation rule that the figure was made by, one of `run_results.RULES`."""
         return self.figure.compat or "exact"
 
 
 Key = tuple[EvaluationSetting, Method, str, str]
-"""EvaluationSetting, method, evaluation rule, metric."""
+"""Setting, method, evaluation rule, metric."""
 Samples = dict[tuple[int, int], float]
 """Values by (trial, seed)."""

@@ -1,9 +1,4 @@
-"""Finished runs: found below folders, and told apart by their components and options.
-
-`find_runs` reads them; `by_experiment` puts trials and seeds of one experiment together;
-`options`, `differing` and `distinguishing` say what a run is and what sets it apart from others;
-`matches` says whether it is what an experiment asks for.
-"""
+"""Finished runs: read from below folders, and told apart by their components and options."""
 
 from __future__ import annotations
 
@@ -27,15 +22,13 @@ EXPERIMENT_FILE = RunFolder(Path()).experiment.name
 
 
 class RecordedRun(Protocol):
-    """Anything that knows a run's results and its experiment.toml."""
+    """Anything that knows the contents of a run's results.json and experiment.toml."""
 
     @property
-    def results(self) -> Results:
-        """Contents of results.json."""
+    def results(self) -> Results: ...
 
     @property
-    def recorded(self) -> Mapping[str, Any]:
-        """Contents of experiment.toml."""
+    def recorded(self) -> Mapping[str, Any]: ...
 
 
 Run = TypeVar("Run", bound=RecordedRun)
@@ -43,18 +36,11 @@ Run = TypeVar("Run", bound=RecordedRun)
 
 @attrs.frozen(kw_only=True)
 class FinishedRun:
-    """A run as its folder records it.
-
-    Attributes:
-        folder: the run folder.
-        results: contents of results.json.
-        recorded: contents of experiment.toml: the resolved experiment and its record.
-        name: what a bench calls the method; empty outside a bench.
-    """
+    """A run as its folder records it; `name` is what a bench calls the method, else empty."""
 
     folder: Path
     results: Results
-    recorded: dict[str, Any] = attrs.field(eq=False)
+    recorded: dict[str, Any] = attrs.field(eq=False)  # contents of experiment.toml
     name: str = ""
 
     @property
@@ -89,14 +75,7 @@ class RunCollection:
 
 
 def find_runs(paths: Sequence[Path]) -> RunCollection:
-    """Find the finished runs below some paths.
-
-    Args:
-        paths: run folders, benches, or folders that contain either at any depth.
-
-    Raises:
-        RunFolderError: a path that does not exist, or nothing finished anywhere.
-    """
+    """Finished runs below run folders, benches, or folders that contain either at any depth."""
     names: dict[Path, str] = {}
     folders: dict[Path, Path] = {}  # by resolved path, so that each counts once
     for path in paths:
@@ -119,11 +98,6 @@ def find_runs(paths: Sequence[Path]) -> RunCollection:
 
 
 def read_run(folder: Path, name: str = "") -> FinishedRun:
-    """Read one finished run.
-
-    Raises:
-        RunFolderError: not finished, or damaged.
-    """
     paths = RunFolder(folder)
     recorded = paths.read()
     if not paths.results.exists():
@@ -136,9 +110,7 @@ def read_run(folder: Path, name: str = "") -> FinishedRun:
 def _run_folders(top: Path, names: dict[Path, str]) -> Iterator[Path]:
     """Run folders below a path: a bench's by method in the bench's order, others by name.
 
-    Args:
-        top: where to begin.
-        names: takes what benches on the way call their runs' methods, by resolved folder.
+    `names` takes what benches on the way call their runs' methods, by resolved folder.
     """
     for where, inner, files in os.walk(top):
         folder = Path(where)
@@ -188,12 +160,8 @@ def option_of(run: RecordedRun, name: str) -> tuple[str, str, Any]:
     The sections `loss`, `generator` and `backbone` stand for the run's own components.
     """
     section, _, option = name.rpartition(".")
-    components = method_components(run)
-    roles = {
-        "loss": components[0],
-        "generator": components[-1],
-        "backbone": run.results.backbone,
-    }
+    loss, *generators = method_components(run)
+    roles = {"loss": loss, "generator": (loss, *generators)[-1], "backbone": run.results.backbone}
     section = roles.get(section, section)
     return section, option, run.recorded.get(section, {}).get(option)
 
@@ -255,10 +223,6 @@ def differing(several: Sequence[Mapping[str, Any]], ignore: Iterable[str] = ()) 
     """Keys whose values differ between several mappings, with how many values each has.
 
     A key that some lack differs from all values.
-
-    Args:
-        several: such as the `options` of several runs.
-        ignore: keys that do not count.
     """
     keys = dict.fromkeys(key for each in several for key in each if key not in set(ignore))
     counts = {key: len({option_key(each.get(key)) for each in several}) for key in keys}
@@ -268,13 +232,7 @@ def differing(several: Sequence[Mapping[str, Any]], ignore: Iterable[str] = ()) 
 def distinguishing(
     several: Sequence[Mapping[str, Any]], ignore: Iterable[str] = (), most: int = 3
 ) -> list[str]:
-    """The key that alone tells several mappings apart if there is one, else the first differing.
-
-    Args:
-        several: such as the `options` of several runs.
-        ignore: keys that do not count.
-        most: how many keys at most.
-    """
+    """The key that alone tells several mappings apart if there is one, else the first differing."""
     counts = differing(several, ignore)
     alone = [key for key, count in counts.items() if count == len(several)]
     return alone[:1] or list(counts)[:most]

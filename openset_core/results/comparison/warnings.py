@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 from openset_core.experiment.experiment import TRAINING_SECTION
 from openset_core.results.comparison.grouping import GroupedRun, GroupedRuns
@@ -12,41 +11,27 @@ from openset_core.results.comparison.model import Method
 from openset_core.results.comparison.runs import LeftOut, differing, option_key
 
 NAMED = 3
-"""How many folders or trials a warning names before it only counts the rest."""
+"""How many trials a warning names before it only counts the rest."""
 
 
 def warnings(grouped: GroupedRuns, left_out: Sequence[LeftOut]) -> list[str]:
-    """One sentence for everything that makes values less comparable than they look.
-
-    Args:
-        grouped: the runs by setting and method.
-        left_out: run folders that could not be read.
-    """
+    """One sentence for everything that makes values less comparable than they look."""
     by_protocol: dict[str, list[GroupedRun]] = defaultdict(list)
     for each in grouped.runs:
         by_protocol[each.settings[0].protocol].append(each)
-    return [
-        *(f"left out: {item.reason}" for item in left_out),
-        *(
-            f"left out: {run.folder} repeats {earlier.folder}, with the same method, trial and seed"
-            for run, earlier in grouped.repeated
-        ),
-        *_protocol_contents(by_protocol),
-        *(
-            warning
-            for protocol, runs in by_protocol.items()
-            for warning in (
-                *_data(protocol, runs),
-                *_missing(protocol, runs),
-                *_training(protocol, runs),
-                *_thresholds(protocol, runs),
-            )
-        ),
-        *_environments(grouped.runs),
+    notes = [f"left out: {item.reason}" for item in left_out]
+    notes += [
+        f"left out: {run.folder} repeats {earlier.folder}, with the same method, trial and seed"
+        for run, earlier in grouped.repeated
     ]
+    notes += _protocol_contents(by_protocol)
+    for protocol, runs in by_protocol.items():
+        for check in (_data, _missing, _training, _thresholds):
+            notes += check(protocol, runs)
+    return [*notes, *_environments(grouped.runs)]
 
 
-def _protocol_contents(protocols: Sequence[str] | dict[str, Any]) -> Iterator[str]:
+def _protocol_contents(protocols: Iterable[str]) -> Iterator[str]:
     versions: dict[str, list[str]] = defaultdict(list)
     for protocol in protocols:
         versions[protocol.partition(" (")[0]].append(protocol)
