@@ -22,24 +22,14 @@ LONGEST_FLOAT = 40
 
 @attrs.frozen(kw_only=True)
 class Number:
-    """A fraction, shown in percent.
-
-    Attributes:
-        value: a fraction; a difference of fractions where `signed`.
-        deviation: shown after ±.
-        signed: whether a plus is shown.
-        mark: stands behind it, explained in a note.
-        best: whether it is the best of its kind, for bold print.
-        close: whether it is not significantly worse than the best.
-        rank: stands behind it in parentheses.
-    """
+    """A fraction, shown in percent, with its rank behind it in parentheses."""
 
     value: float
     deviation: float | None = None
-    signed: bool = False
-    mark: str = ""
-    best: bool = False
-    close: bool = False
+    signed: bool = False  # a difference of fractions, shown with a plus
+    mark: str = ""  # stands behind it, explained in a note
+    best: bool = False  # of its kind, for bold print
+    close: bool = False  # not significantly worse than the best
     rank: float | None = None
 
 
@@ -67,16 +57,9 @@ class Column:
 
 @attrs.frozen(kw_only=True)
 class Table:
-    """A table.
+    """Rows of as many cells as there are columns, those flush left first, with notes beneath."""
 
-    Attributes:
-        title: one line; empty for a table that is only its rows, without heading or caption.
-        columns: titles, those flush left first.
-        rows: as many cells in each as there are columns.
-        notes: sentences that belong beneath it.
-    """
-
-    title: str = ""
+    title: str = ""  # empty for a table that is only its rows, without heading or caption
     columns: tuple[Column, ...]
     rows: Sequence[tuple[Cell, ...]]
     notes: tuple[str, ...] = ()
@@ -98,11 +81,7 @@ def percent(value: float, signed: bool = False) -> str:
 
 
 def rank_text(rank: float) -> str:
-    """A rank or an average of ranks.
-
-    >>> rank_text(2), rank_text(2.5), rank_text(7 / 3)
-    ('2', '2.5', '2.33')
-    """
+    """A rank or an average of ranks: `2`, `2.5`, `2.33`."""
     return f"{rank:.2f}".rstrip("0").rstrip(".")
 
 
@@ -133,12 +112,7 @@ def cell_text(cell: Cell) -> str:
 
 
 def text(tables: Sequence[Table], notes: Sequence[str] = (), width: int | None = None) -> str:
-    """Tables for a terminal, one below the other.
-
-    Args:
-        tables: what to show.
-        notes: sentences on the whole, put last.
-        width: columns of the terminal; wider tables are cut into pieces. None for no limit.
+    """Tables for a terminal, one below the other; those wider than `width` are cut into pieces.
 
     >>> columns = (Column("method", left=True), Column("AUROC"))
     >>> print(text([Table(columns=columns, rows=[("my-loss", Number(value=0.91))])]))
@@ -146,15 +120,15 @@ def text(tables: Sequence[Table], notes: Sequence[str] = (), width: int | None =
     -------  -----
     my-loss   91.0
     """
-    parts = []
+    blocks = []
     for table, following in zip(tables, [*tables[1:], None], strict=True):
         # Notes that several tables in a row share are printed once, beneath the last.
         below = table.notes if following is None or following.notes != table.notes else ()
         heading = [table.title] if table.title else []
-        parts.append("\n".join([*heading, *_text_lines(table, width), *_wrapped(below)]))
+        blocks.append("\n".join([*heading, *_text_lines(table, width), *_wrapped(below)]))
     if notes:
-        parts.append("\n".join(_wrapped([f"note: {note}" for note in notes])))
-    return "\n\n".join(parts)
+        blocks.append("\n".join(_wrapped([f"note: {note}" for note in notes])))
+    return "\n\n".join(blocks)
 
 
 def _text_lines(table: Table, width: int | None) -> list[str]:
@@ -183,32 +157,17 @@ def _text_lines(table: Table, width: int | None) -> list[str]:
 
 
 def _wrapped(sentences: Iterable[str]) -> list[str]:
-    return [
-        line
-        for sentence in sentences
-        for line in textwrap.wrap(
-            sentence,
-            LINE_WIDTH,
-            subsequent_indent="  ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    ]
+    wrapper = textwrap.TextWrapper(
+        LINE_WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    return [line for sentence in sentences for line in wrapper.wrap(sentence)]
 
 
 # --- Markdown -------------------------------------------------------------------------------------
 
 
 def markdown(tables: Sequence[Table], notes: Sequence[str] = ()) -> str:
-    """Tables as GitHub's Markdown, the best of each kind in bold.
-
-    >>> columns = (Column("method", left=True), Column("AUROC"))
-    >>> best = Table(columns=columns, rows=[("my-loss", Number(value=0.91, best=True))])
-    >>> print(markdown([best]), end="")
-    | method | AUROC |
-    | --- | ---: |
-    | my-loss | **91.0** |
-    """
+    """Tables as GitHub's Markdown, the best of each kind in bold."""
     parts = []
     for table in tables:
         heading = [f"### {_markdown_text(table.title)}", ""] if table.title else []
@@ -247,19 +206,12 @@ LATEX = {
 
 
 def latex_text(words: str) -> str:
-    r"""Words with LaTeX's special characters escaped.
-
-    >>> print(latex_text("100 % of a_b"))
-    100 \% of a\_b
-    """
+    """Words with LaTeX's special characters escaped."""
     return "".join(LATEX.get(sign, sign) for sign in words)
 
 
 def latex(tables: Sequence[Table], notes: Sequence[str] = ()) -> str:
-    r"""Tables as LaTeX with booktabs, the best of each kind in bold.
-
-    A table longer than a page is a `longtable`; one without a title is a bare `tabular`.
-    """
+    """Tables as LaTeX with booktabs: `longtable` for long ones, `tabular` for those untitled."""
     long = any(len(table.rows) > LONGEST_FLOAT for table in tables)
     parts = [r"% needs \usepackage{booktabs}" + (r" and \usepackage{longtable}" if long else "")]
     parts += ["\n".join(_latex_table(table)) for table in tables]
@@ -278,13 +230,11 @@ def _latex_table(table: Table) -> list[str]:
     caption = rf"\caption{{{' '.join(map(latex_text, sentences))}}}"
     head = [r"\toprule", titles, r"\midrule"]
     if table.title and len(rows) > LONGEST_FLOAT:
-        opening = [rf"\begin{{longtable}}{{{layout}}}", rf"{caption} \\"]
+        opening = rf"\begin{{longtable}}{{{layout}}}"
         heads = [*head, r"\endfirsthead", *head, r"\endhead", r"\bottomrule", r"\endfoot"]
-        return [*opening, *heads, *rows, r"\end{longtable}"]
-    tabular = [
-        *(rf"\begin{{tabular}}{{{layout}}}", *head, *rows),
-        *(r"\bottomrule", r"\end{tabular}"),
-    ]
+        return [opening, rf"{caption} \\", *heads, *rows, r"\end{longtable}"]
+    opening = rf"\begin{{tabular}}{{{layout}}}"
+    tabular = [opening, *head, *rows, r"\bottomrule", r"\end{tabular}"]
     if not table.title:
         return tabular
     return [r"\begin{table}", r"\centering", caption, *tabular, r"\end{table}"]
@@ -309,11 +259,7 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Comma-separated values with a header, in full precision; empty where a value is None.
-
-    >>> csv_text(["run", "auroc"], [("a", 0.25), ("b", None)])
-    'run,auroc\\na,0.25\\nb,\\n'
-    """
+    """Comma-separated values with a header, in full precision; empty where a value is None."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)

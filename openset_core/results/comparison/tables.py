@@ -15,6 +15,9 @@ from openset_core.results.tables import Cell, Column, Interval, Number, Table, r
 FEW_BLOCKS = 10
 """Up to so many blocks the distribution behind Friedman's test is a rough approximation."""
 
+Row = tuple[EvaluationSetting, Method, list[Cell]]
+METHOD_COLUMNS = (Column("method", left=True), Column("scorer", left=True))
+
 
 def comparison_tables(comparison: Analysis) -> list[Table]:
     """Everything, from the whole to its details: values, differences, ranks."""
@@ -32,26 +35,20 @@ def _table(
     title: str,
     settings: Sequence[EvaluationSetting],
     columns: Iterable[str],
-    rows: Iterable[tuple[EvaluationSetting, Method, Sequence[Cell]]],
+    rows: Iterable[Row],
     notes: Iterable[str],
     first: str = "",
 ) -> Table:
     """A table with a row a method, and a column for the setting where there is more than one.
 
-    Args:
-        title: of the table.
-        settings: of one protocol.
-        columns: titles after method and scorer.
-        rows: setting, method, and a cell for each column.
-        notes: beneath the table.
-        first: title of a column before all others, whose cell is then the first of each row.
+    `first` is the title of a column before all others, whose cell is then the first of each row.
     """
     condition = any(setting.condition for setting in settings)
     leading = int(bool(first))
-    titles = [first] * leading + ["setting"] * condition + ["method", "scorer"]
+    names = [Column(each, left=True) for each in [first] * leading + ["setting"] * condition]
     return Table(
         title=title,
-        columns=(*(Column(each, left=True) for each in titles), *map(Column, columns)),
+        columns=(*names, *METHOD_COLUMNS, *map(Column, columns)),
         rows=tuple(
             (
                 *cells[:leading],
@@ -76,34 +73,27 @@ def _titles(metrics: Iterable[str]) -> list[str]:
 def metric_tables(comparison: Analysis, *, marks: bool = True) -> list[Table]:
     """For each protocol a row a method, a column a metric: mean and deviation.
 
-    Args:
-        comparison: what to show.
-        marks: whether a star marks what differs from the reference.
+    With `marks` a star marks what differs from the reference.
     """
-    return [
-        _metric_table(comparison, protocol, settings, marks)
-        for protocol, settings in comparison.protocols.items()
-    ]
-
-
-def _metric_table(
-    c: Analysis, protocol: str, settings: Sequence[EvaluationSetting], marks: bool
-) -> Table:
-    metrics = c.metrics_in(settings)
-    rows: list[tuple[EvaluationSetting, Method, list[Cell]]] = []
-    marked = False
-    for setting in settings:
-        columns = [_metric_column(c, setting, metric, marks) for metric in metrics]
-        for method in c.methods_in(setting):
-            cells = [column[method] for column in columns]
-            marked = marked or any(cell is not None and cell.mark for cell in cells)
-            rows.append((setting, method, [*cells]))
-    notes = list(dict.fromkeys(spread_note(c, setting) for setting in settings))
-    if marked:
-        notes.append(
-            f"* differs from {c.reference.title} (paired t test, p < {_level(c)} after Holm)"
-        )
-    return _table(f"{protocol}: percent", settings, _titles(metrics), rows, notes)
+    c = comparison
+    tables = []
+    for protocol, settings in c.protocols.items():
+        metrics = c.metrics_in(settings)
+        rows: list[Row] = []
+        marked = False
+        for setting in settings:
+            columns = [_metric_column(c, setting, metric, marks) for metric in metrics]
+            for method in c.methods_in(setting):
+                cells = [column[method] for column in columns]
+                marked = marked or any(cell is not None and cell.mark for cell in cells)
+                rows.append((setting, method, [*cells]))
+        notes = list(dict.fromkeys(spread_note(c, setting) for setting in settings))
+        if marked:
+            notes.append(
+                f"* differs from {c.reference.title} (paired t test, p < {_level(c)} after Holm)"
+            )
+        tables.append(_table(f"{protocol}: percent", settings, _titles(metrics), rows, notes))
+    return tables
 
 
 def _metric_column(
@@ -111,12 +101,11 @@ def _metric_column(
 ) -> dict[Method, Number | None]:
     best, close = c.best(setting, metric), c.not_significantly_worse(setting, metric)
     compared = c.differences(setting, metric) if marks else {}
-    cells: dict[Method, Number | None] = {}
+    cells = {}
     for method in c.methods_in(setting):
-        estimate = c.estimate(setting, method, metric)
         difference = compared.get(c.duplicate_of(method, metric))
         cells[method] = _number(
-            estimate,
+            c.estimate(setting, method, metric),
             mark="*" if difference and difference.significant(c.confidence) else "",
             best=method in best,
             close=method in close,
@@ -126,16 +115,19 @@ def _metric_column(
 
 def spread_note(comparison: Analysis, setting: EvaluationSetting) -> str:
     """How deviations in a setting are formed, in one sentence."""
-    trials, seeds = set(), set()
-    for (other, _method, rule, _metric), samples in comparison.samples.items():
-        if other == setting and rule == "exact":
-            trials |= {trial for trial, _seed in samples}
-            seeds |= {seed for _trial, seed in samples}
+    runs = {
+        run
+        for (other, _method, rule, _metric), samples in comparison.samples.items()
+        if other == setting and rule == "exact"
+        for run in samples
+    }
+    seeds = len({seed for _trial, seed in runs})
     if setting.over_trials:
-        each = f", each the mean of its {len(seeds)} seeds" if len(seeds) > 1 else ""
-        return f"± standard deviation (n - 1) over {len(trials)} trials{each}"
-    if len(seeds) > 1:
-        return f"± standard deviation (n - 1) over {len(seeds)} seeds of a single trial"
+        each = f", each the mean of its {seeds} seeds" if seeds > 1 else ""
+        trials = len({trial for trial, _seed in runs})
+        return f"± standard deviation (n - 1) over {trials} trials{each}"
+    if seeds > 1:
+        return f"± standard deviation (n - 1) over {seeds} seeds of a single trial"
     return "one run a method, hence no deviation"
 
 
@@ -144,58 +136,43 @@ def interval_tables(comparison: Analysis) -> list[Table]:
 
     Nothing for a protocol with a single run a method, which has no intervals.
     """
-    tables = [
-        _interval_table(comparison, protocol, settings)
-        for protocol, settings in comparison.protocols.items()
-    ]
-    return [
-        table
-        for table in tables
-        if any(isinstance(cell, Interval) for row in table.rows for cell in row)
-    ]
-
-
-def _interval_table(c: Analysis, protocol: str, settings: Sequence[EvaluationSetting]) -> Table:
-    metrics = c.metrics_in(settings)
-    rows: list[tuple[EvaluationSetting, Method, list[Cell]]] = []
-    counts: list[int] = []
-    for setting in settings:
-        ranks = {metric: c.ranks(setting, metric) for metric in metrics}
-        for method in c.methods_in(setting):
-            estimates = {metric: c.estimate(setting, method, metric) for metric in metrics}
-            cells: list[Cell] = [
-                _interval(each, rank=ranks[metric].get(method)) if each else None
-                for metric, each in estimates.items()
-            ]
-            counts.append(max((each.units for each in estimates.values() if each), default=0))
-            rows.append((setting, method, cells))
-    units = settings[0].units
-    differ = len(set(counts)) > 1
-    if differ:
-        for (_setting, _method, cells), count in zip(rows, counts, strict=True):
-            cells.append(str(count))
-    return _table(
-        f"{protocol}: {confidence_text(c)} intervals of the means (rank), percent",
-        settings,
-        [*_titles(metrics), *([units] if differ else [])],
-        rows,
-        [
-            f"t intervals of the mean over {units if differ else f'{counts[0]} {units}'}; "
-            "rank 1 is the best mean"
-        ],
-    )
+    c = comparison
+    tables = []
+    for protocol, settings in c.protocols.items():
+        metrics = c.metrics_in(settings)
+        rows: list[Row] = []
+        counts: list[int] = []
+        for setting in settings:
+            ranks = {metric: c.ranks(setting, metric) for metric in metrics}
+            for method in c.methods_in(setting):
+                estimates = {metric: c.estimate(setting, method, metric) for metric in metrics}
+                cells: list[Cell] = [
+                    _interval(each, rank=ranks[metric].get(method)) if each else None
+                    for metric, each in estimates.items()
+                ]
+                counts.append(max((each.units for each in estimates.values() if each), default=0))
+                rows.append((setting, method, cells))
+        if not any(isinstance(cell, Interval) for *_, cells in rows for cell in cells):
+            continue
+        over = units = settings[0].units
+        titles = _titles(metrics)
+        if len(set(counts)) > 1:
+            titles.append(units)
+            for (*_, cells), count in zip(rows, counts, strict=True):
+                cells.append(str(count))
+        else:
+            over = f"{counts[0]} {units}"
+        title = f"{protocol}: {confidence_text(c)} intervals of the means (rank), percent"
+        note = f"t intervals of the mean over {over}; rank 1 is the best mean"
+        tables.append(_table(title, settings, titles, rows, [note]))
+    return tables
 
 
 # --- figures from papers --------------------------------------------------------------------------
 
 
 def published_tables(comparison: Analysis, protocols: Sequence[str] | None = None) -> list[Table]:
-    """For each protocol and evaluation rule: ours by that rule beside what papers say.
-
-    Args:
-        comparison: what to show.
-        protocols: of which; all by default.
-    """
+    """For each protocol and evaluation rule: ours by that rule beside what papers say."""
     tables = []
     for protocol in comparison.protocols if protocols is None else protocols:
         for rule, name in RULES.items():
@@ -218,29 +195,28 @@ def _published_table(
     c: Analysis, title: str, rule: str, entries: Sequence[PublishedEntry]
 ) -> Table:
     settings = c.protocols[entries[0].setting.protocol]
-    sources: dict[str, dict[str, None]] = {
-        metric: dict.fromkeys(e.figure.source for e in entries if e.metric == metric)
+    sources = {
+        metric: names
         for metric in c.metrics_in(settings)
+        if (names := dict.fromkeys(e.figure.source for e in entries if e.metric == metric))
     }
-    metrics = [metric for metric, names in sources.items() if names]
     figures = {(e.setting, e.method, e.metric): e.figure for e in entries}
-    rows: list[tuple[EvaluationSetting, Method, list[Cell]]] = []
+    rows: list[Row] = []
     for setting in settings:
         here = [entry for entry in entries if entry.setting == setting]
         ours = [entry.method for entry in here if entry.run]
         for method in dict.fromkeys([*ours, *(entry.method for entry in here)]):
             cells: list[Cell] = []
-            for metric in metrics:
+            for metric in sources:
                 estimate = c.estimate(setting, method, metric, rule) if method in ours else None
                 figure = figures.get((setting, method, metric))
-                cells += [
-                    _number(estimate),
-                    Number(value=figure.value, deviation=figure.deviation) if figure else None,
-                ]
+                theirs = Number(value=figure.value, deviation=figure.deviation) if figure else None
+                cells += [_number(estimate), theirs]
             rows.append((setting, method, cells))
-    columns = [each for title in _titles(metrics) for each in (title, "published")]
+    columns = [each for metric_title in _titles(sources) for each in (metric_title, "published")]
     notes = [
-        f"published {METRICS[metric].title}: {'; '.join(sources[metric])}" for metric in metrics
+        f"published {METRICS[metric].title}: {'; '.join(names)}"
+        for metric, names in sources.items()
     ]
     return _table(title, settings, columns, rows, notes)
 
@@ -253,48 +229,37 @@ def difference_tables(comparison: Analysis) -> list[Table]:
     c = comparison
     tables = []
     for protocol, settings in c.protocols.items():
-        compared = [
-            (metric, setting, method, difference)
-            for metric in c.metrics_in(settings)
-            for setting in settings
-            for method, difference in c.differences(setting, metric).items()
-        ]
-        if not compared:
+        rows: list[Row] = []
+        pairs = []
+        for metric in c.metrics_in(settings):
+            for setting in settings:
+                for method, difference in c.differences(setting, metric).items():
+                    pairs.append(difference.pairs)
+                    cells: list[Cell] = [
+                        METRICS[metric].title,
+                        Number(value=difference.mean, signed=True),
+                        _interval(difference, signed=True),
+                        p_text(difference.p_adjusted),
+                        verdict(difference, metric, c.confidence),
+                    ]
+                    rows.append((setting, method, cells))
+        if not rows:
             continue
-        rows: list[tuple[EvaluationSetting, Method, list[Cell]]] = [
-            (
-                setting,
-                method,
-                [
-                    METRICS[metric].title,
-                    Number(value=difference.mean, signed=True),
-                    _interval(difference, signed=True),
-                    p_text(difference.p_adjusted),
-                    verdict(difference, metric, c.confidence),
-                ],
-            )
-            for metric, setting, method, difference in compared
-        ]
         units = settings[0].units
+        title = f"{protocol}: difference to {c.reference.title} over the same {units}, "
+        columns = ["difference", f"{confidence_text(c)} interval", "p (Holm)", "verdict"]
+        notes = _difference_notes(c, pairs, units)
         tables.append(
-            _table(
-                f"{protocol}: difference to {c.reference.title} over the same {units}, "
-                "percentage points",
-                settings,
-                ["difference", f"{confidence_text(c)} interval", "p (Holm)", "verdict"],
-                rows,
-                _difference_notes(c, [difference.pairs for *_, difference in compared], units),
-                first="metric",
-            )
+            _table(f"{title}percentage points", settings, columns, rows, notes, first="metric")
         )
     return tables
 
 
 def _difference_notes(c: Analysis, pairs: Sequence[int], units: str) -> list[str]:
-    if max(pairs) == 1:
+    least, most = min(pairs), max(pairs)
+    if most == 1:
         other = "seeds" if units == "trials" else "trials"
         return [f"one pair each: nothing can be said about chance; run more {units} or {other}"]
-    least, most = min(pairs), max(pairs)
     return [
         f"paired t intervals over {least if least == most else f'{least} to {most}'} {units}, each "
         "for its difference alone",
@@ -317,44 +282,44 @@ def verdict(difference: Difference, metric: str, confidence: float) -> str:
 
 def overview_tables(comparison: Analysis) -> list[Table]:
     """For each metric a row a method, a column a protocol; nothing for a single protocol."""
+    c = comparison
     tables = []
-    for metric in comparison.metrics:
-        settings = [s for s in comparison.settings if metric in comparison.shown[s]]
-        if len({setting.protocol for setting in settings}) > 1:
-            tables.append(_overview_table(comparison, metric, settings))
-    return tables
-
-
-def _overview_table(c: Analysis, metric: str, settings: Sequence[EvaluationSetting]) -> Table:
-    ranks = {setting: c.ranks(setting, metric) for setting in settings}
-    best = {setting: c.best(setting, metric) for setting in settings}
-    average = c.average_ranks(metric)
-    rows: list[tuple[Cell, ...]] = []
-    for method in c.methods:
-        cells: list[Cell] = []
+    for metric in c.metrics:
+        settings = [s for s in c.settings if metric in c.shown[s]]
+        if len({setting.protocol for setting in settings}) < 2:
+            continue
+        ranks = {setting: c.ranks(setting, metric) for setting in settings}
+        best = {setting: c.best(setting, metric) for setting in settings}
+        average = c.average_ranks(metric)
+        rows: list[tuple[Cell, ...]] = []
+        for method in c.methods:
+            cells: list[Cell] = [
+                _number(
+                    c.estimate(setting, method, metric),
+                    best=method in best[setting],
+                    rank=ranks[setting].get(method),
+                )
+                for setting in settings
+            ]
+            if average:
+                cells.append(rank_text(average[method]) if method in average else None)
+            rows.append((method.name, method.scorer, *cells))
+        spreads: dict[str, list[str]] = {}
         for setting in settings:
-            estimate = c.estimate(setting, method, metric)
-            rank = ranks[setting].get(method)
-            cells.append(_number(estimate, best=method in best[setting], rank=rank))
-        if average:
-            cells.append(rank_text(average[method]) if method in average else None)
-        rows.append((method.name, method.scorer, *cells))
-    spreads: dict[str, list[str]] = {}
-    for setting in settings:
-        spreads.setdefault(spread_note(c, setting), []).append(setting.title)
-    return Table(
-        title=f"{METRICS[metric].title}, percent (rank)",
-        columns=(
-            *_METHOD_COLUMNS,
-            *(Column(setting.title) for setting in settings),
-            *([Column("average rank")] if average else []),
-        ),
-        rows=tuple(rows),
-        notes=tuple(
-            f"{note}: {', '.join(titles)}" if len(spreads) > 1 else note
-            for note, titles in spreads.items()
-        ),
-    )
+            spreads.setdefault(spread_note(c, setting), []).append(setting.title)
+        titles = [setting.title for setting in settings] + ["average rank"] * bool(average)
+        tables.append(
+            Table(
+                title=f"{METRICS[metric].title}, percent (rank)",
+                columns=(*METHOD_COLUMNS, *map(Column, titles)),
+                rows=tuple(rows),
+                notes=tuple(
+                    f"{note}: {', '.join(names)}" if len(spreads) > 1 else note
+                    for note, names in spreads.items()
+                ),
+            )
+        )
+    return tables
 
 
 def ranking_tables(comparison: Analysis) -> list[Table]:
@@ -364,8 +329,7 @@ def ranking_tables(comparison: Analysis) -> list[Table]:
     """
     alike: dict[tuple[tuple[Method, ...], str], dict[str, Ranking]] = {}
     for metric in comparison.metrics:
-        ranked = comparison.ranking(metric)
-        if ranked is not None:
+        if ranked := comparison.ranking(metric):
             methods, ranking = ranked
             alike.setdefault((methods, comparison.ranked_over(metric)), {})[metric] = ranking
     return [
@@ -386,7 +350,7 @@ def _ranking_table(
         METRICS[m].title: ranking.p for m, ranking in rankings.items() if ranking.p is not None
     }
     if tested:
-        results = ", ".join(f"{title} p {_p_phrase(p)}" for title, p in tested.items())
+        results = ", ".join(f"{title} p {p_phrase(p)}" for title, p in tested.items())
         unclear = [title for title, p in tested.items() if p >= 1 - c.confidence]
         notes.append(
             f"Friedman's test: {results}"
@@ -403,7 +367,7 @@ def _ranking_table(
         notes.append(f"left out, with too few trials in common: {'; '.join(left_out)}")
     return Table(
         title=f"Average ranks over {over}",
-        columns=(*_METHOD_COLUMNS, *map(Column, _titles(rankings))),
+        columns=(*METHOD_COLUMNS, *map(Column, _titles(rankings))),
         rows=tuple(
             (
                 method.name,
@@ -430,8 +394,6 @@ def _letters(method: int, groups: Sequence[Sequence[int]]) -> str:
 
 # --- pieces ---------------------------------------------------------------------------------------
 
-_METHOD_COLUMNS = (Column("method", left=True), Column("scorer", left=True))
-
 
 def _number(estimate: Estimate | None, **more: Any) -> Number | None:
     if estimate is None:
@@ -439,21 +401,20 @@ def _number(estimate: Estimate | None, **more: Any) -> Number | None:
     return Number(value=estimate.mean, deviation=estimate.deviation, **more)
 
 
-def _interval(
-    estimate: Estimate | Difference, signed: bool = False, rank: float | None = None
-) -> Interval | None:
+def _interval(estimate: Estimate | Difference, **more: Any) -> Interval | None:
     if estimate.low is None or estimate.high is None:
         return None
-    return Interval(low=estimate.low, high=estimate.high, signed=signed, rank=rank)
+    return Interval(low=estimate.low, high=estimate.high, **more)
 
 
-def _p_phrase(p: float) -> str:
+def p_phrase(p: float) -> str:
+    """A p-value after the letter p: `= 0.033`, `< 0.001`."""
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def p_text(p: float | None) -> str | None:
-    """A p-value to three decimals: `0.033`, `< 0.001`."""
-    return None if p is None else _p_phrase(p).removeprefix("= ")
+    """A p-value alone: `0.033`, `< 0.001`."""
+    return None if p is None else p_phrase(p).removeprefix("= ")
 
 
 def confidence_text(comparison: Analysis) -> str:
