@@ -546,16 +546,16 @@ def test_the_command_repeats_the_run(made_up_run, tmp_path):
     (folder / "experiment.toml").write_text(tomli_w.dumps(recorded))
     with open_run(folder) as run:
         origin = provenance.provenance(run)
-    assert origin.command == (
+    assert origin["command"] == (
         "openset run --plugins softmax,classifier32,msp --protocol digits --trial 0 --seed 0 "
         "--set training.epochs=3 --set softmax.latent_dim=32 --threshold 0.9 "
         "--threshold msp:score=0.5"
     )
-    assert origin.changes == (
+    assert origin["changes"] == [
         "training.epochs = 3 (otherwise 10)",
         "softmax.latent_dim = 32 (otherwise nothing)",
-    )
-    assert [(each.kind, each.name) for each in origin.components] == [
+    ]
+    assert [(each["kind"], each["name"]) for each in origin["components"]] == [
         ("loss", "softmax"),
         ("backbone", "classifier32"),
         ("scorer", "msp"),

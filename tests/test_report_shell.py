@@ -11,8 +11,8 @@ import pytest
 
 from openset_core.errors import RunFolderError
 from openset_core.features.store import FeatureStore
-from openset_core.report.charts.theme import records
-from openset_core.report.colours import DASHES, KNOWN, PALETTE, UNKNOWN, colour, dash
+from openset_core.report.charts.theme import dashes, records
+from openset_core.report.colours import DASHES, KNOWN, PALETTE, UNKNOWN, colour
 from openset_core.report.data import open_run, rows_of
 from openset_core.report.formatting import number, percent, seconds
 from openset_core.report.images import data_uri, montage, thumbnail
@@ -100,7 +100,7 @@ def test_colours_stand_out_from_the_page():
 
 def test_colours_and_dashes_begin_again():
     assert colour(0) == colour(len(PALETTE)) == KNOWN
-    assert (dash(0), dash(len(DASHES) + 1)) == ("", DASHES[1])
+    assert dashes("abcdefghijk").range[10] == dashes("a").range[0] == [1, 0]
     assert len(set(DASHES)) == len(DASHES) == len(PALETTE)
 
 

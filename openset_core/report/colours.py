@@ -50,8 +50,3 @@ DASHES = ("", "6 3", "2 2.5", "8 3 2 3", "10 4", "4 2 1 2", "1 3", "12 3 3 3", "
 def colour(number: int) -> Colour:
     """The colour of a class or curve, by its number from 0."""
     return PALETTE[number % len(PALETTE)]
-
-
-def dash(number: int) -> str:
-    """The dash pattern of a curve, by its number from 0; empty for a solid line."""
-    return DASHES[number % len(DASHES)]

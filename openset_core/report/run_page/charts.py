@@ -314,12 +314,12 @@ def figures(view: View) -> dict[str, Chart]:
     if terms or rest:
         made["training"] = training_chart([*terms, *rest])
     for gallery in galleries(view):
-        pictured = [(each.pixels, each) for each in gallery.samples if each.pixels is not None]
+        pictured = [each for each in gallery["samples"] if each["pixels"] is not None]
         if pictured:
-            made[gallery.kind] = image_grid(
-                [pixels for pixels, _ in pictured],
-                [(f"{each.true} → {each.predicted}", each.score) for _, each in pictured],
-                description=gallery.title,
+            made[gallery["kind"]] = image_grid(
+                [each["pixels"] for each in pictured],
+                [(f"{each['true']} → {each['predicted']}", each["score"]) for each in pictured],
+                description=gallery["title"],
             )
     history = generated(view)
     if history:

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from openset_core.report.data import Integers, RunData, TestSplit
 from openset_core.report.formatting import number
-from openset_core.report.images import Pixels, montage, thumbnail
+from openset_core.report.images import montage, thumbnail
 from openset_core.report.run_page.view import View
 from openset_core.training.sample_history import read_sample_history
 
@@ -82,47 +82,8 @@ def images_for(kinds: Sequence[Mistakes]) -> dict[str, Integers]:
     return {split: np.array(numbers, dtype=np.int64) for split, numbers in rows.items()}
 
 
-@frozen(kw_only=True, eq=False)
-class Sample:
-    """One sample of a gallery.
-
-    Attributes:
-        true: its class, with its set where there are several.
-        predicted: the known class that it would be given.
-        score: as text.
-        pixels: uint8 [H, W, C]; None where the image is not there.
-    """
-
-    true: str
-    predicted: str
-    score: str
-    pixels: Pixels | None
-
-
-@frozen(kw_only=True, eq=False)
-class Gallery:
-    """Samples of one kind of mistake.
-
-    Attributes:
-        title: what they have in common.
-        kind: short name, for files.
-        count: how many there are, as a sentence.
-        samples: in order.
-    """
-
-    title: str
-    kind: str
-    count: str
-    samples: tuple[Sample, ...]
-
-    @property
-    def pictured(self) -> bool:
-        """Whether any sample has an image."""
-        return any(sample.pixels is not None for sample in self.samples)
-
-
-def galleries(view: View) -> list[Gallery]:
-    """A gallery for each kind of mistake."""
+def galleries(view: View) -> list[dict[str, Any]]:
+    """A gallery for each kind of mistake: title, kind, count as a sentence, samples in order."""
     made = []
     for kind in mistakes(view.run, view.scorer):
         count = f"{kind.of:,} of {kind.among:,} samples"
@@ -130,22 +91,31 @@ def galleries(view: View) -> list[Gallery]:
             count += f"; the first {len(kind.samples)} are shown"
         if not kind.samples:
             count = f"None of {kind.among:,} samples"
-        samples = tuple(_sample(view, split, row) for split, row in kind.samples)
-        made.append(Gallery(title=kind.title, kind=kind.kind, count=f"{count}.", samples=samples))
+        samples = [_sample(view, split, row) for split, row in kind.samples]
+        pictured = any(sample["pixels"] is not None for sample in samples)
+        made.append(
+            {
+                "title": kind.title,
+                "kind": kind.kind,
+                "count": f"{count}.",
+                "samples": samples,
+                "pictured": pictured,
+            }
+        )
     return made
 
 
-def _sample(view: View, split: TestSplit, row: int) -> Sample:
+def _sample(view: View, split: TestSplit, row: int) -> dict[str, Any]:
     true = split.class_name(split.label[row])
     if split.name != "known" and len(view.run.unknown) > 1:
         true = f"{split.name}: {true}"
     pixels = view.images.get(split.part, {}).get(row)
-    return Sample(
-        true=true,
-        predicted=view.run.class_names[split.predicted[row]],
-        score=number(float(view.scores(split)[row])),
-        pixels=None if pixels is None else thumbnail(pixels),
-    )
+    return {
+        "true": true,
+        "predicted": view.run.class_names[split.predicted[row]],
+        "score": number(float(view.scores(split)[row])),
+        "pixels": None if pixels is None else thumbnail(pixels),
+    }
 
 
 def generated(view: View) -> list[Mapping[str, Any]]:

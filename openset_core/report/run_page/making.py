@@ -72,7 +72,7 @@ def make_report(
     """
     with open_run(path) as run:
         view = _view(run, scorer, data_root, data)
-        origin = provenance.facts(run)
+        origin = provenance.provenance(run)
         text = render(
             "run.html",
             kind="Run",
@@ -83,7 +83,7 @@ def make_report(
             view=view,
             summary=results.summary(view),
             tiles=results.tiles(view),
-            warnings=[*origin["origin"].warnings, *run.gaps, *view.remarks],
+            warnings=[*origin["warnings"], *run.gaps, *view.remarks],
             results=results.tables(view),
             facts=origin,
             curves=charts.curves(view),

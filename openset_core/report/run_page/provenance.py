@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from attrs import frozen
 
 from openset_core.errors import OpensetError
 from openset_core.experiment import config
@@ -25,61 +24,61 @@ FEW_SAMPLES = 30
 STAGES = ("train", "extract", "score")
 
 
-@frozen(kw_only=True)
-class ComponentInUse:
-    """A component of the experiment.
+def provenance(run: RunData) -> dict[str, Any]:
+    """What was run and recorded, as the page's template wants it.
 
-    Attributes:
-        kind: loss, backbone, scorer, generator or observer.
-        name: its name.
-        distribution: who offers it, with the version.
-        summary: one line; empty where the plugin is no longer installed.
-        reference: the paper; may be empty.
+    Read from the run folder, and from the installed plugins where they are still there. Among it:
+    `changes`, settings that differ from those of protocol and components; `command`, which
+    repeats the run; `warnings`, one sentence each.
     """
-
-    kind: str
-    name: str
-    distribution: str
-    summary: str = ""
-    reference: str = ""
-
-
-@frozen(kw_only=True)
-class Provenance:
-    """How a run came about.
-
-    Attributes:
-        components: in the order of the experiment.
-        protocol: one line about the protocol, and where it is from; empty where it is gone.
-        changes: settings that differ from those of protocol and components, with those.
-        command: repeats the run.
-        warnings: what to be wary of, one sentence each.
-    """
-
-    components: tuple[ComponentInUse, ...]
-    protocol: str
-    changes: tuple[str, ...]
-    command: str
-    warnings: tuple[str, ...]
-
-
-def provenance(run: RunData) -> Provenance:
-    """Read it from what the run recorded, and from the installed plugins where they are there."""
-    recorded = run.recorded
+    recorded, record, name = run.recorded, run.record, run.results.protocol
     unchanged = _without_changes(run)
     changed = _changes(recorded, unchanged)
     content = None if unchanged is None else unchanged.protocol.content
-    protocol = "" if content is None else content.summary
-    return Provenance(
-        components=_components(run, unchanged),
-        protocol=f"{protocol} ({content.source})" if content and content.source else protocol,
-        changes=tuple(
+    if content is not None:
+        name += f": {content.summary}" + (f" ({content.source})" if content.source else "")
+    times = record.get("seconds", {})
+    versions = {library: str(version) for library, version in record.get("versions", {}).items()}
+    if "git_commit" in record:
+        versions["commit"] = str(record["git_commit"])
+    return {
+        "components": _components(run, unchanged),
+        "protocol": name,
+        "changes": [
             f"{section}.{key} = {_written(value)} (otherwise {_written(usual)})"
             for section, key, value, usual in changed
+        ],
+        "command": _command(run, changed if unchanged else _all_settings(recorded)),
+        "warnings": list(_warnings(run)),
+        "classes": _names(run.class_names),
+        "epochs": run.results.epochs,
+        "parameters": _parameters(run),
+        "thresholds": [
+            f"{scorer}: {number(result.threshold, 4)}{_how_set(run, scorer)}"
+            for scorer, result in run.scorers.items()
+        ],
+        "times": ", ".join(
+            f"{stage} {seconds(times[stage])}" for stage in STAGES if stage in times
         ),
-        command=_command(run, changed if unchanged else _all_settings(recorded)),
-        warnings=tuple(_warnings(run)),
-    )
+        "hardware": _hardware(record),
+        "data": [
+            {
+                "header": split,
+                "cells": [
+                    f"{each.get('samples', 0):,}",
+                    {"text": each.get("split", ""), "kind": "hash"},
+                    {"text": each.get("data", ""), "kind": "hash"},
+                ],
+            }
+            for split, each in record.get("data", {}).items()
+        ],
+        "versions": versions | {"experiment": str(record.get("digest", ""))},
+        "options": {
+            section: [f"{key} = {value!r}" for key, value in values.items()]
+            for section, values in recorded.items()
+            if section != "record" and isinstance(values, Mapping) and values
+        },
+    }
 
 
 def _without_changes(run: RunData) -> Experiment | None:
@@ -153,26 +152,27 @@ def _written(value: Any) -> str:
     return str(value)
 
 
-def _components(run: RunData, experiment: Experiment | None) -> tuple[ComponentInUse, ...]:
+def _components(run: RunData, experiment: Experiment | None) -> list[dict[str, str]]:
+    """Kind, name, distribution with its version and, where the plugin is installed, summary."""
     versions = run.record.get("plugins", {})
     if experiment is None:
         names = [str(name) for name in run.recorded.get("plugins", [])]
-        return tuple(
-            ComponentInUse(kind="component", name=name, distribution=str(versions.get(name, "")))
+        return [
+            {"kind": "component", "name": name, "distribution": str(versions.get(name, ""))}
             for name in names
-        )
-    return tuple(
-        ComponentInUse(
-            kind=component.kind,
-            name=component.name,
-            distribution=str(
+        ]
+    return [
+        {
+            "kind": component.kind,
+            "name": component.name,
+            "distribution": str(
                 versions.get(component.name, f"{component.distribution} {component.version}")
             ),
-            summary=component.spec.summary,
-            reference=getattr(component.spec, "reference", "") or "",
-        )
+            "summary": component.spec.summary,
+            "reference": getattr(component.spec, "reference", "") or "",
+        }
         for component in experiment.selection.components
-    )
+    ]
 
 
 def _warnings(run: RunData) -> Iterator[str]:
@@ -215,52 +215,6 @@ def _about_scorer(run: RunData, scorer: str) -> Iterator[str]:
         yield f"The threshold of {scorer} rejects every test sample."
     elif run.unknown and (scores <= threshold).all():
         yield f"The threshold of {scorer} accepts every test sample."
-
-
-# --- what was run and recorded, for the page ------------------------------------------------------
-
-
-def facts(run: RunData) -> dict[str, Any]:
-    """Set-up, time and everything recorded, as the page's template wants it."""
-    record = run.record
-    origin = provenance(run)
-    times = record.get("seconds", {})
-    name = run.results.protocol
-    versions = {name: str(value) for name, value in record.get("versions", {}).items()}
-    if "git_commit" in record:
-        versions["commit"] = str(record["git_commit"])
-    return {
-        "origin": origin,
-        "protocol": f"{name}: {origin.protocol}" if origin.protocol else name,
-        "classes": _names(run.class_names),
-        "epochs": run.results.epochs,
-        "parameters": _parameters(run),
-        "thresholds": [
-            f"{scorer}: {number(found.threshold, 4)}{_how_set(run, scorer)}"
-            for scorer, found in run.scorers.items()
-        ],
-        "times": ", ".join(
-            f"{stage} {seconds(times[stage])}" for stage in STAGES if stage in times
-        ),
-        "hardware": _hardware(record),
-        "data": [
-            {
-                "header": split,
-                "cells": [
-                    f"{each.get('samples', 0):,}",
-                    each.get("split", ""),
-                    each.get("data", ""),
-                ],
-            }
-            for split, each in record.get("data", {}).items()
-        ],
-        "versions": versions | {"experiment": str(record.get("digest", ""))},
-        "options": {
-            section: [f"{key} = {value!r}" for key, value in values.items()]
-            for section, values in run.recorded.items()
-            if section != "record" and isinstance(values, Mapping) and values
-        },
-    }
 
 
 def _names(names: tuple[str, ...], most: int = 40) -> str:
