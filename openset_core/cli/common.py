@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from openset_core.errors import Interrupted
+from openset_core.errors import ConfigError, Interrupted
 
 
 def runtime_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,6 +88,19 @@ def interruptible(
         yield should_stop
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def option_values(flag: str, assignments: Iterable[str]) -> dict[str, Any]:
+    """Values by option, of texts `option=value` given to a flag."""
+    from openset_core.experiment.config import parse_value
+
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not (equals and key.strip()):
+            raise ConfigError(f"{flag} {assignment!r} is not of the form option=value")
+        values[key.strip()] = parse_value(text.strip())
+    return values
 
 
 def terminal_width() -> int | None:

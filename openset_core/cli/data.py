@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openset_core.cli.common import bar
+from openset_core.cli.common import bar, option_values
 
 if TYPE_CHECKING:
     from openset_core.data.checking import SplitReport
@@ -123,7 +123,7 @@ def check(
     from openset_core.registry import registry
 
     root = images.data_root(data_root)
-    options = _options(assignments)
+    options = option_values("--set", assignments)
     wrong, absent, checked = list[str](), list[str](), 0
     for split in splits or registry().find(name, ("dataset",)).spec.parts:
         show = bar(quiet, f"{name} {split}")
@@ -223,7 +223,7 @@ def prepare(
     from openset_core.registry import registry
 
     root = images.data_root(data_root)
-    options = _options(assignments)
+    options = option_values("--set", assignments)
     chosen = splits or registry().find(name, ("dataset",)).spec.parts
     image_format = choose_format(name, size=size, interpolation=interpolation, fit=fit)
     converted, absent = 0, None
@@ -244,16 +244,3 @@ def prepare(
             click.echo(f"  left out: {sentence}")
     if absent and (splits or not converted):
         raise absent
-
-
-def _options(assignments: tuple[str, ...]) -> dict[str, Any]:
-    from openset_core.errors import ConfigError
-    from openset_core.experiment import config
-
-    options: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not (equals and key.strip()):
-            raise ConfigError(f"--set {assignment!r} is not of the form option=value")
-        options[key.strip()] = config.parse_value(text.strip())
-    return options

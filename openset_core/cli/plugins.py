@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openset_core.cli.common import option_values
+
 if TYPE_CHECKING:
     from openset_core.registry import Component
 
@@ -117,17 +119,9 @@ def check(name: str, assignments: tuple[str, ...]) -> int:
     for a mistake on this command line.
     """
     from openset_core import testing
-    from openset_core.errors import ConfigError
-    from openset_core.experiment import config
     from openset_core.testing.report import run_checks
 
-    options: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not (equals and key.strip()):
-            raise ConfigError(f"--config {assignment!r} is not of the form option=value")
-        options[key.strip()] = config.parse_value(text.strip())
-    checks = testing.checks(name, options)
+    checks = testing.checks(name, option_values("--config", assignments))
     component = checks[0].component.component
     begun = time.perf_counter()
     title = f"{checks[0].component.title} of {component.distribution} {component.version}"

@@ -18,7 +18,7 @@ from openset_core.data.image_list import SIDES, sides
 from openset_core.data.images import Images
 from openset_core.errors import ProtocolError
 from openset_core.experiment.classes import Classes, sample_rows, selected
-from openset_core.experiment.protocol import ImageOptions, Protocol, UnknownSection, is_same_set
+from openset_core.experiment.protocol import ImageOptions, Protocol, is_same_set
 from openset_core.registry import Registry, registry
 
 UNKNOWN_PREFIX = "unknown/"
@@ -109,9 +109,19 @@ def prepare_data(
         "known": DataSplit(images=test.images, split=test.of(known)),
     }
     for name, unknown in content.unknown.items():
-        data[UNKNOWN_PREFIX + name] = _unknown_split(
-            loader, unknown, protocol, trial, known, test, len(data["known"]), name
-        )
+        same, candidates = is_same_set(unknown, content.known), test
+        if not same or unknown.part not in (None, "test"):
+            source = unknown.source(loader.splits_of(unknown.dataset))
+            images = loader.load(unknown.dataset, source, unknown.options)
+            candidates = _Candidates(images, np.arange(len(images)))
+        where = f"{protocol.name}.unknown.{name}"
+        classes = unknown.in_trial(trial, candidates.images.classes, known if same else (), where)
+        split = candidates.of(classes, splits.class_rows)
+        if unknown.samples is not None:
+            wanted = len(data["known"]) if unknown.samples == "known" else int(unknown.samples)
+            seed = (trial, zlib.crc32(name.encode()))
+            split = splits.take(split, sample_rows(len(split), wanted, seed))
+        data[UNKNOWN_PREFIX + name] = DataSplit(images=candidates.images, split=split)
     if content.incremental:
         where = f"{protocol.name}.incremental.classes"
         later = selected(content.incremental.classes, train.images.classes, known, where)
@@ -120,8 +130,8 @@ def prepare_data(
             split = candidates.of(later)
             split = splits.Split(index=split.index, label=split.label + len(known))
             data[LATER_PREFIX + side] = DataSplit(images=candidates.images, split=split)
-    for name in data:
-        if not len(data[name]):
+    for name, part in data.items():
+        if not len(part):
             advice = "give its classes more images"
             if name.startswith(UNKNOWN_PREFIX):
                 advice = "leave classes for it that are not known"
@@ -194,29 +204,3 @@ class _Loader:
             assert known.test_fraction is not None
             rows, test_rows = splits.stratified(train.labels, known.test_fraction, known.split_seed)
         return _Candidates(train, rows), _Candidates(test, test_rows), validation
-
-
-def _unknown_split(
-    loader: _Loader,
-    unknown: UnknownSection,
-    protocol: Protocol,
-    trial: int,
-    known: Classes,
-    test: _Candidates,
-    known_samples: int,
-    name: str,
-) -> DataSplit:
-    same = is_same_set(unknown, protocol.content.known)
-    candidates = test
-    if not same or unknown.part not in (None, "test"):
-        source = unknown.source(loader.splits_of(unknown.dataset))
-        images = loader.load(unknown.dataset, source, unknown.options)
-        candidates = _Candidates(images, np.arange(len(images)))
-    where = f"{protocol.name}.unknown.{name}"
-    classes = unknown.in_trial(trial, candidates.images.classes, known if same else (), where)
-    split = candidates.of(classes, splits.class_rows)
-    if unknown.samples is not None:
-        wanted = known_samples if unknown.samples == "known" else int(unknown.samples)
-        seed = (trial, zlib.crc32(name.encode()))
-        split = splits.take(split, sample_rows(len(split), wanted, seed))
-    return DataSplit(images=candidates.images, split=split)

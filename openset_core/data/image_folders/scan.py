@@ -147,8 +147,8 @@ def _split_folders(folder: Path, wanted: Sequence[str]) -> tuple[list[tuple[Path
         raise DataError(f"{folder} {what}; name a folder that holds a folder for each class")
     by_name = {name.lower(): path for name, path in _folders(folder).items()}
     held_out = [by_name[name] for name in _VALIDATION if name in by_name]
-    divided = _TRAIN in by_name and (_TEST in by_name or bool(held_out))
-    if not divided or {_TRAIN, _TEST, *_VALIDATION} & {name.lower() for name in wanted}:
+    is_divided = _TRAIN in by_name and (_TEST in by_name or bool(held_out))
+    if not is_divided or {_TRAIN, _TEST, *_VALIDATION} & {name.lower() for name in wanted}:
         return [(folder, "")], []
     places = [(by_name[_TRAIN], _TRAIN)]
     if _TEST in by_name:
@@ -156,14 +156,11 @@ def _split_folders(folder: Path, wanted: Sequence[str]) -> tuple[list[tuple[Path
     else:  # with two folders the other one is for testing, whatever it is called
         places += [(path, _TEST) for path in held_out]
     used = {path for path, _split in places}
-    rest = [
-        path.name for name, path in by_name.items() if path not in used and not _is_unknown(name)
-    ]
-    ignored = [
-        f"{folder} is divided into {' and '.join(sorted(path.name for path in used))}; left out "
-        f"beside them: {some(rest)}"
-    ]
-    return places, ignored if rest else []
+    others = (path for name, path in by_name.items() if not _is_unknown(name))
+    rest = some(path.name for path in others if path not in used)
+    divided = " and ".join(sorted(path.name for path in used))
+    ignored = f"{folder} is divided into {divided}; left out beside them: {rest}"
+    return places, [ignored] if rest else []
 
 
 def _class_folders(
