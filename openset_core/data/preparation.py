@@ -118,9 +118,9 @@ def prepare_data(
         classes = unknown.in_trial(trial, candidates.images.classes, known if same else (), where)
         split = candidates.of(classes, splits.class_rows)
         if unknown.samples is not None:
-            wanted = len(data["known"]) if unknown.samples == "known" else int(unknown.samples)
+            count = len(data["known"]) if unknown.samples == "known" else int(unknown.samples)
             seed = (trial, zlib.crc32(name.encode()))
-            split = splits.take(split, sample_rows(len(split), wanted, seed))
+            split = splits.take(split, sample_rows(len(split), count, seed))
         data[UNKNOWN_PREFIX + name] = DataSplit(images=candidates.images, split=split)
     if content.incremental:
         where = f"{protocol.name}.incremental.classes"
@@ -130,8 +130,8 @@ def prepare_data(
             split = candidates.of(later)
             split = splits.Split(index=split.index, label=split.label + len(known))
             data[LATER_PREFIX + side] = DataSplit(images=candidates.images, split=split)
-    for name, part in data.items():
-        if not len(part):
+    for name, data_split in data.items():
+        if not len(data_split):
             advice = "give its classes more images"
             if name.startswith(UNKNOWN_PREFIX):
                 advice = "leave classes for it that are not known"
