@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from openset_core.cli.common import terminal_width
 
-if TYPE_CHECKING:
-    from openset_core.report.comparison_page import Origin
-
-FORMATS = ("text", "markdown", "html", "csv", "latex", "json")
 CONFIDENCE = 0.95
 BY_SUFFIX = {
     ".txt": "text",
@@ -48,7 +43,7 @@ BY_SUFFIX = {
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(FORMATS),
+    type=click.Choice(list(dict.fromkeys(BY_SUFFIX.values()))),
     help="How to write it [default: by the name of --output, else text].",
 )
 @click.option(
@@ -88,6 +83,8 @@ def compare(
     its seeds. html is a page for a browser that shows all of it with charts and loads nothing; csv
     is a line for each method and metric in full precision; json holds all.
     """
+    import shlex
+
     from openset_core.errors import ConfigError
     from openset_core.experiment.selection import split_names
     from openset_core.files import write_text
@@ -107,11 +104,15 @@ def compare(
     if chosen == "text":
         content = compared.table(None if output else terminal_width())
     elif chosen == "html":
-        from openset_core.report.comparison_page import comparison_html
+        from openset_core.report.comparison_page import Origin, comparison_html
 
-        content = comparison_html(
-            compared, _origin(folders, metrics, reference, confidence, output)
-        )
+        words = ["openset", "compare", *map(str, folders)]
+        words += ["--metrics", metrics] if metrics else []
+        words += ["--reference", reference] if reference else []
+        words += ["--confidence", f"{confidence:g}"] if confidence != CONFIDENCE else []
+        words += ["--output", str(output)] if output else ["--format", "html"]
+        origin = Origin(command=shlex.join(words), folder=output.parent if output else None)
+        content = comparison_html(compared, origin)
     else:
         content = getattr(compared, chosen)()
     content = content.rstrip("\n")
@@ -125,23 +126,3 @@ def compare(
 
         files = write_comparison_figures(compared, figures)
         click.echo(f"written to {figures}: {len(files)} files of figures", err=output is None)
-
-
-def _origin(
-    folders: tuple[Path, ...],
-    metrics: str,
-    reference: str | None,
-    confidence: float,
-    output: Path | None,
-) -> Origin:
-    """What a page says of where it comes from."""
-    import shlex
-
-    from openset_core.report.comparison_page import Origin
-
-    words = ["openset", "compare", *map(str, folders)]
-    words += ["--metrics", metrics] if metrics else []
-    words += ["--reference", reference] if reference else []
-    words += ["--confidence", f"{confidence:g}"] if confidence != CONFIDENCE else []
-    words += ["--output", str(output)] if output else ["--format", "html"]
-    return Origin(command=shlex.join(words), folder=output.parent if output else None)

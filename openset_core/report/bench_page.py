@@ -43,16 +43,7 @@ FILES = (
 def write_bench_page(
     bench: BenchFolder, comparison: Comparison, failed: Sequence[FailedRun] = ()
 ) -> Path:
-    """Write report.html and figures/ from a bench's results, unless they are current.
-
-    Args:
-        bench: its folder, with its results.
-        comparison: of its runs.
-        failed: runs that failed.
-
-    Raises:
-        RunFolderError: the folder cannot be written.
-    """
+    """Write report.html and figures/ from a bench's results, unless they are current."""
     pages = [RunFolder(each.run.folder).report.exists() for each in comparison.runs]
     facts = [FORMAT, sha256(bench.table("json")), sha256(bench.file), pages]
     inputs = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

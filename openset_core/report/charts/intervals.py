@@ -8,7 +8,7 @@ at its end says how far off these are.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -16,7 +16,15 @@ import numpy as np
 from attrs import field, frozen
 
 from openset_core.report.charts.output import Chart
-from openset_core.report.charts.theme import AXIS, BACKGROUND, DOUBLE_COLUMN, TEXT, records
+from openset_core.report.charts.theme import (
+    AXIS,
+    BACKGROUND,
+    DOUBLE_COLUMN,
+    TEXT,
+    legend_below,
+    records,
+    shown_by_legend,
+)
 
 WIDTH = 300
 HEADING, ROW, GAP = 16, 20, 6
@@ -49,34 +57,19 @@ LONGEST_REACH = 3.0
 
 @frozen(kw_only=True)
 class IntervalRow:
-    """A row of the chart; all values are fractions and are shown in percent.
-
-    Attributes:
-        method: stands above the method's first row.
-        scorer: may be empty.
-        value: None where there are only published figures.
-        low: start of the interval; None where there is none.
-        high: its end.
-        colour: of the row, `#rrggbb`.
-        hollow: whether its dot is hollow.
-        facts: what the pointer shows at the value, by name.
-        singles: single values, by name.
-        published: published figures, each with its source.
-        same_rule: our values by the evaluation rules of published figures, each with the rule.
-        side_label: short text at the right.
-    """
+    """A row of the chart; all values are fractions and are shown in percent."""
 
     method: str
     scorer: str = ""
-    value: float | None = None
+    value: float | None = None  # None where there are only published figures
     low: float | None = None
     high: float | None = None
     colour: str = TEXT
     hollow: bool = False
-    facts: Mapping[str, str] = field(factory=dict)
-    singles: Mapping[str, float] = field(factory=dict)
-    published: tuple[tuple[float, str], ...] = ()
-    same_rule: tuple[tuple[float, str], ...] = ()
+    facts: Mapping[str, str] = field(factory=dict)  # what the pointer shows at the value
+    singles: Mapping[str, float] = field(factory=dict)  # single values, by name
+    published: tuple[tuple[float, str], ...] = ()  # each with its source
+    same_rule: tuple[tuple[float, str], ...] = ()  # ours by the rules of published figures
     side_label: str = ""
 
     @property
@@ -100,15 +93,23 @@ def axis_range(
 ) -> tuple[float, float, tuple[IntervalRow, ...]]:
     """Where an axis for most rows begins and ends, and the rows that lie far off it.
 
-    Args:
-        rows: of a chart.
-        zero: whether 0 belongs to the axis, as for differences; else it lies within [0, 1].
+    With `zero` 0 belongs to the axis, as for differences; else it lies within [0, 1].
     """
-    near, far = _divide(rows, zero)
+
+    def values_of(rows: Iterable[IntervalRow]) -> list[float]:
+        return [value for row in rows for value in row.places] + ([0.0] if zero else [])
+
+    middles = np.array([row.middle for row in rows])
+    away = np.abs(middles - np.median(middles))
+    spread = max(float(np.median(away)), LEAST_DEVIATION)
+    far = tuple(row for row, off in zip(rows, away, strict=True) if off > FAR * spread)
+    near = tuple(row for row in rows if row not in far)
+    if far and np.ptp(values_of(rows)) < ROOM_GAINED * np.ptp(values_of(near)):
+        near, far = tuple(rows), ()
     ends = [(r.middle, r.low, r.high) for r in near if r.low is not None and r.high is not None]
     reaches = [max(high - middle, middle - low) for middle, low, high in ends]
     most = LONGEST_REACH * float(np.median(reaches)) if reaches else 0.0
-    values = [value for row in near for value in row.places] + ([0.0] if zero else [])
+    values = values_of(near)
     for middle, low, high in ends:
         values += [max(low, middle - most), min(high, middle + most)]
     low, high = min(values), max(values)
@@ -120,42 +121,16 @@ def axis_range(
     return (low, high, far) if zero else (max(low, -0.01), min(high, 1.01), far)
 
 
-def _divide(
-    rows: Sequence[IntervalRow], zero: bool
-) -> tuple[tuple[IntervalRow, ...], tuple[IntervalRow, ...]]:
-    """Rows that belong on the axis, and those far off where that gains much room."""
-    middles = np.array([row.middle for row in rows])
-    away = np.abs(middles - np.median(middles))
-    spread = max(float(np.median(away)), LEAST_DEVIATION)
-    far = tuple(row for row, off in zip(rows, away, strict=True) if off > FAR * spread)
-    near = tuple(row for row in rows if row not in far)
-    if far and _span(rows, zero) < ROOM_GAINED * _span(near, zero):
-        return tuple(rows), ()
-    return near, far
-
-
-def _span(rows: Sequence[IntervalRow], zero: bool) -> float:
-    values = [value for row in rows for value in row.places] + ([0.0] if zero else [])
-    return float(np.ptp(values))
-
-
 # --- the layout -----------------------------------------------------------------------------------
 
 
 @frozen(kw_only=True)
 class Layout:
-    """Where rows and names stand, in pixels from the top.
+    """Where rows and names stand, in pixels from the top."""
 
-    Attributes:
-        rows: by method and scorer.
-        headings: text and place.
-        beside: whether scorers stand beside their rows.
-        height: of the whole.
-    """
-
-    rows: Mapping[tuple[str, str], float]
-    headings: tuple[tuple[str, float], ...]
-    beside: bool
+    rows: Mapping[tuple[str, str], float]  # by method and scorer
+    headings: tuple[tuple[str, float], ...]  # text and place
+    beside: bool  # whether scorers stand beside their rows
     height: float
 
     def place(self, row: IntervalRow) -> float:
@@ -178,11 +153,6 @@ def layout(
 
     All rows of a method stand together. A row without a scorer stands for all of its method, and
     takes room only where it is alone.
-
-    Args:
-        rows: from top to bottom.
-        longest_label: letters of a scorer's name up to which it stands beside its row.
-        name_length: letters of a method's name in one line.
     """
     scorers: dict[str, dict[str, None]] = {}
     for row in rows:
@@ -193,20 +163,14 @@ def layout(
     places: dict[tuple[str, str], float] = {}
     headings: list[tuple[str, float]] = []
     y = 0.0
-
-    def head(name: str) -> None:
-        nonlocal y
-        for line in broken(name, name_length):
-            headings.append((line, y + HEADING / 2))
-            y += HEADING
-
     for number, (method, own) in enumerate(scorers.items()):
         y += GAP if number else 0
-        if beside:
-            head(method)
-        for scorer in own or [""]:
-            if not beside:
-                head(f"{method} {scorer}".strip())
+        for position, scorer in enumerate(own or [""]):
+            if not beside or position == 0:
+                name = method if beside else f"{method} {scorer}".strip()
+                for line in broken(name, name_length):
+                    headings.append((line, y + HEADING / 2))
+                    y += HEADING
             places[method, scorer] = y + ROW / 2
             y += ROW
     return Layout(rows=places, headings=tuple(headings), beside=beside, height=y + GAP)
@@ -226,6 +190,7 @@ def interval_chart(
     description: str,
     *,
     zero: bool = False,
+    legend: bool = False,
     width: float = WIDTH,
     places: Layout | None = None,
     names: bool = True,
@@ -237,6 +202,7 @@ def interval_chart(
         rows: from top to bottom, those of a method together.
         description: alternative text.
         zero: whether values are differences, with a line at 0.
+        legend: whether several scorers have a legend, where a click takes one out.
         width: of the plot in pixels.
         places: the layout that charts side by side share.
         names: whether methods and scorers are written.
@@ -246,7 +212,9 @@ def interval_chart(
     low, high, far = axis_range(rows, zero)
     low, high = 100 * low, 100 * high
     near = [row for row in rows if row not in far]
-    valued = [row for row in near if row.value is not None]
+    colours = {row.scorer: row.colour for row in rows if row.scorer and row.value is not None}
+    legend = legend and len(colours) > 1
+    shown = shown_by_legend("scorer", list(dict.fromkeys(row.scorer for row in rows)))
     x = alt.X(
         "x:Q",
         scale=alt.Scale(domain=[low, high], nice=False, zero=False),
@@ -257,20 +225,26 @@ def interval_chart(
         ),
     )
     y = alt.Y("y:Q", scale=alt.Scale(domain=[places.height, 0], nice=False), axis=None)
-    colour = alt.Color("colour:N", scale=None)
 
     def marks(
-        several: Sequence[tuple[IntervalRow, float, Mapping[str, Any]]], below: float = 0
+        several: Sequence[tuple[IntervalRow, float, Mapping[str, Any]]],
+        told: Iterable[str] = (),
+        below: float = 0,
     ) -> Any:
         """Chart of marks at values of rows, with further columns of equal names."""
-        extra = {name: [more[name] for *_, more in several] for name in several[0][2]}
+        columns = {name: [more[name] for *_, more in several] for name in several[0][2]}
+        if legend:
+            columns["scorer"] = [row.scorer for row, *_ in several]
         data = records(
             x=[100 * value for _, value, _ in several],
             y=[places.place(row) + below for row, *_ in several],
             colour=[row.colour for row, *_ in several],
-            **extra,
+            **columns,
         )
-        return alt.Chart(data).encode(x=x, y=y, color=colour)
+        chart = alt.Chart(data).encode(x=x, y=y, color=alt.Color("colour:N", scale=None))
+        tooltip = [alt.Tooltip(f"{name}:N", title=name) for name in told]
+        chart = chart.encode(tooltip=tooltip) if tooltip else chart
+        return chart.transform_filter(shown) if legend else chart
 
     def words(texts: Sequence[tuple[str, float]], at: float, align: Any, **more: Any) -> Any:
         data = records(text=[text for text, _ in texts], y=[y for _, y in texts])
@@ -278,6 +252,12 @@ def interval_chart(
         return mark.encode(x=alt.value(at), y=y, text="text:N")
 
     layers: list[alt.Chart] = []
+    if legend:
+        scale = alt.Scale(domain=[*colours], range=[*colours.values()])
+        key = legend_below([*colours], "Scorer", int(width))
+        unseen = alt.Chart(records(scorer=[*colours])).mark_point(filled=True, opacity=0)
+        unseen = unseen.encode(color=alt.Color("scorer:N", scale=scale, legend=key))
+        layers.append(unseen.add_params(shown))
     if zero:
         origin = alt.Chart(records(x=[0.0])).mark_rule(color=AXIS, strokeDash=[3, 2])
         layers.append(origin.encode(x=x))
@@ -292,8 +272,8 @@ def interval_chart(
         for name, value in row.singles.items()
     ]
     if singles:
-        dots = marks(singles, BELOW).mark_circle(size=14, opacity=0.5, clip=True)
-        layers.append(dots.encode(tooltip=_tooltip(["method", "run", "value"])))
+        dots = marks(singles, ["method", "run", "value"], BELOW)
+        layers.append(dots.mark_circle(size=14, opacity=0.5, clip=True))
     intervals = [
         (row, row.low, {"end": 100 * row.high})
         for row in near
@@ -308,43 +288,38 @@ def interval_chart(
         if cut:
             tips = marks([(row, at / 100, {}) for row in cut])
             layers.append(tips.mark_point(shape=shape, filled=True, size=36, opacity=1))
-    facts = list(dict.fromkeys(name for row in valued for name in row.facts))
+    facts = list(dict.fromkeys(name for row in near for name in row.facts))
     for hollow in (False, True):
         some = [
             (row, row.value, {name: row.facts.get(name, "") for name in facts})
-            for row in valued
-            if row.hollow == hollow and row.value is not None
+            for row in near
+            if row.value is not None and row.hollow == hollow
         ]
         if some:
             fill = {"fill": BACKGROUND} if hollow else {"filled": True}
-            dots = marks(some).mark_point(size=64, opacity=1, strokeWidth=1.6, **fill)
-            layers.append(dots.encode(tooltip=_tooltip(facts)))
+            dots = marks(some, facts).mark_point(size=64, opacity=1, strokeWidth=1.6, **fill)
+            layers.append(dots)
     extras: list[tuple[str, dict[str, Any]]] = [
         ("same_rule", {"shape": "stroke", "angle": 90, "size": 90}),
         ("published", {"shape": "diamond", "fill": BACKGROUND, "color": TEXT, "size": 70}),
     ]
     for kind, look in extras:
-        some_extras = [
+        sourced = [
             (row, value, {"method": row.method, "value": f"{100 * value:.1f} %", "source": source})
             for row in near
             for value, source in getattr(row, kind)
         ]
-        if some_extras:
-            drawn = marks(some_extras).mark_point(opacity=1, strokeWidth=1.4, clip=True, **look)
-            if kind == "published":
-                drawn = drawn.encode(color=alt.value(TEXT))
-            layers.append(drawn.encode(tooltip=_tooltip(["method", "value", "source"])))
+        if sourced:
+            drawn = marks(sourced, ["method", "value", "source"])
+            drawn = drawn.mark_point(opacity=1, strokeWidth=1.4, clip=True, **look)
+            layers.append(drawn.encode(color=alt.value(TEXT)) if kind == "published" else drawn)
     for row in far:
-        below = 100 * row.middle < low
-        edge, inside = (2, 9) if below else (width - 2, width - 9)
-        told = [(f"{100 * row.middle:.1f}".replace("-", "−"), places.place(row))]
-        layers.append(words(told, inside, "left" if below else "right"))
+        side: Any = "left" if 100 * row.middle < low else "right"
+        edge, inside = (2, 9) if side == "left" else (width - 2, width - 9)
+        told = f"{100 * row.middle:.1f}".replace("-", "−")
+        layers.append(words([(told, places.place(row))], inside, side))
         arrow = alt.Chart(records(y=[places.place(row)])).mark_point(
-            shape=f"triangle-{'left' if below else 'right'}",
-            filled=True,
-            size=50,
-            opacity=1,
-            color=row.colour,
+            shape=f"triangle-{side}", filled=True, size=50, opacity=1, color=row.colour
         )
         layers.append(arrow.encode(x=alt.value(edge), y=y))
     labels = [(row.side_label, places.place(row)) for row in rows if row.side_label]
@@ -357,20 +332,10 @@ def interval_chart(
     return chart
 
 
-def _tooltip(names: Sequence[str]) -> list[alt.Tooltip]:
-    return [alt.Tooltip(f"{name}:N", title=name) for name in names]
-
-
 def interval_panels(
     panels: Mapping[str, Sequence[IntervalRow]], description: str, *, zero: bool = False
 ) -> Chart:
-    """Charts side by side with shared rows, names at the first only; as wide as a page of a paper.
-
-    Args:
-        panels: rows by title.
-        description: alternative text.
-        zero: whether values are differences.
-    """
+    """Charts by title side by side with shared rows, names at the first only; as wide as a page."""
     # A panel may lack some rows; the order is that of the panel with the most.
     fullest = sorted(panels.values(), key=len, reverse=True)
     width = (DOUBLE_COLUMN - 30 * (len(panels) - 1)) / len(panels)

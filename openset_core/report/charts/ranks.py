@@ -7,7 +7,7 @@ not told apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -31,46 +31,26 @@ MOST_TICKS = 8
 
 @frozen(kw_only=True)
 class Leader:
-    """A line from a method to its place on the axis.
+    """A line from a method to its place on the axis."""
 
-    Attributes:
-        method: its position in the ranking.
-        rank: its average rank, where its line leaves the axis.
-        side: `"left"` for the better half, or `"right"`.
-        level: how far below the axis its name stands, from 0.
-    """
-
-    method: int
+    method: int  # its position in the ranking
     rank: float
-    side: str
-    level: int
+    side: str  # `left` for the better half, or `right`
+    level: int  # how far below the axis its name stands, from 0
 
 
 @frozen(kw_only=True)
 class Bar:
-    """Methods that are not told apart.
-
-    Attributes:
-        low: best average rank among them.
-        high: worst.
-        level: how far below the axis it stands, from 0; bars of a level do not touch.
-    """
+    """Methods that are not told apart: their ranks, and how far below the axis the bar stands."""
 
     low: float
     high: float
-    level: int
+    level: int  # bars of a level do not touch
 
 
 @frozen(kw_only=True)
 class Diagram:
-    """A diagram of critical differences.
-
-    Attributes:
-        methods: number of methods, the last rank on the axis; the first is 1.
-        leaders: one a method, from the best to the worst.
-        bars: from the best to the worst.
-        critical_difference: how far apart ranks must be.
-    """
+    """A diagram of critical differences, from the best to the worst."""
 
     methods: int
     leaders: tuple[Leader, ...]
@@ -116,72 +96,65 @@ def diagram(ranking: Ranking) -> Diagram:
     )
 
 
-def ticks(methods: int) -> Iterator[int]:
+def ticks(methods: int) -> list[int]:
     """Ranks that are written at the axis: all of them, or the first, the last and some."""
     step = -(-(methods - 1) // MOST_TICKS)
-    for rank in range(1, methods + 1, step):
-        if methods - rank >= step or rank == methods:
-            yield rank
-    if (methods - 1) % step:
-        yield methods
+    return [rank for rank in range(1, methods, step) if methods - rank >= step] + [methods]
 
 
 def rank_chart(ranking: Ranking, names: Sequence[str], description: str) -> Chart:
-    """The diagram as a chart.
-
-    Args:
-        ranking: of methods.
-        names: of the methods, in the order of the ranking; broken into lines after commas.
-        description: alternative text.
-    """
+    """The diagram as a chart; names are in the order of the ranking."""
     made = diagram(ranking)
     last = made.methods
     room = 0.012 * (last - 1)
-    first_name = BAR * (max((bar.level for bar in made.bars), default=-1) + 2)
-    lines: list[tuple[str, float, float, float, float]] = [("axis", 1, last, 0, 0)]
-    lines += [("axis", rank, rank, 0.0, -5.0) for rank in ticks(last)]
     end = 1 + made.critical_difference
-    lines += [("axis", 1.0, end, -34.0, -34.0)]
-    lines += [("axis", x, x, -37.0, -31.0) for x in (1.0, end)]
+    lines: dict[str, list[tuple[float, ...]]] = {"axis": [], "leader": [], "bar": []}
+    lines["axis"] = [
+        (1, last, 0, 0),
+        *((rank, rank, 0.0, -5.0) for rank in ticks(last)),
+        (1.0, end, -34.0, -34.0),
+        *((x, x, -37.0, -31.0) for x in (1.0, end)),
+    ]
     for bar in made.bars:
         y = BAR * (bar.level + 1)
-        lines.append(("bar", bar.low - room, bar.high + room, y, y))
-    texts = [(f"{rank}", float(rank), -12.0, "center") for rank in ticks(last)]
-    texts.append((f"critical difference {made.critical_difference:.2f}", 1.0, -45.0, "left"))
+        lines["bar"].append((bar.low - room, bar.high + room, y, y))
+    texts: dict[Any, list[tuple[str, float, float]]] = {"left": [], "center": [], "right": []}
+    texts["left"].append((f"critical difference {made.critical_difference:.2f}", 1.0, -45.0))
+    texts["center"] += [(f"{rank}", float(rank), -12.0) for rank in ticks(last)]
     bottom = 0.0
-    for side, edge, label in (
-        ("left", 1 - 2 * room, 1 - 4 * room),
-        ("right", last + 2 * room, last + 4 * room),
-    ):
-        y = first_name
+    for side, align, axis_end, away in (("left", "right", 1, -room), ("right", "left", last, room)):
+        y = BAR * (max((bar.level for bar in made.bars), default=-1) + 2)
         for leader in sorted(made.leaders, key=lambda leader: leader.level):
             if leader.side != side:
                 continue
             name = broken(f"{names[leader.method]} {leader.rank:.2f}", NAME_LENGTH)
             middle = y + LINE * len(name) / 2
-            lines.append(("leader", leader.rank, leader.rank, 0.0, middle))
-            lines.append(("leader", leader.rank, edge, middle, middle))
-            align = "right" if side == "left" else "left"
+            lines["leader"] += [
+                (leader.rank, leader.rank, 0.0, middle),
+                (leader.rank, axis_end + 2 * away, middle, middle),
+            ]
             for number, line in enumerate(name):
-                texts.append((line, label, y + LINE * (number + 0.5), align))
+                texts[align].append((line, axis_end + 4 * away, y + LINE * (number + 0.5)))
             y += LINE * len(name) + 6
         bottom = max(bottom, y)
     top = -52.0
     x = alt.X("x:Q", scale=alt.Scale(domain=[1, last], nice=False, zero=False), axis=None)
     y_axis = alt.Y("y:Q", scale=alt.Scale(domain=[bottom, top], nice=False), axis=None)
+
+    def columns(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> alt.Chart:
+        values = dict(zip(names, zip(*rows, strict=True), strict=True))
+        return alt.Chart(records(**values))
+
     layers = []
     for kind, thickness in (("axis", 1.2), ("leader", 0.8), ("bar", 3.5)):
-        some = [line[1:] for line in lines if line[0] == kind]
-        if some:
-            columns = dict(zip(("x", "x2", "y", "y2"), zip(*some, strict=True), strict=True))
-            rules = alt.Chart(records(**columns)).mark_rule(color=TEXT, strokeWidth=thickness)
+        if lines[kind]:
+            rules = columns(("x", "x2", "y", "y2"), lines[kind])
+            rules = rules.mark_rule(color=TEXT, strokeWidth=thickness)
             layers.append(rules.encode(x=x, x2="x2:Q", y=y_axis, y2="y2:Q"))
-    aligns: tuple[Any, ...] = ("left", "center", "right")
-    for align in aligns:
-        written = [each[:3] for each in texts if each[3] == align]
+    for align, written in texts.items():
         if written:
-            columns = dict(zip(("text", "x", "y"), zip(*written, strict=True), strict=True))
-            words = alt.Chart(records(**columns)).mark_text(align=align, baseline="middle")
+            words = columns(("text", "x", "y"), written)
+            words = words.mark_text(align=align, baseline="middle")
             layers.append(words.encode(x=x, y=y_axis, text="text:N"))
     chart: Chart = alt.layer(*layers).properties(
         width=WIDTH, height=bottom - top, description=description

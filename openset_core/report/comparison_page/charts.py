@@ -47,9 +47,6 @@ def _signed(value: float) -> str:
     return signed_percent(value, signed=True).replace("-", "−")
 
 
-# --- means ----------------------------------------------------------------------------------------
-
-
 def mean_rows(c: Comparison, setting: EvaluationSetting, metric: str) -> list[IntervalRow]:
     """Means with intervals, single trials or seeds, and published figures."""
     scorers = list(dict.fromkeys(method.scorer for method in c.methods))
@@ -120,10 +117,7 @@ def means_chart(c: Comparison, setting: EvaluationSetting, metric: str) -> Chart
         if (estimate := c.estimate(setting, method, metric)) is not None
     ]
     description = f"Mean {METRICS[metric].title} in {setting.title}, percent: {'; '.join(means)}"
-    return interval_chart(mean_rows(c, setting, metric), description)
-
-
-# --- differences ----------------------------------------------------------------------------------
+    return interval_chart(mean_rows(c, setting, metric), description, legend=True)
 
 
 def difference_rows(c: Comparison, setting: EvaluationSetting, metric: str) -> list[IntervalRow]:
@@ -170,9 +164,6 @@ def differences_chart(c: Comparison, setting: EvaluationSetting, metric: str) ->
     return interval_chart(rows, description, zero=True)
 
 
-# --- ranks ----------------------------------------------------------------------------------------
-
-
 def ranks_chart(c: Comparison, metric: str, methods: Sequence[Method], ranking: Ranking) -> Chart:
     """The diagram of critical differences by one metric."""
     ordered = sorted(zip(ranking.average_ranks, methods, strict=True), key=lambda pair: pair[0])
@@ -185,11 +176,8 @@ def ranks_chart(c: Comparison, metric: str, methods: Sequence[Method], ranking: 
     return rank_chart(ranking, names, description)
 
 
-# --- figures for papers ---------------------------------------------------------------------------
-
-
 def figures(c: Comparison) -> Iterator[tuple[str, Chart]]:
-    """File names without suffix, and charts: panels of metrics a setting, a diagram a metric."""
+    """For papers: file names without suffix, and panels of metrics or diagrams of ranks."""
     rows_of: dict[str, Callable[..., list[IntervalRow]]] = {
         "means": mean_rows,
         "differences": difference_rows,

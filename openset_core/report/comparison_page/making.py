@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,7 +13,7 @@ from openset_core.errors import OpensetError
 from openset_core.experiment.protocol import load_protocol
 from openset_core.files import write_text
 from openset_core.metrics import METRICS
-from openset_core.report.charts.output import save_chart
+from openset_core.report.charts.output import Chart, save_chart
 from openset_core.report.charts.ranks import LEAST_METHODS, is_informative
 from openset_core.report.comparison_page import charts
 from openset_core.report.comparison_page.charts import heading, scorer_label
@@ -29,7 +29,7 @@ from openset_core.results.comparison.tables import (
     interval_tables,
     metric_tables,
     overview_tables,
-    p_text,
+    p_phrase,
     published_tables,
     ranking_tables,
 )
@@ -63,9 +63,6 @@ def write_comparison_page(
         comparison: what it shows.
         path: of the file.
         origin: where that comes from; links lead to run pages from the page's folder by default.
-
-    Raises:
-        RunFolderError: the folder cannot be written.
     """
     path = Path(path)
     write_text(path, comparison_html(comparison, origin or Origin(folder=path.parent)))
@@ -73,11 +70,7 @@ def write_comparison_page(
 
 
 def write_comparison_figures(comparison: Comparison, folder: str | Path) -> tuple[Path, ...]:
-    """Write the page's figures into a folder as PNG, SVG and PDF, and return their paths.
-
-    Raises:
-        RunFolderError: the folder cannot be written.
-    """
+    """Write the page's figures into a folder as PNG, SVG and PDF, and return their paths."""
     written: list[Path] = []
     for stem, chart in charts.figures(comparison):
         written += save_chart(chart, Path(folder) / stem)
@@ -89,8 +82,7 @@ def comparison_html(comparison: Comparison, origin: Origin | None = None) -> str
     c, origin = comparison, origin or Origin()
     notes = [_sentence(f"failed: {each.title}: {each.reason}") for each in origin.failures]
     notes += [_sentence(note) for note in c.notes]
-    single = len(c.protocols) == 1
-    tables = list(zip(c.protocols, metric_tables(c, marks=False), strict=True))
+    tables = zip(c.protocols, metric_tables(c, marks=False), strict=True)
     return render(
         "comparison.html",
         kind=origin.kind,
@@ -99,13 +91,12 @@ def comparison_html(comparison: Comparison, origin: Origin | None = None) -> str
         inputs=origin.inputs,
         c=c,
         origin=origin,
-        METRICS=METRICS,
-        RunPage=bool(_linked(c, origin)),
+        has_run_pages=any(origin.link(RunFolder(each.run.folder).report) for each in c.runs),
         notes=notes,
         most_notes=MOST_NOTES,
         tiles=[tile for metric in c.metrics_in(c.settings) if (tile := _tile(c, metric))],
         tables=[(table, published_tables(c, [protocol])) for protocol, table in tables],
-        single=single,
+        single=len(c.protocols) == 1,
         legend=_legend(c),
         level=confidence_text(c),
         significance=f"{1 - c.confidence:.4g}",
@@ -116,7 +107,14 @@ def comparison_html(comparison: Comparison, origin: Origin | None = None) -> str
         means=_means(c),
         intervals=interval_tables(c),
         differences=_by_setting(c, charts.differences_chart),
-        pairs=_pairs(c),
+        pairs=max(
+            (
+                difference.pairs
+                for setting, metric in _shown(c)
+                for difference in c.differences(setting, metric).values()
+            ),
+            default=0,
+        ),
         difference_tables=difference_tables(c),
         ranks=_ranks(c),
         ranking_tables=ranking_tables(c),
@@ -126,13 +124,17 @@ def comparison_html(comparison: Comparison, origin: Origin | None = None) -> str
     )
 
 
+def _shown(c: Comparison) -> list[tuple[EvaluationSetting, str]]:
+    """Settings with their metrics."""
+    return [(setting, metric) for setting in c.settings for metric in c.metrics_in([setting])]
+
+
 # --- the head -------------------------------------------------------------------------------------
 
 
 def _title(c: Comparison) -> str:
     names = list(dict.fromkeys(method.name for method in c.methods))
-    protocols = list(c.protocols)
-    where = ", ".join(protocols) if len(protocols) <= 3 else f"{len(protocols)} protocols"
+    where = ", ".join(c.protocols) if len(c.protocols) <= 3 else f"{len(c.protocols)} protocols"
     return f"{names[0] if len(names) == 1 else f'{len(names)} methods'} on {where}"
 
 
@@ -188,11 +190,10 @@ def _tile(c: Comparison, metric: str) -> dict[str, Any] | None:
 
 def _legend(c: Comparison) -> str:
     """What bold print and shades mean."""
-    shown = [(setting, metric) for setting in c.settings for metric in c.metrics_in([setting])]
-    if not any(c.best(setting, metric) for setting, metric in shown):
+    if not any(c.best(setting, metric) for setting, metric in _shown(c)):
         return ""
     legend = "Bold: the best mean."
-    if any(c.not_significantly_worse(setting, metric) for setting, metric in shown):
+    if any(c.not_significantly_worse(setting, metric) for setting, metric in _shown(c)):
         legend += (
             " Lightly shaded: not significantly worse; a paired t test does not tell it from the "
             f"best (p ≥ {1 - c.confidence:.4g} after Holm's correction)."
@@ -205,16 +206,13 @@ def grouped(
 ) -> Iterator[dict[str, Any]]:
     """Rows of a table for a template; names at the left stand once for all rows that share them.
 
-    Args:
-        table: its last column flush left is never merged.
-        links: addresses by row, for the second column.
+    The last column flush left is never merged. `links` are addresses by row, for the second column.
     """
     left = sum(column.left for column in table.columns)
 
     def starts(number: int, column: int) -> bool:
-        if number == 0:
-            return True
-        return table.rows[number][: column + 1] != table.rows[number - 1][: column + 1]
+        rows = table.rows
+        return number == 0 or rows[number][: column + 1] != rows[number - 1][: column + 1]
 
     for number, row in enumerate(table.rows):
         names = []
@@ -255,20 +253,18 @@ def _cell(cell: Cell) -> dict[str, str]:
 def _methods(c: Comparison) -> tuple[list[str], list[dict[str, Any]]]:
     """Columns and rows of a table of methods: how often each was run, and what that took."""
     runs: dict[str, list[GroupedRun]] = {}
-    scorers: dict[str, dict[str, None]] = {}
     for each in c.runs:
         for name in dict.fromkeys(method.name for method in each.methods.values()):
             runs.setdefault(name, []).append(each)
-        for method in each.methods.values():
-            scorers.setdefault(method.name, {})[method.scorer] = None
     rows = []
     for name, several in runs.items():
         results = several[0].run.results
         components = ",".join([*results.method.split("+"), results.backbone])
+        own = (method for each in several for method in each.methods.values())
         taken = [each.run.seconds for each in several if each.run.seconds]
         cells = {
             "components": components if components != name else "",
-            "scorers": ", ".join(scorers[name]),
+            "scorers": ", ".join(dict.fromkeys(m.scorer for m in own if m.name == name)),
             "runs": f"{len(several)}",
             "epochs": _numbers(each.run.results.epochs for each in several),
             "time a run": seconds(fmean(taken)) if taken else "–",
@@ -281,32 +277,34 @@ def _methods(c: Comparison) -> tuple[list[str], list[dict[str, Any]]]:
 
 
 def _facts(c: Comparison) -> Iterator[tuple[str, str | list[str]]]:
-    records = [each.run.record for each in c.runs]
+    def distinct(values: Iterable[str]) -> str:
+        return "; ".join(filter(None, dict.fromkeys(values))) or "not recorded"
+
+    def entries(section: str) -> list[dict[str, Any]]:
+        return [each.run.record.get(section, {}) for each in c.runs]
+
     for name in c.protocols:
         yield "Protocol", _protocol(c, name)
     yield "Trials", _numbers(each.run.results.trial for each in c.runs)
     yield "Seeds", _numbers(each.run.results.seed for each in c.runs)
     yield "Reference", c.reference.title
     yield "Confidence", confidence_text(c)
-    devices = [record.get("device", {}) for record in records]
-    yield "Computed on", _distinct(_words(device, "name", "precision") for device in devices)
-    versions = [
-        ", ".join(
-            f"{name} {version}"
-            for name, version in record.get("versions", {}).items()
-            if name in ("openset", "torch")
-        )
-        for record in records
-    ]
-    yield "Versions", _distinct(versions)
-
-
-def _words(record: Mapping[str, Any], *keys: str) -> str:
-    return ", ".join(str(record[key]) for key in keys if key in record)
-
-
-def _distinct(values: Iterable[str]) -> str:
-    return "; ".join(value for value in dict.fromkeys(values) if value) or "not recorded"
+    yield (
+        "Computed on",
+        distinct(
+            ", ".join(str(device[key]) for key in ("name", "precision") if key in device)
+            for device in entries("device")
+        ),
+    )
+    yield (
+        "Versions",
+        distinct(
+            ", ".join(
+                f"{name} {of}" for name, of in versions.items() if name in ("openset", "torch")
+            )
+            for versions in entries("versions")
+        ),
+    )
 
 
 def _protocol(c: Comparison, name: str) -> list[str]:
@@ -340,7 +338,9 @@ def _numbers(values: Iterable[int]) -> str:
 # --- charts ---------------------------------------------------------------------------------------
 
 
-def _by_setting(c: Comparison, chart: Any) -> list[dict[str, Any]]:
+def _by_setting(
+    c: Comparison, chart: Callable[[Comparison, EvaluationSetting, str], Chart | None]
+) -> list[dict[str, Any]]:
     """For each setting with charts its heading and a chart a metric."""
     settings: list[dict[str, Any]] = []
     for setting in c.settings:
@@ -363,9 +363,8 @@ def _means(c: Comparison) -> dict[str, Any] | None:
     """Charts of means; None for a single value."""
     several = any(
         estimate is not None and estimate.low is not None
-        for setting in c.settings
+        for setting, metric in _shown(c)
         for method in c.methods_in(setting)
-        for metric in c.metrics_in([setting])
         for estimate in [c.estimate(setting, method, metric)]
     )
     if not several and len(c.methods) == 1:
@@ -373,23 +372,11 @@ def _means(c: Comparison) -> dict[str, Any] | None:
     rules = {entry.rule for entry in c.published}
     return {
         "several": several,
+        "scorers": len({method.scorer for method in c.methods}) > 1,
         "published": bool(rules),
         "other_rules": bool(rules - {"exact"}),
         "settings": _by_setting(c, charts.means_chart),
     }
-
-
-def _pairs(c: Comparison) -> int:
-    """The most pairs that a difference is over."""
-    return max(
-        (
-            difference.pairs
-            for setting in c.settings
-            for metric in c.metrics_in([setting])
-            for difference in c.differences(setting, metric).values()
-        ),
-        default=0,
-    )
 
 
 def _ranks(c: Comparison) -> dict[str, Any] | None:
@@ -400,8 +387,7 @@ def _ranks(c: Comparison) -> dict[str, Any] | None:
     drawn = []
     for metric, (methods, ranking) in rankings.items():
         if is_informative(ranking):
-            p = p_text(ranking.p)
-            tested = f"; Friedman's test: p {p if p[0] == '<' else f'= {p}'}" if p else ""
+            tested = "" if ranking.p is None else f"; Friedman's test: p {p_phrase(ranking.p)}"
             drawn.append(
                 {
                     "title": METRICS[metric].title,
@@ -409,8 +395,7 @@ def _ranks(c: Comparison) -> dict[str, Any] | None:
                     "subtitle": c.ranked_over(metric) + tested,
                 }
             )
-    over = c.ranked_over(next(iter(rankings)))
-    unit = "seed" if " seeds" in over else "trial"
+    unit = "seed" if " seeds" in c.ranked_over(next(iter(rankings))) else "trial"
     return {"charts": drawn, "unit": unit, "reason": "" if drawn else _no_diagram(c, rankings)}
 
 
@@ -431,37 +416,27 @@ def _no_diagram(c: Comparison, rankings: Mapping[str, Any]) -> str:
 # --- single runs ----------------------------------------------------------------------------------
 
 
-def _linked(c: Comparison, origin: Origin) -> list[str]:
-    links = (origin.link(RunFolder(each.run.folder).report) for each in c.runs)
-    return [link for link in links if link]
-
-
 def _run_tables(c: Comparison, origin: Origin) -> Iterator[dict[str, Any]]:
     """For each setting a table of every run, or a sentence where it is too long for a page."""
     left = MOST_ROWS
     order = {method: number for number, method in enumerate(c.methods)}
+
+    def place(each: GroupedRun) -> tuple[int, int, int]:
+        first = min(order[method] for method in each.methods.values())
+        return first, each.run.results.trial, each.run.results.seed
+
     for setting in c.settings:
-        runs = [each for each in c.runs if setting in each.settings]
-        runs.sort(
-            key=lambda each: (
-                min(order[method] for method in each.methods.values()),
-                each.run.results.trial,
-                each.run.results.seed,
-            )
-        )
+        runs = sorted((each for each in c.runs if setting in each.settings), key=place)
         count = sum(len(each.methods) for each in runs)
         name = heading(c, setting)
         title = f"Every run{f': {name}' if name else ''}"
         if count > left:
-            yield {
-                "title": title,
-                "missing": f"{title}: {count:,} rows are too many for a page; CSV and JSON have "
-                "them.",
-            }
-            continue
-        left -= count
-        table, links = _run_table(c, origin, setting, runs)
-        yield {"title": title, "table": table, "links": links}
+            missing = f"{count:,} rows are too many for a page; CSV and JSON have them."
+            yield {"title": title, "missing": f"{title}: {missing}"}
+        else:
+            left -= count
+            table, links = _run_table(c, origin, setting, runs)
+            yield {"title": title, "table": table, "links": links}
 
 
 def _run_table(

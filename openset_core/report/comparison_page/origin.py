@@ -11,12 +11,7 @@ from attrs import frozen
 
 @frozen(kw_only=True)
 class Failure:
-    """A run that failed.
-
-    Attributes:
-        title: method, protocol, trial and seed.
-        reason: one sentence.
-    """
+    """A run that failed: method, protocol, trial and seed, and why in one sentence."""
 
     title: str
     reason: str
@@ -24,25 +19,15 @@ class Failure:
 
 @frozen(kw_only=True)
 class Origin:
-    """Where a comparison comes from.
+    """Where a comparison comes from."""
 
-    Attributes:
-        kind: what it is, in a word.
-        command: repeats it; empty where it is not known.
-        folder: where the page will lie, so that it can link to files; None for nowhere.
-        failures: runs that failed.
-        asked: what a bench was asked, as TOML.
-        files: names of files beside the page, and what they are.
-        inputs: hash of what the page is made from; written into it where given.
-    """
-
-    kind: str = "Comparison"
-    command: str = ""
-    folder: Path | None = None
+    kind: str = "Comparison"  # what it is, in a word
+    command: str = ""  # repeats it
+    folder: Path | None = None  # where the page will lie, so that it can link to files
     failures: tuple[Failure, ...] = ()
-    asked: str = ""
-    files: tuple[tuple[str, str], ...] = ()
-    inputs: str = ""
+    asked: str = ""  # what a bench was asked, as TOML
+    files: tuple[tuple[str, str], ...] = ()  # names of files beside the page, and what they are
+    inputs: str = ""  # hash of what the page is made from; written into it where given
 
     def link(self, path: Path) -> str | None:
         """A relative address of a file, from the page; None where there is no way to it."""
