@@ -349,6 +349,19 @@ def test_marks_stand_where_their_values_are(rows_with):
     assert single["y"] > place(found[0])
 
 
+def test_a_click_in_the_legend_takes_a_scorer_out(rows_with):
+    several = [IntervalRow(method="m", scorer=name, value=0.5, low=0.4, high=0.6) for name in "ab"]
+    several.append(IntervalRow(method="n", value=0.51))
+    drawn = specification(interval_chart(several, "label", legend=True))
+    (shown,) = drawn["params"]
+    assert shown["bind"] == "legend"
+    assert [each["scorer"] for each in shown["value"]] == ["a", "b", "all scorers"]
+    filtered = [layer["transform"] for layer in drawn["layer"] if "transform" in layer]
+    assert filtered == [[{"filter": {"param": shown["name"]}}]] * 2
+    assert {row["scorer"] for row in rows_with(drawn, "x")} == {"a", "b", "all scorers"}
+    assert "params" not in specification(interval_chart(several[:1], "label", legend=True))
+
+
 def test_a_row_without_scorer_stands_in_the_middle_of_its_method():
     several = [IntervalRow(method="m", scorer=scorer, value=0.5) for scorer in "ab"]
     places = layout([*several, IntervalRow(method="n", value=0.5)])

@@ -55,6 +55,9 @@ LONGEST_REACH = 3.0
 """An interval reaches so many times as far as the median one at most; a longer one is cut off."""
 
 
+ALL = "all scorers"
+
+
 @frozen(kw_only=True)
 class IntervalRow:
     """A row of the chart; all values are fractions and are shown in percent."""
@@ -214,7 +217,8 @@ def interval_chart(
     near = [row for row in rows if row not in far]
     colours = {row.scorer: row.colour for row in rows if row.scorer and row.value is not None}
     legend = legend and len(colours) > 1
-    shown = shown_by_legend("scorer", list(dict.fromkeys(row.scorer for row in rows)))
+    # Rows of all scorers have a name too, which no click takes out: an empty one is read as null.
+    shown = shown_by_legend("scorer", list(dict.fromkeys(row.scorer or ALL for row in rows)))
     x = alt.X(
         "x:Q",
         scale=alt.Scale(domain=[low, high], nice=False, zero=False),
@@ -234,7 +238,7 @@ def interval_chart(
         """Chart of marks at values of rows, with further columns of equal names."""
         columns = {name: [more[name] for *_, more in several] for name in several[0][2]}
         if legend:
-            columns["scorer"] = [row.scorer for row, *_ in several]
+            columns["scorer"] = [row.scorer or ALL for row, *_ in several]
         data = records(
             x=[100 * value for _, value, _ in several],
             y=[places.place(row) + below for row, *_ in several],
