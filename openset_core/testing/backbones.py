@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -26,6 +25,7 @@ from openset_core.testing.networks import (
     answers,
     build_backbone,
     expect_maps_as_declared,
+    expect_seeded,
     features_of,
     images,
 )
@@ -43,7 +43,6 @@ CHECKS = Checks("backbone")
 
 
 def outputs(backbone: Backbone, batch: Tensor) -> dict[str, Tensor]:
-    """Vector and maps by name."""
     return answers("backbone", OpenSetModel(backbone, stubs.StubLoss()), batch)
 
 
@@ -126,41 +125,23 @@ def provides_is_true(component: ComponentUnderTest) -> None:
 def building_leaves_the_seed_alone(component: ComponentUnderTest) -> None:
     """Weights follow from the framework's seed: the same seed gives the same weights, and the
     factory sets no seed of its own."""
-    builds, draws = [], []
-    for seed in (1, 1, 2):
-        builds.append(build_backbone(component, seed=seed))
-        draws.append(torch.rand(()).item())
-    different = changed(tensors_of(builds[0]), builds[1])
-    if different:
-        fail(f"two builds from one seed differ in {some(different)}")
-    if draws[0] == draws[2]:
-        fail("after building from two seeds the next random numbers are the same")
+    expect_seeded(lambda seed: build_backbone(component, seed), "builds", "building")
 
 
 @CHECKS
 def initial_weights_can_be_left_out(component: ComponentUnderTest) -> None:
     """With initial_weights=False, as when a finished model is loaded, nothing is fetched over the
     network."""
-    with _no_network() as tried:
-        build_backbone(component, initial_weights=False)
-    if tried:
-        fail(f"building connected to {tried[0]}")
-
-
-@contextmanager
-def _no_network() -> Iterator[list[str]]:
     tried: list[str] = []
 
     def refuse(_socket: Any, address: Any) -> None:
         tried.append(str(address))
         raise OSError("no network while conformance is checked")
 
-    real = socket.socket.connect
-    socket.socket.connect = refuse  # type: ignore[assignment,method-assign]
-    try:
-        yield tried
-    finally:
-        socket.socket.connect = real  # type: ignore[method-assign]
+    with mock.patch.object(socket.socket, "connect", refuse):
+        build_backbone(component, initial_weights=False)
+    if tried:
+        fail(f"building connected to {tried[0]}")
 
 
 @CHECKS

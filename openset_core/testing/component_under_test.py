@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
@@ -12,43 +12,30 @@ from openset_core.experiment import config as options_module
 from openset_core.registry import Component, registry
 from openset_core.testing.report import fail
 
-UNINSTALLED = "not-installed"
+Built = TypeVar("Built")
 
 
 @attrs.frozen
 class ComponentUnderTest:
-    """A component with the options that it is checked with.
-
-    Attributes:
-        component: the component.
-        options: an object of its config class; None where the defaults are refused, or where
-            there are no options.
-    """
+    """A component with the options that it is checked with."""
 
     component: Component
-    options: Any
+    options: Any  # None where the defaults are refused, or where there are no options
 
     @property
     def spec(self) -> Any:
-        """What the component announces."""
         return self.component.spec
 
     @property
     def kind(self) -> str:
-        """The component's kind."""
         return self.component.kind
 
     @property
     def title(self) -> str:
-        """Kind and name."""
-        return f"{self.component.kind} {self.component.name}"
+        return f"{self.kind} {self.component.name}"
 
-    def make(self, expected: type, *context: Any) -> Any:
-        """Call the factory with the options and a context.
-
-        Raises:
-            ContractViolation: it builds anything but an `expected`.
-        """
+    def make(self, expected: type[Built], *context: Any) -> Built:
+        """Call the factory with the options and a context; it must build an `expected`."""
         made = self.component.load()(self.options, *context)
         if not isinstance(made, expected):
             fail(f"the factory built a {type(made).__name__}, not a {expected.__name__}")
@@ -56,21 +43,11 @@ class ComponentUnderTest:
 
 
 def resolve(component: Any, config: Any, kinds: tuple[str, ...]) -> ComponentUnderTest:
-    """The component that the author named.
-
-    Args:
-        component: name as in `--plugins`, a spec, or a `Component`.
-        config: options by name, an object of the spec's config class, or None for defaults.
-        kinds: kinds to look in.
-
-    Raises:
-        PluginError: no such component, or one of another kind.
-        ConfigError: an unknown option or a value out of range.
-    """
+    """The component that the author named; see `openset_core.testing.checks`."""
     if isinstance(component, str):
         component = registry().find(component, kinds)
     elif not isinstance(component, Component):
-        component = Component(spec=component, distribution=UNINSTALLED, version="0")
+        component = Component(spec=component, distribution="not-installed", version="0")
     if component.kind not in kinds:
         raise PluginError(
             f"{component.name} is a {component.kind}, not a {' or '.join(kinds)}; use check_plugin"
@@ -98,12 +75,8 @@ def _options(component: Component, config: Any) -> Any:
     return options_module.structure(values, expected, component.name)
 
 
-def refusal(error: BaseException) -> None:
-    """Accept an `OpensetError` of one sentence; everything else is raised as the crash it is.
-
-    Raises:
-        ContractViolation: the message is empty or has several lines.
-    """
+def check_refusal(error: BaseException) -> None:
+    """Accept an `OpensetError` of one sentence; everything else is raised as the crash it is."""
     if not isinstance(error, OpensetError):
         raise error
     if not str(error) or "\n" in str(error):

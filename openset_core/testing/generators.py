@@ -7,7 +7,7 @@ import torch
 
 from openset_core.components import OpenSetModel, Phase, SampleGenerator
 from openset_core.testing import stubs
-from openset_core.testing.component_under_test import ComponentUnderTest, refusal
+from openset_core.testing.component_under_test import ComponentUnderTest, check_refusal
 from openset_core.testing.networks import build_generator, images, models
 from openset_core.testing.report import Checks, fail
 from openset_core.testing.tensors import expect_tensor, some
@@ -18,7 +18,7 @@ CHECKS = Checks("generator")
 MARGIN = 1e-3
 """How far pixels may leave [0, 1] by rounding."""
 
-DIFFERENT = 0.2
+LARGEST_SHIFT = 0.2
 """How far the range of pixels may move with the preprocessing."""
 
 
@@ -45,9 +45,9 @@ def samples_lie_in_the_input_space(component: ComponentUnderTest) -> None:
     channel, their pixels lie in [0, 1], and they are the same pixels under any preprocessing."""
     for channels in (1, 3):
         try:
-            generator = build_generator(component, channels)
+            generator = build_generator(component, channels=channels)
         except Exception as error:
-            refusal(error)
+            check_refusal(error)
             continue
         with torch.no_grad():
             pixels = stubs.pixels_of(generator.train().sample(8))
@@ -63,7 +63,7 @@ def samples_lie_in_the_input_space(component: ComponentUnderTest) -> None:
         with torch.no_grad():
             plain = component.make(SampleGenerator, context).train().sample(8)
         moved = max(abs(float(plain.min()) - low), abs(float(plain.max()) - high))
-        if moved > DIFFERENT:
+        if moved > LARGEST_SHIFT:
             fail(
                 f"with {channels} channels pixels reach from {low:.3g} to {high:.3g} under one "
                 f"preprocessing, from {plain.min():.3g} to {plain.max():.3g} under another; "
@@ -98,10 +98,8 @@ def phases_keep_those_of_the_loss(component: ComponentUnderTest) -> None:
         updated = [_parameters(phase) for phase in model.phases()]
         for phase in own:
             if not any(_parameters(phase) <= parameters for parameters in updated):
-                fail(
-                    f"with {surroundings}, no phase updates what the loss's phase {phase.name} "
-                    "updates"
-                )
+                what = f"the loss's phase {phase.name} updates"
+                fail(f"with {surroundings}, no phase updates what {what}")
 
 
 def _parameters(phase: Phase) -> set[int]:

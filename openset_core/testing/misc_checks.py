@@ -11,10 +11,14 @@ from openset_core import observers
 from openset_core.data.images import DataRequest, ImageSet, data_root
 from openset_core.errors import DataError, FigureError
 from openset_core.experiment import config
+from openset_core.experiment.experiment import resolve
+from openset_core.experiment.protocol import load_protocol
+from openset_core.experiment.recipe import load_recipe
 from openset_core.experiment.selection import FRAMEWORK_PROVIDES
 from openset_core.observers import Observer
+from openset_core.registry import registry
 from openset_core.results.run_results import Results, ScorerResults
-from openset_core.testing.component_under_test import ComponentUnderTest, refusal
+from openset_core.testing.component_under_test import ComponentUnderTest, check_refusal
 from openset_core.testing.report import Checks, fail, not_applicable
 
 CHECKS = Checks()
@@ -32,7 +36,7 @@ def missing_data_is_named(component: ComponentUnderTest) -> None:
             try:
                 component.make(ImageSet, DataRequest(part=split, root=Path(empty), download=False))
             except DataError as error:
-                refusal(error)
+                check_refusal(error)
 
 
 @CHECKS.only("dataset")
@@ -62,8 +66,6 @@ def splits_hold_images(component: ComponentUnderTest) -> None:
 @CHECKS.only("protocol")
 def protocol_is_valid(component: ComponentUnderTest) -> None:
     """The TOML file is there and is a valid protocol."""
-    from openset_core.experiment.protocol import load_protocol
-
     load_protocol(str(component.spec.path))
 
 
@@ -71,8 +73,6 @@ def protocol_is_valid(component: ComponentUnderTest) -> None:
 def protocol_names_what_exists(component: ComponentUnderTest) -> None:
     """The data sets and default components that the protocol names are installed, and its trials
     resolve into experiments."""
-    from openset_core.experiment.experiment import resolve
-
     resolve(protocol=str(component.spec.path))
 
 
@@ -82,8 +82,6 @@ def protocol_names_what_exists(component: ComponentUnderTest) -> None:
 @CHECKS.only("recipe")
 def recipe_is_valid(component: ComponentUnderTest) -> None:
     """The TOML file is there and is a valid recipe."""
-    from openset_core.experiment.recipe import load_recipe
-
     load_recipe(str(component.spec.path))
 
 
@@ -91,9 +89,6 @@ def recipe_is_valid(component: ComponentUnderTest) -> None:
 def recipe_suits_the_protocols(component: ComponentUnderTest) -> None:
     """Laid over any installed protocol it gives an experiment with that protocol's components, and
     the scorers that it names exist."""
-    from openset_core.experiment.experiment import resolve
-    from openset_core.registry import registry
-
     for protocol in registry().of_kind("protocol"):
         resolve(protocol=protocol.name, recipe=str(component.spec.path))
 
@@ -139,21 +134,29 @@ def missing_runs_are_refused(component: ComponentUnderTest) -> None:
         for run in missing:
             if run.command not in str(error):
                 fail(f"the refusal does not name {run.command}")
-        return
-    fail("it was drawn without a run; min_runs must be 1 or more")
+    else:
+        fail("it was drawn without a run; min_runs must be 1 or more")
 
 
 # --- observers --------------------------------------------------------------------------------
 
 
-VALUES = {"accuracy": 0.9, "auroc": 0.8}
+SENT_WHERE_WANTED = (
+    observers.ImagesSeen,
+    observers.ParametersRead,
+    observers.SamplesDrawn,
+    observers.EpochTested,
+)
 
 
-def _results() -> Results:
+def events_of_a_run(folder: Path) -> list[observers.RunEvent]:
+    """One event of each class, in the order of a run."""
+    values = {"accuracy": 0.9, "auroc": 0.8}
+    scores = observers.EpochScores(metrics=values, unknown={"rest": values})
     scorer = ScorerResults(
-        threshold=0.5, metrics=VALUES, arpl=VALUES, unknown={"rest": VALUES}, published={}
+        threshold=0.5, metrics=values, arpl=values, unknown={"rest": values}, published={}
     )
-    return Results(
+    results = Results(
         method="my-loss",
         backbone="my-backbone",
         protocol="my-protocol",
@@ -165,24 +168,11 @@ def _results() -> Results:
         scorers={"my-scorer": scorer},
         shown=("accuracy", "auroc"),
     )
-
-
-COSTLY = (
-    observers.ImagesSeen,
-    observers.ParametersRead,
-    observers.SamplesDrawn,
-    observers.EpochTested,
-)
-"""Events that are sent only to observers that want them."""
-
-
-def events_of_a_run(folder: Path) -> list[observers.RunEvent]:
-    """One event of each class, in the order of a run."""
-    scores = observers.EpochScores(metrics=VALUES, unknown={"rest": VALUES})
+    terms = {"classification/fit": 0.5}
     images = np.zeros((4, 8, 8, 3), np.uint8)
     record = {
         "epoch": 1,
-        "terms": {"classification/fit": 0.5},
+        "terms": terms,
         "rate": 0.1,
         "validation_accuracy": 0.5,
         "seconds": 1.0,
@@ -207,9 +197,7 @@ def events_of_a_run(folder: Path) -> list[observers.RunEvent]:
             device="cpu",
             precision="fp32",
         ),
-        observers.StepsDone(
-            epoch=0, step=1, terms={"classification/fit": 0.5}, rate=0.1, seconds_left=1.0
-        ),
+        observers.StepsDone(epoch=0, step=1, terms=terms, rate=0.1, seconds_left=1.0),
         observers.ImagesSeen(epoch=0, images=images),
         observers.ParametersRead(
             epoch=0, values={"backbone.first.weight": np.linspace(-1, 1, 9, dtype=np.float32)}
@@ -218,7 +206,7 @@ def events_of_a_run(folder: Path) -> list[observers.RunEvent]:
         observers.EpochTested(epoch=0, scorers={"my-scorer": scores}),
         observers.EpochDone(epoch=0, record=record),
         observers.StageDone(stage="train", seconds=1.0, detail="1 epoch"),
-        observers.RunDone(folder=folder, results=config.unstructure(_results())),
+        observers.RunDone(folder=folder, results=config.unstructure(results)),
     ]
 
 
@@ -227,14 +215,14 @@ def observer_takes_every_event(component: ComponentUnderTest) -> None:
     """The observer takes every event, events it does not know, and close, without an error; twice
     over for the same folder, as when a run goes on."""
 
-    class Unheard(observers.RunEvent):
-        """An event that a later version may send."""
+    class EventOfALaterVersion(observers.RunEvent):
+        pass
 
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(2):
             observer = component.make(Observer, Path(folder))
-            for event in [*events_of_a_run(Path(folder)), Unheard()]:
-                if not isinstance(event, COSTLY) or type(event) in observer.wants:
+            for event in [*events_of_a_run(Path(folder)), EventOfALaterVersion()]:
+                if not isinstance(event, SENT_WHERE_WANTED) or type(event) in observer.wants:
                     observer.receive(event)
             observer.close()
 

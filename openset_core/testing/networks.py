@@ -4,9 +4,12 @@ components of a model; stubs are the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -19,10 +22,9 @@ from openset_core.components import (
     SampleGenerator,
 )
 from openset_core.testing import stubs
-from openset_core.testing.component_under_test import ComponentUnderTest, refusal
+from openset_core.testing.component_under_test import ComponentUnderTest, check_refusal
 from openset_core.testing.report import Checks, ContractViolation, fail, not_applicable
 from openset_core.testing.tensors import (
-    accelerator,
     changed,
     expect_equal,
     expect_finite,
@@ -30,7 +32,6 @@ from openset_core.testing.tensors import (
     some,
     tensor_text,
     tensors_of,
-    through_safetensors,
 )
 from openset_core.testing.training_steps import (
     EPOCHS,
@@ -43,38 +44,18 @@ from openset_core.training.optimisation import PhaseOptimizer
 
 CHECKS = Checks("backbone", "loss", "generator")
 
-SIZES = (28, 32, 64)
-
 
 # --- the component in a model -----------------------------------------------------------------
 
 
-def build_backbone(
-    component: ComponentUnderTest,
-    channels: int = stubs.CHANNELS,
-    size: int = stubs.SIZE,
-    *,
-    seed: int = 0,
-    initial_weights: bool = True,
-) -> Backbone:
-    """The backbone for images of a shape."""
+def build_backbone(component: ComponentUnderTest, seed: int = 0, **images: Any) -> Backbone:
     torch.manual_seed(seed)
-    context = stubs.backbone_context(channels, size, initial_weights=initial_weights)
-    made: Backbone = component.make(Backbone, context)
-    return made
+    return component.make(Backbone, stubs.backbone_context(**images))
 
 
-def build_generator(
-    component: ComponentUnderTest,
-    channels: int = stubs.CHANNELS,
-    size: int = stubs.SIZE,
-    *,
-    seed: int = 0,
-) -> SampleGenerator:
-    """The generator for images of a shape."""
+def build_generator(component: ComponentUnderTest, seed: int = 0, **images: Any) -> SampleGenerator:
     torch.manual_seed(seed)
-    made: SampleGenerator = component.make(SampleGenerator, stubs.generator_context(channels, size))
-    return made
+    return component.make(SampleGenerator, stubs.generator_context(**images))
 
 
 def model_with_loss(
@@ -98,7 +79,7 @@ def models(component: ComponentUnderTest, seed: int = 0) -> Iterator[tuple[str, 
     """What surrounds the component, in words, and the model; a generator meets losses of one
     phase and of two, and backbones with BatchNorm and without."""
     if component.kind == "backbone":
-        network = build_backbone(component, seed=seed, initial_weights=seed == 0)
+        network = build_backbone(component, seed, initial_weights=seed == 0)
         loss = stubs.StubLoss(network.vector_dim, on_maps=True)
         yield "a linear classifier", OpenSetModel(network, loss).train()
     elif component.kind == "loss":
@@ -111,7 +92,7 @@ def models(component: ComponentUnderTest, seed: int = 0) -> Iterator[tuple[str, 
             (True, stubs.StubLossOfTwoPhases),
             (False, stubs.StubLoss),
         ):
-            generator = build_generator(component, seed=seed)
+            generator = build_generator(component, seed)
             loss, backbone = make(), stubs.StubBackbone(maps=True, batchnorm=batchnorm)
             count, kind = len(loss.phases(backbone)), "with" if batchnorm else "without"
             surroundings = f"a loss of {count} phases on a backbone {kind} BatchNorm"
@@ -119,12 +100,10 @@ def models(component: ComponentUnderTest, seed: int = 0) -> Iterator[tuple[str, 
 
 
 def images(count: int, channels: int = stubs.CHANNELS, size: int = stubs.SIZE) -> Tensor:
-    """Images in the input space."""
     return stubs.learnable_images(count, channels=channels, size=size)[0]
 
 
 def features_of(backbone: Backbone, batch: Tensor) -> Features:
-    """The backbone's answer, which must be `Features`."""
     features = backbone(batch)
     if not isinstance(features, Features):
         fail(f"forward returned {tensor_text(features)}; return Features(vector, maps)")
@@ -148,7 +127,6 @@ def answers(kind: str, model: OpenSetModel, batch: Tensor) -> dict[str, Tensor]:
 
 
 def expect_maps_as_declared(backbone: Backbone, features: Features, size: int) -> None:
-    """Fail unless the maps are those of feature_info."""
     declared = {item.name: item for item in backbone.feature_info}
     if set(features.maps) != set(declared):
         fail(f"declared are maps {sorted(declared)}, returned {sorted(features.maps)}")
@@ -157,6 +135,19 @@ def expect_maps_as_declared(backbone: Backbone, features: Features, size: int) -
         shape = (len(features.vector), item.channels, side, side)
         what = f"map {name} (channels={item.channels}, reduction={item.reduction})"
         expect_tensor(features.maps[name], what, shape, torch.float32)
+
+
+def expect_seeded(act: Callable[[int], nn.Module], what: str, action: str) -> None:
+    """Fail unless a seed decides parameters and buffers, and the random numbers that follow."""
+    states, draws = [], []
+    for seed in (1, 1, 2):
+        states.append(tensors_of(act(seed)))
+        draws.append(torch.rand(()).item())
+    different = changed(states[0], states[1])
+    if different:
+        fail(f"two {what} from one seed differ in {some(different)}")
+    if draws[0] == draws[2]:
+        fail(f"after {action} from two seeds the next random numbers are the same")
 
 
 # --- checks -----------------------------------------------------------------------------------
@@ -168,26 +159,28 @@ def other_images_work_or_are_refused(component: ComponentUnderTest) -> None:
     maps and vector are as declared, or a generator of such images, or refuses in one sentence
     (CompositionError); not every shape is refused."""
     built = 0
-    for channels, size in ((channels, size) for channels in (1, 3) for size in SIZES):
+    for channels, size in itertools.product((1, 3), (28, 32, 64)):
+        shape = {"channels": channels, "size": size}
         what = f"{channels}x{size}x{size} images"
         try:
             if component.kind == "backbone":
-                backbone = build_backbone(component, channels, size, initial_weights=False).eval()
+                backbone = build_backbone(component, **shape, initial_weights=False).eval()
             else:
-                generator = build_generator(component, channels, size)
+                generator = build_generator(component, **shape)
         except Exception as error:
-            refusal(error)
+            check_refusal(error)
             continue
         built += 1
         with torch.no_grad():
             if component.kind == "backbone":
-                features = features_of(backbone, images(2, channels, size))
-                vector, length = features.vector, backbone.vector_dim
-                expect_tensor(vector, f"the vector of {what}", (2, length), torch.float32)
+                features = features_of(backbone, images(2, **shape))
+                expected = (2, backbone.vector_dim)
+                expect_tensor(features.vector, f"the vector of {what}", expected, torch.float32)
                 expect_maps_as_declared(backbone, features, size)
             else:
-                samples, shape = generator.sample(2), (2, channels, size, size)
-                expect_tensor(samples, f"a sample for {what}", shape, torch.float32)
+                samples = generator.sample(2)
+                expected = (2, channels, size, size)
+                expect_tensor(samples, f"a sample for {what}", expected, torch.float32)
     if not built:
         fail("every size was refused")
 
@@ -226,6 +219,10 @@ def every_phase_runs(component: ComponentUnderTest) -> None:
             fail(f"with {surroundings}: {error}")
 
 
+def _images_a_step(component: ComponentUnderTest) -> int:
+    return 4 if component.kind == "backbone" else 12  # backbones may be large
+
+
 @CHECKS
 def gradients_reach_what_is_trained(component: ComponentUnderTest) -> None:
     """In every phase gradients reach each module and parameter that the phase declares in
@@ -237,11 +234,6 @@ def gradients_reach_what_is_trained(component: ComponentUnderTest) -> None:
         missed = [name for name, p in own if p.requires_grad and id(p) not in trained]
         if missed:
             fail(f"no phase trains {some(missed)}; give it a gradient, or make it a buffer")
-
-
-def _images_a_step(component: ComponentUnderTest) -> int:
-    """Fewer for backbones, which may be large."""
-    return 4 if component.kind == "backbone" else 12
 
 
 def _trained_parameters(model: OpenSetModel, count: int) -> set[int]:
@@ -284,10 +276,6 @@ def _compare_phases(model: OpenSetModel, items: list[PhaseOptimizer], epoch: int
     before = tensors_of(model)
     trainable = [parameter.requires_grad for parameter in model.parameters()]
 
-    def snapshot(_item: PhaseOptimizer) -> None:
-        before.clear()
-        before.update(tensors_of(model))
-
     def compare(item: PhaseOptimizer) -> None:
         different = sorted(set(changed(before, model)) - _may_change(model, item))
         if different:
@@ -296,6 +284,9 @@ def _compare_phases(model: OpenSetModel, items: list[PhaseOptimizer], epoch: int
             fail(f"phase {item.phase.name} changed the images or the labels in place")
         if [parameter.requires_grad for parameter in model.parameters()] != trainable:
             fail(f"phase {item.phase.name} froze or thawed parameters")
+
+    def snapshot(_item: PhaseOptimizer) -> None:
+        before.update(tensors_of(model))
 
     training_step(model, items, batch, before=snapshot, after=compare)
 
@@ -314,44 +305,37 @@ def state_dict_round_trip(component: ComponentUnderTest) -> None:
     """The state dict holds all that matters: written to safetensors after some training and
     loaded, strictly, into a fresh component, it gives the same answers. Of a loss this is the
     saved model, without what `training_only` names."""
+    kind = component.kind
     _, model = next(models(component))
     train(model, count=_images_a_step(component))
     batch = images(4)
-    trained = _saved_answers(component, model, batch)
-    reduced, fresh = (
-        _as_saved(component, each) for each in (model, next(models(component, seed=9))[1])
-    )
-    saved = getattr(reduced, component.kind) if component.kind != "loss" else reduced
-    target = getattr(fresh, component.kind) if component.kind != "loss" else fresh
+    trained = _saved_answers(kind, model, batch)
+    reduced, fresh = model, next(models(component, seed=9))[1]
+    if kind == "loss":
+        try:
+            reduced, fresh = model.for_inference(), fresh.for_inference()
+        except AttributeError as error:
+            fail(f"training_only={model.loss.training_only!r} names what is not there: {error}")
+    saved, target = ((m if kind == "loss" else getattr(m, kind)) for m in (reduced, fresh))
+    written = save({name: t.clone().contiguous() for name, t in saved.state_dict().items()})
     try:
-        target.load_state_dict(through_safetensors(saved.state_dict()))
+        target.load_state_dict(load(written))
     except RuntimeError as error:
         fail(" ".join(str(error).split()))
     for where, other in (("without training_only", reduced), ("after loading", fresh)):
         try:
-            result = _saved_answers(component, other, batch)
+            result = _saved_answers(kind, other, batch)
         except AttributeError as error:
             fail(f"{where}, the answers ask for what was left out: {error}")
         expect_equal(trained, result, f"before saving and {where}")
 
 
-def _as_saved(component: ComponentUnderTest, model: OpenSetModel) -> OpenSetModel:
-    if component.kind != "loss":
-        return model
-    try:
-        return model.for_inference()
-    except AttributeError as error:
-        fail(f"training_only={model.loss.training_only!r} names what is not there: {error}")
-
-
-def _saved_answers(
-    component: ComponentUnderTest, model: OpenSetModel, batch: Tensor
-) -> dict[str, Tensor]:
+def _saved_answers(kind: str, model: OpenSetModel, batch: Tensor) -> dict[str, Tensor]:
     torch.manual_seed(6)
     model.eval()
     with torch.no_grad():
-        if component.kind != "loss":
-            return answers(component.kind, model, batch)
+        if kind != "loss":
+            return answers(kind, model, batch)
         embedding, logits = model(batch)
     return {"embedding": embedding, "logits": logits}
 
@@ -376,7 +360,7 @@ def bf16_works(component: ComponentUnderTest) -> None:
 def devices_are_not_mixed(component: ComponentUnderTest) -> None:
     """Moved to a GPU, the component trains and answers there: no constant stays behind and no
     device is named. A generator without parameters needs a buffer to know where it is."""
-    device = accelerator()
+    device = torch.accelerator.current_accelerator(check_available=True)
     if device is None:
         not_applicable("this machine has no GPU")
     _, model = next(models(component))

@@ -20,6 +20,8 @@ import tomli_w
 
 from openset_core.errors import OpensetError
 from openset_core.experiment import config
+from openset_core.experiment.selection import FRAMEWORK_PROVIDES
+from openset_core.experiment.training_options import TrainingOptions
 from openset_core.registry import registry
 from openset_core.specs import HOOK_API
 from openset_core.testing.component_under_test import ComponentUnderTest
@@ -57,8 +59,7 @@ def factory_is_lazy(component: ComponentUnderTest) -> None:
     module = component.spec.config.__module__
     if module.partition(".")[0] in ("openset_core", "__main__", "builtins"):
         return
-    spec = sys.modules.get(module)
-    if not getattr(getattr(spec, "__spec__", None), "origin", None):
+    if not getattr(getattr(sys.modules.get(module), "__spec__", None), "origin", None):
         return  # made while running, as in a notebook or a test
     loaded = _heavy_libraries(module, tuple(sys.path))
     if loaded:
@@ -91,8 +92,6 @@ def factory_loads(component: ComponentUnderTest) -> None:
 @CHECKS.only(*BUILT)
 def needs_can_be_met(component: ComponentUnderTest) -> None:
     """Every word in `needs` is provided by the framework or by some installed component."""
-    from openset_core.experiment.selection import FRAMEWORK_PROVIDES
-
     provided = set(FRAMEWORK_PROVIDES) | {"feature vector", "feature maps", "batchnorm"}
     for installed in registry().components:
         provided.update(getattr(installed.spec, "provides", ()))
@@ -104,8 +103,6 @@ def needs_can_be_met(component: ComponentUnderTest) -> None:
 @CHECKS.only(*BUILT)
 def defaults_are_installed(component: ComponentUnderTest) -> None:
     """Default scorers, default backbone and recipe name things that exist."""
-    from openset_core.experiment.training_options import TrainingOptions
-
     for name in getattr(component.spec, "default_scorers", ()):
         registry().find(name, ("scorer",))
     if getattr(component.spec, "default_backbone", None):
@@ -143,12 +140,12 @@ def options_are_frozen(component: ComponentUnderTest) -> None:
         hash(made)
     except TypeError as error:
         fail(f"options cannot be hashed: {error}; use attrs.frozen and tuples")
-    if names:
+    for name in names[:1]:
         try:
-            setattr(made, names[0], getattr(made, names[0]))
+            setattr(made, name, getattr(made, name))
         except attrs.exceptions.FrozenInstanceError:
             return
-        fail(f"{names[0]} can be assigned to; use attrs.frozen")
+        fail(f"{name} can be assigned to; use attrs.frozen")
 
 
 @CHECKS
@@ -175,7 +172,7 @@ def options_can_be_written(component: ComponentUnderTest) -> None:
 def options_hold_what_they_allow(component: ComponentUnderTest) -> None:
     """Every value that an option's choices and inclusive bounds allow can be built with, or is
     refused in one sentence."""
-    values = list(variations(component))
+    values = list(_variations(component))
     if not values:
         not_applicable("no option has choices or inclusive bounds")
     for name, value in values:
@@ -184,62 +181,56 @@ def options_hold_what_they_allow(component: ComponentUnderTest) -> None:
         except (ValueError, TypeError):
             continue  # excluded together with another option
         try:
-            build_for_options(component, options)
+            _build(component, options)
         except OpensetError:
             continue
         except Exception as error:
-            fail(
-                f"{name}={value!r} is allowed, but building fails: {type(error).__name__}: {error}"
-            )
+            reason = f"{type(error).__name__}: {error}"
+            fail(f"{name}={value!r} is allowed, but building fails: {reason}")
 
 
-def variations(component: ComponentUnderTest) -> Iterator[tuple[str, Any]]:
+def _variations(component: ComponentUnderTest) -> Iterator[tuple[str, Any]]:
     """(option, value) of every choice, truth value and inclusive numeric bound."""
     for field in attrs.fields(attrs.resolve_types(component.spec.config)):
         values: list[Any] = list(field.metadata.get("choices", ()))
         if field.type is bool:
             values += [False, True]
         if field.type in (int, float, int | None, float | None):
-            values += [_as(field.type, bound) for bound in _bounds(field.validator)]
+            number = int if field.type in (int, int | None) else float
+            values += map(number, _bounds(field.validator))
         current = getattr(component.options, field.name)
         yield from ((field.name, value) for value in values if value != current)
 
 
-def _as(kind: Any, bound: float) -> int | float:
-    return int(bound) if kind in (int, int | None) else float(bound)
-
-
 def _bounds(validator: Any) -> Iterator[float]:
     """Inclusive bounds of an attrs validator."""
-    inner = getattr(validator, "validator", None)
-    if inner is not None:
-        yield from _bounds(inner)
-    for member in getattr(validator, "_validators", ()):
-        yield from _bounds(member)
+    for inner in (getattr(validator, "validator", None), *getattr(validator, "_validators", ())):
+        if inner is not None:
+            yield from _bounds(inner)
     bound = getattr(validator, "bound", None)
     inclusive = getattr(validator, "compare_func", None) in (operator.ge, operator.le)
     if inclusive and isinstance(bound, int | float) and math.isfinite(bound):
         yield bound
 
 
-def build_for_options(component: ComponentUnderTest, options: Any) -> None:
+def _build(component: ComponentUnderTest, options: Any) -> None:
     """Build the component with options; no initial weights are fetched."""
     from openset_core.data.images import DataRequest
     from openset_core.testing import stubs
 
-    factory, kind = component.component.load(), component.kind
-    if kind == "scorer":
-        factory(options)
-        return
+    factory = component.component.load()
     with tempfile.TemporaryDirectory() as folder:
-        if kind == "backbone":
-            context: Any = stubs.backbone_context(initial_weights=False)
-        elif kind == "loss":
-            context = stubs.loss_context(stubs.StubBackbone(maps=True, batchnorm=True))
-        elif kind == "generator":
-            context = stubs.generator_context()
-        elif kind == "dataset":
-            context = DataRequest(part=component.spec.parts[0], root=Path(folder))
-        else:
-            context = Path(folder)
-        factory(options, context)
+        match component.kind:
+            case "scorer":
+                factory(options)
+            case "backbone":
+                factory(options, stubs.backbone_context(initial_weights=False))
+            case "loss":
+                backbone = stubs.StubBackbone(maps=True, batchnorm=True)
+                factory(options, stubs.loss_context(backbone))
+            case "generator":
+                factory(options, stubs.generator_context())
+            case "dataset":
+                factory(options, DataRequest(part=component.spec.parts[0], root=Path(folder)))
+            case _:
+                factory(options, Path(folder))

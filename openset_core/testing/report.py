@@ -60,11 +60,7 @@ class Check:
 
 class Checks:
     """Checks of a module, registered by decoration: a function's name and docstring become the
-    check's name and contract.
-
-    Args:
-        *kinds: of components that the checks are for, unless `only` names others.
-    """
+    check's name and contract. They are for `kinds` of components unless `only` names others."""
 
     def __init__(self, *kinds: str) -> None:
         self._kinds = kinds
@@ -74,8 +70,6 @@ class Checks:
         return self.only(*self._kinds)(function)
 
     def only(self, *kinds: str) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
-        """Register a check for some kinds of components."""
-
         def register(function: Callable[[Any], None]) -> Callable[[Any], None]:
             contract = " ".join((inspect.getdoc(function) or "").split())
             name = function.__name__.replace("_", "-")
@@ -85,7 +79,6 @@ class Checks:
         return register
 
     def of(self, kind: str) -> list[Check]:
-        """The checks for a kind of component, in order."""
         return [check for check in self._checks if kind in check.kinds]
 
 
@@ -113,31 +106,26 @@ class BoundCheck:
         """
         from openset_core.training.checkpoint import preserved_random_state
 
-        cause: BaseException
         try:
             with preserved_random_state(seed=0):
                 self.check.run(self.component)
-            return
         except unittest.SkipTest:
             raise
-        except ContractViolation as error:
-            seen, cause = str(error), error
         except Exception as error:
-            seen, cause = _crash(error), error
-        raise ConformanceError(
-            self.check.name, self.check.contract, seen, self.component.title
-        ) from cause
+            seen = str(error) if isinstance(error, ContractViolation) else _crash(error)
+            check = self.check
+            raise ConformanceError(
+                check.name, check.contract, seen, self.component.title
+            ) from error
 
 
 def _crash(error: BaseException) -> str:
     """An unexpected exception, with the last line of the plugin's own code that it came from."""
-    here = Path(__file__).parent
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if Path(frame.filename).parent != here]
+    theirs = [frame for frame in frames if Path(frame.filename).parent != Path(__file__).parent]
+    own = [frame for frame in theirs if "site-packages/torch" not in frame.filename]
     where = ""
-    if theirs:
-        own = [frame for frame in theirs if "site-packages/torch" not in frame.filename]
-        last = (own or theirs)[-1]
+    for last in (own or theirs)[-1:]:
         where = f" ({Path(last.filename).name}, line {last.lineno}, in {last.name})"
     reason = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {reason}{where}"
@@ -220,17 +208,7 @@ def run_checks(
     raises: bool,
     tell: Callable[[CheckResult], None] = lambda _result: None,
 ) -> Report:
-    """Run checks in order.
-
-    Args:
-        title: kind and name of the component.
-        checks: what to run.
-        raises: stop at the first failure and raise it.
-        tell: called with each result.
-
-    Raises:
-        ConformanceError: a check failed, and `raises`.
-    """
+    """Run checks in order and tell each result; with `raises` the first failure is raised."""
     results = []
     for bound in checks:
         try:

@@ -29,11 +29,9 @@ EASY_AUROC = 0.75
 def features(
     count: int = 240, *, unknown: bool = False, seed: int = 0, classes: int = CLASSES
 ) -> dict[str, Array]:
-    """Features as a well-trained network gives them.
-
-    Training samples lie in narrow clusters, one a class, with one high logit. Unknown samples lie
-    between the clusters and away from them all, with low and nearly equal logits.
-    """
+    """Features as a well-trained network gives them: training samples in narrow clusters, one a
+    class, with one high logit; unknown ones between the clusters and away from them all, with low
+    and nearly equal logits."""
     draw = np.random.default_rng(seed + 1000 * unknown)
     labels = np.arange(count) % classes
     centres = 4.0 * np.eye(classes, WIDTH)
@@ -61,11 +59,9 @@ class Source:
 
     @property
     def rows(self) -> int:
-        """Number of training samples."""
         return len(self.table["label"])
 
     def chunks(self, *arrays: str) -> Iterator[FeatureTable]:
-        """The named arrays, in pieces."""
         for name in arrays:
             if name not in self.reads:
                 fail(f"fit asks for {name!r}, which is not in reads={self.reads!r}")
@@ -75,7 +71,7 @@ class Source:
 
 def build(component: ComponentUnderTest) -> UnknownScorer:
     """An unfitted scorer; skips where it reads arrays that the kit does not have."""
-    scorer: UnknownScorer = component.make(UnknownScorer)
+    scorer = component.make(UnknownScorer)
     extra = [name for name in scorer.reads if name not in ARRAYS]
     if extra:
         not_applicable(f"it reads {', '.join(extra)}, which only some losses provide")
@@ -85,7 +81,6 @@ def build(component: ComponentUnderTest) -> UnknownScorer:
 def fitted(
     component: ComponentUnderTest, table: Mapping[str, Array] | None = None, **how: Any
 ) -> UnknownScorer:
-    """A scorer fitted on training features."""
     scorer = build(component)
     scorer.fit(Source(features() if table is None else table, tuple(scorer.reads), **how))
     return scorer
@@ -307,7 +302,7 @@ def torch_module_gives_the_same_scores(component: ComponentUnderTest) -> None:
     import torch
     from torch import nn
 
-    from openset_core.testing.tensors import accelerator, expect_tensor, tensor_text
+    from openset_core.testing.tensors import expect_tensor, tensor_text
 
     scorer = fitted(component)
     module = scorer.torch_module()
@@ -316,7 +311,8 @@ def torch_module_gives_the_same_scores(component: ComponentUnderTest) -> None:
     if not isinstance(module, nn.Module):
         fail(f"torch_module() returned a {type(module).__name__}")
     module.eval()
-    for device in filter(None, (torch.device("cpu"), accelerator())):
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    for device in filter(None, (torch.device("cpu"), accelerator)):
         module.to(device)
         for rows, unknown in ((1, False), (20, False), (20, True)):
             table = features(rows, unknown=unknown, seed=6)

@@ -1,8 +1,8 @@
-"""Small stand-ins for what surrounds the component under test, and images that can be learnt."""
+"""Small stand-ins for what surrounds the component under test, and images that can be learned."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,23 +24,18 @@ CHANNELS = 3
 CLASSES = 4
 MEAN = (0.5, 0.45, 0.4)
 STD = (0.25, 0.2, 0.3)
-REDUCTIONS = (2, 4, 8, 16)
 WIDTH = 8
 
 
 class StubBackbone(Backbone):
-    """Four strided convolutions, a few thousand parameters.
-
-    Args:
-        maps: whether the four feature maps m2, m4, m8 and m16 are handed out.
-        batchnorm: whether each convolution is followed by BatchNorm.
-    """
+    """Four strided convolutions, a few thousand parameters; with `maps` it gives the feature maps
+    m2, m4, m8 and m16."""
 
     def __init__(self, *, maps: bool, batchnorm: bool) -> None:
         super().__init__()
         self.vector_dim = 2 * WIDTH
         self.feature_info = tuple(
-            FeatureMap(name=f"m{r}", channels=WIDTH, reduction=r) for r in REDUCTIONS if maps
+            FeatureMap(name=f"m{r}", channels=WIDTH, reduction=r) for r in (2, 4, 8, 16) if maps
         )
         self.stages = nn.ModuleList(
             nn.Sequential(
@@ -53,7 +48,6 @@ class StubBackbone(Backbone):
         self.last = nn.Linear(WIDTH, 2 * WIDTH)
 
     def forward(self, images: Tensor) -> Features:
-        """Vector [B, 16] and the maps."""
         hidden, outputs = images, []
         for stage in self.stages:
             hidden = stage(hidden)
@@ -64,12 +58,7 @@ class StubBackbone(Backbone):
 
 
 class StubLoss(RepresentationLoss):
-    """A linear classifier in one phase.
-
-    Args:
-        vector_dim: of the backbone.
-        on_maps: whether a second term depends on the feature maps.
-    """
+    """A linear classifier in one phase; with `on_maps` a second term depends on feature maps."""
 
     def __init__(self, vector_dim: int = 2 * WIDTH, *, on_maps: bool = False) -> None:
         super().__init__()
@@ -77,11 +66,9 @@ class StubLoss(RepresentationLoss):
         self.classifier = nn.Linear(vector_dim, CLASSES)
 
     def logits(self, features: Features) -> Tensor:
-        """Class scores [B, K]."""
         return self.classifier(features.vector)  # type: ignore[no-any-return]
 
     def loss(self, features: Features, labels: Tensor) -> dict[str, Tensor]:
-        """Cross entropy, and the mean square of the maps."""
         terms = {"fit": F.cross_entropy(self.logits(features), labels)}
         if self.on_maps and features.maps:
             squares = [value.float().square().mean() for value in features.maps.values()]
@@ -99,7 +86,6 @@ class StubLossOfTwoPhases(StubLoss):
         self.extra = nn.Linear(vector_dim, 1)
 
     def phases(self, backbone: Backbone) -> list[Phase]:
-        """`early` updates `extra` and the backbone, `late` the classifier and the backbone."""
         return [
             Phase(
                 name="early",
@@ -114,32 +100,26 @@ class StubLossOfTwoPhases(StubLoss):
         ]
 
 
+def _image_shape(channels: int, size: int) -> dict[str, Any]:
+    return {
+        "channels": channels,
+        "image_size": size,
+        "pixel_mean": MEAN[:channels],
+        "pixel_std": STD[:channels],
+    }
+
+
 def backbone_context(
     channels: int = CHANNELS, size: int = SIZE, *, initial_weights: bool = True
 ) -> BackboneContext:
-    """What a backbone's factory is told."""
-    return BackboneContext(
-        channels=channels,
-        image_size=size,
-        pixel_mean=MEAN[:channels],
-        pixel_std=STD[:channels],
-        initial_weights=initial_weights,
-    )
+    return BackboneContext(**_image_shape(channels, size), initial_weights=initial_weights)
 
 
 def generator_context(channels: int = CHANNELS, size: int = SIZE) -> GeneratorContext:
-    """What a generator's factory is told."""
-    return GeneratorContext(
-        num_classes=CLASSES,
-        channels=channels,
-        image_size=size,
-        pixel_mean=MEAN[:channels],
-        pixel_std=STD[:channels],
-    )
+    return GeneratorContext(**_image_shape(channels, size), num_classes=CLASSES)
 
 
 def loss_context(backbone: Backbone, num_classes: int = CLASSES) -> LossContext:
-    """What a loss's factory is told of a backbone."""
     return LossContext(
         num_classes=num_classes,
         vector_dim=backbone.vector_dim,
@@ -162,15 +142,16 @@ def learnable_images(
         area = (slice(top * half, (top + 1) * half), slice(left * half, (left + 1) * half))
         images[row, channel, *area] += 0.6
         images[row, :, *area] += 0.1 + 0.1 * (label // 4)
-    return (images - column(MEAN, channels)) / column(STD, channels), labels
+    mean, std = _mean_and_std(channels)
+    return (images - mean) / std, labels
 
 
 def pixels_of(images: Tensor) -> Tensor:
     """Images of the input space brought back to [0, 1]."""
-    channels = images.shape[1]
-    return images * column(STD, channels) + column(MEAN, channels)
+    mean, std = _mean_and_std(images.shape[1])
+    return images * std + mean
 
 
-def column(values: Sequence[float], channels: int) -> Tensor:
-    """The values of the first channels, to broadcast over images."""
-    return torch.tensor(values[:channels]).view(1, -1, 1, 1)
+def _mean_and_std(channels: int) -> Tensor:
+    """[2, 1, C, 1, 1], to broadcast over images."""
+    return torch.tensor([MEAN[:channels], STD[:channels]]).view(2, 1, -1, 1, 1)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +20,6 @@ def tensors_of(module: nn.Module) -> TENSORS:
 
 
 def changed(before: TENSORS, after: nn.Module | TENSORS) -> list[str]:
-    """Names of the parameters and buffers that are not what they were."""
     now = tensors_of(after) if isinstance(after, nn.Module) else after
     return sorted(
         name
@@ -34,24 +31,19 @@ def changed(before: TENSORS, after: nn.Module | TENSORS) -> list[str]:
 
 
 def expect_tensor(
-    value: Any, what: str, shape: Sequence[int | None], dtype: torch.dtype | None = None
+    value: Any, what: str, shape: Sequence[int], dtype: torch.dtype | None = None
 ) -> None:
-    """Fail unless it is a finite float tensor of a shape (None for any length) and dtype."""
+    """Fail unless it is a finite float tensor of a shape and dtype."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         fail(f"{what} is {tensor_text(value)}")
-    fits = value.dim() == len(shape) and all(
-        wanted in (None, length) for wanted, length in zip(shape, value.shape, strict=True)
-    )
-    if not fits:
-        wanted_text = ", ".join("any" if length is None else str(length) for length in shape)
-        fail(f"{what} has shape {list(value.shape)}, not [{wanted_text}]")
+    if value.shape != tuple(shape):
+        fail(f"{what} has shape {list(value.shape)}, not {list(shape)}")
     if dtype is not None and value.dtype != dtype:
         fail(f"{what} is {value.dtype}, not {dtype}")
     expect_finite({what: value})
 
 
 def expect_finite(values: Mapping[str, Tensor], where: str = "") -> None:
-    """Fail unless all tensors are finite."""
     for name, value in values.items():
         if not torch.isfinite(value).all():
             fail(f"{name}{where} holds NaN or infinite values")
@@ -60,7 +52,7 @@ def expect_finite(values: Mapping[str, Tensor], where: str = "") -> None:
 def expect_equal(
     first: Mapping[str, Tensor], second: Mapping[str, Tensor], where: str, tolerance: float = 0.0
 ) -> None:
-    """Fail unless the tensors of one name agree, to a share of their largest magnitude."""
+    """Fail unless the tensors of each name agree, to a share of their largest magnitude."""
     for name, value in first.items():
         other = second[name]
         if value.shape != other.shape:
@@ -72,7 +64,6 @@ def expect_equal(
 
 
 def tensor_text(value: Any) -> str:
-    """What a value is, for messages."""
     if isinstance(value, Tensor):
         return f"a tensor {str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
     text = repr(value)
@@ -80,23 +71,5 @@ def tensor_text(value: Any) -> str:
 
 
 def some(names: Sequence[str], limit: int = 4) -> str:
-    """The first names of a list, for messages."""
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
-
-
-def through_safetensors(tensors: Mapping[str, Tensor]) -> TENSORS:
-    """Tensors written to a safetensors file and read back."""
-    from safetensors.torch import load_file, save_file
-
-    copies = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tensors.safetensors"
-        save_file(copies, path)
-        loaded: TENSORS = load_file(path)
-    return loaded
-
-
-def accelerator() -> torch.device | None:
-    """The machine's GPU or the like, if it has one."""
-    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None

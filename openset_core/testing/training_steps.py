@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from openset_core.components import Batch, OpenSetModel, Terms
 from openset_core.experiment.training_options import TrainingOptions
@@ -19,35 +18,14 @@ from openset_core.training.optimisation import PhaseOptimizer, build_optimizers
 EPOCHS = 4
 """Length of the run that phases with a schedule by epoch are told of."""
 
-AfterPhase = Callable[[PhaseOptimizer], None]
-
 
 def optimizers_of(model: OpenSetModel) -> list[PhaseOptimizer]:
     """The optimisers of a model's phases, as in training; SGD where a phase leaves it open."""
     return build_optimizers(model.phases(), TrainingOptions(lr=0.01, momentum=0.9))
 
 
-@contextmanager
-def only(model: nn.Module, item: PhaseOptimizer) -> Iterator[None]:
-    """Freeze all that a phase does not update, as the training loop does."""
-    kept = [p for module in item.phase.keeps_graph for p in module.parameters()]
-    live = {id(parameter) for parameter in (*item.parameters, *kept)}
-    frozen = [p for p in model.parameters() if p.requires_grad and id(p) not in live]
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-
-
 def terms_of(item: PhaseOptimizer, batch: Batch) -> Terms:
-    """A phase's terms.
-
-    Raises:
-        ContractViolation: they are anything but a dict of finite scalars.
-    """
+    """A phase's terms, which must be a dict of finite scalars."""
     terms = item.phase.loss(batch)
     if not isinstance(terms, Mapping) or not terms:
         fail(f"phase {item.phase.name} returned {tensor_text(terms)}")
@@ -60,8 +38,11 @@ def terms_of(item: PhaseOptimizer, batch: Batch) -> Terms:
 
 
 def total(terms: Terms) -> Tensor:
-    """The sum that is minimised."""
     return torch.stack([term.float() for term in terms.values()]).sum()
+
+
+def _nothing(_item: PhaseOptimizer) -> None:
+    pass
 
 
 def training_step(
@@ -70,13 +51,12 @@ def training_step(
     batch: Batch,
     *,
     bf16: bool = False,
-    before: AfterPhase | None = None,
-    after_backward: AfterPhase | None = None,
-    after: AfterPhase | None = None,
+    before: Callable[[PhaseOptimizer], None] = _nothing,
+    after_backward: Callable[[PhaseOptimizer], None] = _nothing,
+    after: Callable[[PhaseOptimizer], None] = _nothing,
 ) -> None:
-    """One training step: every active phase in order, each with a batch of its own and common
-    notes. The functions are called before a phase, while its gradients are there, and after it.
-    """
+    """Every active phase in order, each with a batch of its own and common notes. The functions
+    are called before a phase, while its gradients are there, and after it."""
     memo: dict[str, Any] = {}
     for item in items:
         if not item.phase.active(batch.epoch, batch.epochs):
@@ -89,36 +69,25 @@ def training_step(
             epochs=batch.epochs,
             memo=memo,
         )
-        if before is not None:
-            before(item)
-        with only(model, item):
+        before(item)
+        with item.only_own_gradients([p for p in model.parameters() if p.requires_grad]):
             with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=bf16):
                 terms = terms_of(item, own)
             loss = total(terms)
             if not loss.requires_grad:
                 fail(f"the terms of phase {item.phase.name} depend on nothing that it updates")
             loss.backward()  # type: ignore[no-untyped-call]
-        if after_backward is not None:
-            after_backward(item)
+        after_backward(item)
         item.optimizer.step()
-        for parameter in model.parameters():
-            parameter.grad = None
-        if after is not None:
-            after(item)
+        model.zero_grad(set_to_none=True)
+        after(item)
 
 
 def train(
     model: OpenSetModel, *, count: int = 12, repeat: int = 1, device: Any = "cpu", **how: Any
 ) -> None:
-    """A step, or `repeat` steps, in each of the epochs that it takes to see all phases.
-
-    Args:
-        model: all that is trained.
-        count: images of a step.
-        repeat: steps an epoch.
-        device: of the images and labels.
-        **how: see `training_step`.
-    """
+    """`repeat` steps of `count` images in each of the epochs that it takes to see all phases;
+    `how` goes to `training_step`."""
     model.train()
     items = optimizers_of(model)
     for epoch in epochs_with_all_phases(items) * repeat:
@@ -128,11 +97,7 @@ def train(
 
 
 def epochs_with_all_phases(items: Sequence[PhaseOptimizer]) -> list[int]:
-    """Epochs in which every phase is active at least once, for schedules by epoch.
-
-    Raises:
-        ContractViolation: some phase is active in none.
-    """
+    """Epochs in which every phase is active at least once, for schedules by epoch."""
     needed, chosen = set(range(len(items))), []
     for epoch in range(EPOCHS):
         active = {n for n in needed if items[n].phase.active(epoch, EPOCHS)}
