@@ -140,12 +140,12 @@ def options_are_frozen(component: ComponentUnderTest) -> None:
         hash(made)
     except TypeError as error:
         fail(f"options cannot be hashed: {error}; use attrs.frozen and tuples")
-    for name in names[:1]:
+    if names:
         try:
-            setattr(made, name, getattr(made, name))
+            setattr(made, names[0], getattr(made, names[0]))
         except attrs.exceptions.FrozenInstanceError:
             return
-        fail(f"{name} can be assigned to; use attrs.frozen")
+        fail(f"{names[0]} can be assigned to; use attrs.frozen")
 
 
 @CHECKS

@@ -125,7 +125,8 @@ def _crash(error: BaseException) -> str:
     theirs = [frame for frame in frames if Path(frame.filename).parent != Path(__file__).parent]
     own = [frame for frame in theirs if "site-packages/torch" not in frame.filename]
     where = ""
-    for last in (own or theirs)[-1:]:
+    if theirs:
+        last = (own or theirs)[-1]
         where = f" ({Path(last.filename).name}, line {last.lineno}, in {last.name})"
     reason = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {reason}{where}"
