@@ -12,37 +12,36 @@ import openset_core
 from openset_core.errors import OpensetError
 
 COMMANDS = {
-    "run": "openset_core.cli.run:run",
-    "train": "openset_core.cli.stages:train",
-    "extract": "openset_core.cli.stages:extract",
-    "score": "openset_core.cli.stages:score",
-    "show": "openset_core.cli.stages:show",
-    "report": "openset_core.cli.report:report",
-    "bench": "openset_core.cli.bench:bench",
-    "compare": "openset_core.cli.compare:compare",
-    "figure": "openset_core.cli.figure:figure",
-    "predict": "openset_core.cli.predict:predict",
-    "export": "openset_core.cli.export:export",
-    "plugins": "openset_core.cli.plugins:plugins",
-    "protocols": "openset_core.cli.protocols:protocols",
-    "recipes": "openset_core.cli.recipes:recipes",
-    "data": "openset_core.cli.data:data",
+    "run": "run",
+    "train": "stages",
+    "extract": "stages",
+    "score": "stages",
+    "show": "stages",
+    "report": "report",
+    "bench": "bench",
+    "compare": "compare",
+    "figure": "figure",
+    "predict": "predict",
+    "export": "export",
+    "plugins": "plugins",
+    "protocols": "protocols",
+    "recipes": "recipes",
+    "data": "data",
 }
+"""The module of each command, in the order of use."""
 
 
 class LazyGroup(click.Group):
     """A group that knows its commands by name and imports the one that is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Commands, in the order of use."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command's module."""
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        module = importlib.import_module(f"{__name__}.{COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
         return command
 
 
@@ -61,10 +60,9 @@ def cli(debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script; exits with 2 for a user's mistake."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in arguments
-    while "--debug" in arguments:  # allowed before and after the command
-        arguments.remove("--debug")
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given  # allowed before and after the command
+    arguments = [argument for argument in given if argument != "--debug"]
     try:
         result: Any = cli.main(arguments, prog_name="openset", standalone_mode=False)
     except click.ClickException as error:

@@ -15,16 +15,29 @@ import click
 
 from openset_core.errors import ConfigError, Interrupted
 
+PATH = click.Path(path_type=Path)
+
+
+def data_root_option(purpose: str = "") -> Callable[..., Any]:
+    return click.option(
+        "--data-root",
+        type=PATH,
+        help=f"Folder of data sets{purpose} [default: $OPENSET_DATA, else ./data].",
+    )
+
+
+def set_option(
+    metavar: str, help: str, name: str = "--set", argument: str = "assignments"
+) -> Callable[..., Any]:
+    """An option that may be repeated, for `config.parse_assignments`."""
+    return click.option(name, argument, multiple=True, metavar=metavar, help=help)
+
 
 def runtime_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options on where and how to compute."""
     for decorate in reversed(
         [
-            click.option(
-                "--data-root",
-                type=click.Path(path_type=Path),
-                help="Folder of data sets [default: $OPENSET_DATA, else ./data].",
-            ),
+            data_root_option(),
             click.option("--download", is_flag=True, help="Fetch data sets that are missing."),
             click.option(
                 "--device",
@@ -54,17 +67,9 @@ threshold_option = click.option(
 def interruptible(
     folder: Callable[[], Path | None], command: str = "openset run"
 ) -> Iterator[Callable[[], None]]:
-    """Let Ctrl-C stop between two steps, so that what is being written is finished first.
-
-    A second Ctrl-C stops at once.
-
-    Args:
-        folder: tells the run folder, for the advice on how to go on.
-        command: what goes on when given that folder.
-
-    Yields:
-        A function that raises `Interrupted` once Ctrl-C was pressed.
-    """
+    """Let Ctrl-C stop between two steps, so that what is being written is finished first; a second
+    Ctrl-C stops at once. Yields a function that raises `Interrupted` once Ctrl-C was pressed.
+    `command` with the run folder after it is what goes on."""
     pressed = False
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -123,28 +128,30 @@ def progress(quiet: bool) -> tuple[Any, ...]:
     return () if quiet else (Progress(),)
 
 
+FILES = {
+    "report.html": "all of it on one page, for a browser",
+    "figures/": "the page's figures as PNG and SVG",
+    "results.json": "every metric of every scorer",
+    "images/": "the images as the network sees them; images.csv says what became of each",
+    "model/": "the trained model",
+    "features.h5": "embeddings and logits of every sample",
+    "scores.h5": "scores of every sample",
+    "metrics.jsonl": "losses and validation accuracy by epoch",
+    "log.csv": "the same as a table",
+    "test-by-epoch.json": "test metrics by epoch; nothing is chosen by them",
+    "samples.h5": "generated samples",
+    "tensorboard/": "the same for `tensorboard --logdir`",
+    "experiment.toml": "everything needed to repeat the run",
+}
+"""What a run folder may hold for a user."""
+
+
 def print_files(folder: Path) -> None:
-    """The files of a run folder that a user may want."""
     click.echo(f"\nwritten to {folder}:")
-    known = (
-        ("report.html", "all of it on one page, for a browser"),
-        ("figures/", "the page's figures as PNG and SVG"),
-        ("results.json", "every metric of every scorer"),
-        ("images/", "the images as the network sees them; images.csv says what became of each"),
-        ("model/", "the trained model"),
-        ("features.h5", "embeddings and logits of every sample"),
-        ("scores.h5", "scores of every sample"),
-        ("metrics.jsonl", "losses and validation accuracy by epoch"),
-        ("log.csv", "the same as a table"),
-        ("test-by-epoch.json", "test metrics by epoch; nothing is chosen by them"),
-        ("samples.h5", "generated samples"),
-        ("tensorboard/", "the same for `tensorboard --logdir`"),
-        ("experiment.toml", "everything needed to repeat the run"),
-    )
-    there = [(name, what) for name, what in known if (folder / name).exists()]
-    width = max([16, *(len(name) for name, _what in there)])
-    for name, what in there:
-        click.echo(f"  {name:<{width}} {what}")
+    there = [name for name in FILES if (folder / name).exists()]
+    width = max([16, *map(len, there)])
+    for name in there:
+        click.echo(f"  {name:<{width}} {FILES[name]}")
 
 
 def bar(quiet: bool, label: str) -> Callable[[Iterable[Any], int], Iterable[Any]]:
