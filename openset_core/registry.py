@@ -24,7 +24,7 @@ from openset_core.errors import PluginError, did_you_mean
 
 GROUP = "openset"
 DISABLE_VARIABLE = "OPENSET_DISABLE_PLUGINS"
-PART_KINDS = ("backbone", "loss", "scorer", "generator", "observer")
+COMPONENT_KINDS = ("backbone", "loss", "scorer", "generator", "observer")
 HOOK_KINDS: dict[str, tuple[type, ...]] = {
     "openset_backbones": (specs.BackboneSpec, specs.FamilySpec),
     "openset_representation_losses": (specs.RepresentationLossSpec, specs.FamilySpec),
@@ -189,7 +189,7 @@ class Registry:
             key=lambda component: (isinstance(component.spec, specs.FamilySpec), component.name),
         )
 
-    def find(self, name: str, kinds: Sequence[str] = PART_KINDS) -> Component:
+    def find(self, name: str, kinds: Sequence[str] = COMPONENT_KINDS) -> Component:
         """The one component that a user's name means.
 
         Args:

@@ -1015,7 +1015,7 @@ class Refuses(Observer):
         pass
 
     def receive(self, event):
-        if type(event).__name__ == "Unheard":
+        if type(event).__name__ == "EventOfALaterVersion":
             raise KeyError(type(event).__name__)
 
 
@@ -1030,7 +1030,7 @@ class ClosesWhatItNeverOpened(Observer):
         self.file.close()
 
 
-violates("observer-takes-every-event", "observer", "KeyError: 'Unheard'")(Refuses)
+violates("observer-takes-every-event", "observer", "KeyError: 'EventOfALaterVersion'")(Refuses)
 violates("observer-can-be-closed-at-once", "observer", "'NoneType'")(ClosesWhatItNeverOpened)
 violates("observer-needs-no-other-component", "observer", "it needs logits", needs=("logits",))(
     Refuses

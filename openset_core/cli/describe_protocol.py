@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -20,22 +19,16 @@ from openset_core.results.tables import Column, Number, Table, text
 if TYPE_CHECKING:
     from openset_core.experiment.protocol import Protocol, ProtocolFile, Published
 
-WIDTH = 100
-INDENT = 10
-
 
 def described(protocol: Protocol, data: Sequence[str]) -> Iterator[str]:
-    """The lines that describe a protocol.
-
-    Args:
-        protocol: the protocol.
-        data: sentences on the data it needs.
-    """
+    """The lines that describe a protocol; `data` are sentences on the data it needs."""
     content = protocol.content
     yield f"{protocol.name}: {content.summary}"
-    yield from _remark(protocol.path)
+    lines = protocol.path.read_text(encoding="utf-8").splitlines()
+    for line in itertools.takewhile(lambda line: line.startswith("#"), lines):
+        yield f"  {line.removeprefix('#').removeprefix(' ')}"
     for title, words in _entries(protocol, data):
-        yield from wrapped(words, f"  {title:<{INDENT}}")
+        yield from wrapped(words, f"  {title:<10}")
     if content.published:
         yield from ("", text([published_table(content.published)]))
 
@@ -49,7 +42,9 @@ def _entries(protocol: Protocol, data: Sequence[str]) -> Iterator[tuple[str, str
         yield "data", sentence
     yield "images", assignments(config.unstructure(content.image))
     yield "known", assignments(_section(content.known))
-    names = _class_names(content.known.dataset)
+    datasets = registry().of_kind("dataset")
+    specs = [item.spec for item in datasets if item.name == content.known.dataset]
+    names = specs[0].classes if specs else ()  # empty where the data set does not list them
     for number, classes in enumerate(content.known.trials):
         listed = [
             names[item] if isinstance(item, int) and item < len(names) else str(item)
@@ -81,13 +76,6 @@ def _entries(protocol: Protocol, data: Sequence[str]) -> Iterator[tuple[str, str
     yield "metrics", titles + each
 
 
-def _remark(path: Path) -> Iterator[str]:
-    """The comment at the head of a protocol's file."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for line in itertools.takewhile(lambda line: line.startswith("#"), lines):
-        yield f"  {line.removeprefix('#').removeprefix(' ')}"
-
-
 def _section(section: Any) -> dict[str, Any]:
     """What a section on a data set says, where it is not the default; listed trials aside."""
     usual = {field.name: field.default for field in attrs.fields(type(section))}
@@ -95,17 +83,9 @@ def _section(section: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key != "trials" and value != usual[key]}
 
 
-def _class_names(dataset: str) -> tuple[str, ...]:
-    """The classes of a data set that lists them."""
-    specs = [item.spec for item in registry().of_kind("dataset") if item.name == dataset]
-    return tuple(specs[0].classes) if specs else ()
-
-
 def _recipes(content: ProtocolFile) -> dict[str, dict[str, Any]]:
-    """What differs from the general training for a method, by its own recipe or the protocol's.
-
-    Recipes for several components together are given as the file has them.
-    """
+    """What differs from the general training for a method, by its own recipe or the protocol's;
+    recipes for several components together are given as the file has them."""
     general = {
         field.name: content.training.get(field.name, field.default)
         for field in attrs.fields(TrainingOptions)
@@ -137,7 +117,7 @@ def wrapped(words: str, first: str) -> list[str]:
     """Lines that begin flush with the end of `first`, which stands before the first one."""
     return textwrap.wrap(
         words,
-        WIDTH,
+        100,
         initial_indent=first,
         subsequent_indent=" " * len(first),
         break_long_words=False,

@@ -8,17 +8,19 @@ from typing import Any
 
 import click
 
+from openset_core.cli.common import PATH
+
 ENDINGS = {"onnx": ".onnx", "torchexport": ".pt2"}
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 @click.option("--to", "form", type=click.Choice(list(ENDINGS)), required=True)
 @click.option("--scorer", help="Score by another scorer of the run [default: the method's own].")
 @click.option(
     "--output",
     "-o",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="File to write [default: model.onnx or model.pt2 in the run folder].",
 )
 def export(run: Path, form: str, scorer: str | None, output: Path | None) -> None:

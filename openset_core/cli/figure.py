@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from openset_core.cli.common import PATH, data_root_option, set_option
+
 if TYPE_CHECKING:
     from openset_core.specs import FigureSpec
-
-FOLDER = Path("figures")
 
 
 @click.command()
 @click.argument("name", required=False)
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=PATH)
 @click.option(
     "--output",
     "-o",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Path of the files without suffix, or with one for that kind alone "
     "[default: figures/NAME].",
 )
@@ -30,36 +30,27 @@ FOLDER = Path("figures")
     show_default=True,
     help="Kinds of file, separated by commas; md and tex are tables of the numbers.",
 )
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="OPTION=VALUE",
-    help="Set an option of the figure, for example samples=500; `openset plugins show "
-    "figure:NAME` lists them.",
+@set_option(
+    "OPTION=VALUE",
+    "Set an option of the figure, for example samples=500; `openset plugins show figure:NAME` "
+    "lists them.",
 )
 @click.option("--protocol", help="Make the figure for this protocol: name, or path of a TOML file.")
-@click.option(
+@set_option(
+    "COMPONENT.OPTION=VALUE",
+    "A further --set of the commands that make the runs, for example training.epochs=5.",
     "--runs-set",
     "settings",
-    multiple=True,
-    metavar="COMPONENT.OPTION=VALUE",
-    help="A further --set of the commands that make the runs, for example training.epochs=5.",
 )
 @click.option(
     "--root",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("runs"),
     show_default=True,
     help="Folder in which runs are looked for when none are named.",
 )
 @click.option("--commands", is_flag=True, help="Print the commands that make the runs, no figure.")
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    help="Folder of data sets, for figures that show images not yet kept in the run "
-    "[default: $OPENSET_DATA, else ./data].",
-)
+@data_root_option(", for figures that show images not yet kept in the run")
 def figure(
     name: str | None,
     runs: tuple[Path, ...],
@@ -125,7 +116,7 @@ def _target(spec: FigureSpec, output: Path | None, formats: str) -> tuple[Path, 
     suffix = output.suffix.removeprefix(".") if output is not None else ""
     if output is not None and suffix in FORMATS:
         return output.with_suffix(""), (suffix,)
-    stem = FOLDER / spec.name if output is None else output
+    stem = Path("figures", spec.name) if output is None else output
     return stem / spec.name if stem.is_dir() else stem, check_formats(split_names(formats))
 
 

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openset_core.cli.common import option_values
+from openset_core.cli.common import option_values, set_option
 
 if TYPE_CHECKING:
     from openset_core.registry import Component
 
-KINDS = (
-    ("loss", "representation losses"),
-    ("backbone", "backbones"),
-    ("scorer", "unknown scorers"),
-    ("generator", "sample generators"),
-    ("dataset", "data sets"),
-    ("protocol", "protocols"),
-    ("recipe", "training recipes"),
-    ("observer", "observers"),
-    ("figure", "figures"),
-)
+KINDS = {
+    "loss": "representation losses",
+    "backbone": "backbones",
+    "scorer": "unknown scorers",
+    "generator": "sample generators",
+    "dataset": "data sets",
+    "protocol": "protocols",
+    "recipe": "training recipes",
+    "observer": "observers",
+    "figure": "figures",
+}
 
 
 @click.group(invoke_without_command=True)
@@ -37,7 +37,7 @@ def plugins(context: click.Context) -> None:
 
     installed = registry()
     width = max((len(component.name) for component in installed.components), default=0)
-    for kind, title in KINDS:
+    for kind, title in KINDS.items():
         components = installed.of_kind(kind)
         if components:
             click.echo(f"{title}:")
@@ -69,11 +69,12 @@ def _summary(component: Component) -> str:
 def show(name: str) -> None:
     """Print a component's options, reference, needs and origin."""
     from openset_core.experiment import config
-    from openset_core.registry import PART_KINDS, registry
+    from openset_core.registry import COMPONENT_KINDS, registry
 
-    component = registry().find(name, (*PART_KINDS, "dataset", "figure"))
+    component = registry().find(name, (*COMPONENT_KINDS, "dataset", "figure"))
     spec = component.spec
     figure = component.kind == "figure"
+    recipe = getattr(spec, "recipe", {})
     click.echo(f"{component.kind} {component.name}: {spec.summary}")
     click.echo(f"from {component.distribution} {component.version}, hook API {spec.api}")
     for label, value in (
@@ -83,7 +84,7 @@ def show(name: str) -> None:
         ("provides", ", ".join(getattr(spec, "provides", ()))),
         ("default scorers", ", ".join(getattr(spec, "default_scorers", ()))),
         ("default backbone", getattr(spec, "default_backbone", None)),
-        ("recipe", _assignments(getattr(spec, "recipe", {}))),
+        ("recipe", ", ".join(f"{key}={_toml(value)}" for key, value in recipe.items())),
     ):
         if value:
             click.echo(textwrap.fill(f"{label}: {value}", 98, subsequent_indent="  "))
@@ -105,12 +106,10 @@ def show(name: str) -> None:
 
 @plugins.command()
 @click.argument("name")
-@click.option(
+@set_option(
+    "OPTION=VALUE",
+    "Check with this option instead of its default; may be repeated.",
     "--config",
-    "assignments",
-    multiple=True,
-    metavar="OPTION=VALUE",
-    help="Check with this option instead of its default; may be repeated.",
 )
 def check(name: str, assignments: tuple[str, ...]) -> int:
     """Test whether a component keeps the contracts that other components rely on.
@@ -122,9 +121,10 @@ def check(name: str, assignments: tuple[str, ...]) -> int:
     from openset_core.testing.report import run_checks
 
     checks = testing.checks(name, option_values("--config", assignments))
-    component = checks[0].component.component
+    under_test = checks[0].component
+    origin = under_test.component
     begun = time.perf_counter()
-    title = f"{checks[0].component.title} of {component.distribution} {component.version}"
+    title = f"{under_test.title} of {origin.distribution} {origin.version}"
     click.echo(f"{title}: {len(checks)} checks")
     report = run_checks(title, checks, raises=False, tell=click.echo)
     click.echo(f"{report.counts} in {time.perf_counter() - begun:.1f} s")
@@ -164,28 +164,23 @@ def new(name: str, kinds: tuple[str, ...], into: Path, author: str | None) -> No
     """
     from openset_core.scaffold import new_package
 
-    made = new_package(name, kinds, into, author)
-    click.echo(f"{made.folder}:")
-    for path in made.files:
+    package = new_package(name, kinds, into, author)
+    folder, first = package.folder, package.components[0]
+    click.echo(f"{folder}:")
+    for path in package.files:
         click.echo(f"  {path}")
-    first = made.components[0]
     click.echo(
         "\nnext:\n"
-        f'  python -m pip install -e "{made.folder}[test]"\n'
-        f"  python -m pytest {made.folder}\n"
+        f'  python -m pip install -e "{folder}[test]"\n'
+        f"  python -m pytest {folder}\n"
         f"  openset plugins check {first.kind}:{first.name}\n"
-        f"  openset run --plugins {','.join(c.name for c in made.components)}"
+        f"  openset run --plugins {','.join(item.name for item in package.components)}"
     )
 
 
 def _toml(value: Any) -> str:
-    """A default as the user would write it after --set."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
     return str(value)
-
-
-def _assignments(recipe: Any) -> str:
-    return ", ".join(f"{key}={_toml(value)}" for key, value in recipe.items())

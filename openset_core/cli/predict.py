@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from openset_core.cli.common import PATH
+
 if TYPE_CHECKING:
-    from openset_core.inference.predict import FilePrediction, UnreadableFile
-    from openset_core.inference.trained_model import TrainedModel
+    from openset_core.inference.predict import FilePrediction
 
     Write = Callable[[FilePrediction], None]
-    Open = Callable[[TextIO, int, Sequence[str], Sequence[str]], Write]
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 @click.argument("images", nargs=-1, required=True)
 @click.option(
     "--format",
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="csv and jsonl are for programs.",
 )
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write to a file.")
+@click.option("--output", "-o", type=PATH, help="Write to a file.")
 @click.option(
     "--top", type=click.IntRange(0), default=3, show_default=True, help="Likeliest classes to list."
 )
@@ -69,19 +69,23 @@ def predict(
     Exit code: 0; 1 if some images could not be read, which are listed in the end; 2 for a mistake.
     """
     from openset_core.errors import DataError
+    from openset_core.experiment.threshold import rules_for
     from openset_core.inference import trained_model as inference
     from openset_core.inference.predict import UnreadableFile, find_files, predict_files
     from openset_core.training.progress import bar
 
     model = inference.load(run, device=device, scorer=scorer)
-    limit = chosen_threshold(model, threshold)
+    limit = model.threshold
+    if threshold is not None:
+        ((_scorer, choice),) = rules_for([threshold], [model.scorer])
+        limit = model.threshold_by(choice)
     model.fitted()  # a scorer that cannot be used is refused before any image is read
     files = list(find_files(_named(images)))
     if not files:
         raise DataError("no image was named on standard input")
     to_terminal = output is None and sys.stdout.isatty()  # lines there show the progress
     start = time.perf_counter()
-    bad: list[UnreadableFile] = []
+    unreadable: list[str] = []
     good = rejected = 0
     names = [file.path if isinstance(file, UnreadableFile) else file for file in files]
     with (
@@ -92,7 +96,7 @@ def predict(
         warnings.simplefilter("ignore")  # libraries warn of oddities of single files
         for item in predict_files(model, files, threshold=limit, top=top, batch_size=batch_size):
             if isinstance(item, UnreadableFile):
-                bad.append(item)
+                unreadable.append(item.reason)
             else:
                 write(item)
                 good += 1
@@ -104,21 +108,11 @@ def predict(
         f"{model.scorer}, threshold {limit:.6g})",
         err=True,
     )
-    if bad:
-        click.echo(f"{len(bad)} could not be read:", err=True)
-        for item in bad:
-            click.echo(f"  {printable(item.reason)}", err=True)
-    return 1 if bad else 0
-
-
-def chosen_threshold(model: TrainedModel, text: str | None) -> float:
-    """The threshold that `--threshold` means for the scorer that decides."""
-    from openset_core.experiment.threshold import rules_for
-
-    if text is None:
-        return model.threshold
-    ((_scorer, choice),) = rules_for([text], [model.scorer])
-    return model.threshold_by(choice)
+    if unreadable:
+        click.echo(f"{len(unreadable)} could not be read:", err=True)
+        for reason in unreadable:
+            click.echo(f"  {printable(reason)}", err=True)
+    return 1 if unreadable else 0
 
 
 def _named(images: Sequence[str]) -> Iterator[str]:
@@ -149,8 +143,7 @@ def _writer(
     """Writes predictions to standard output, or to a file that appears whole or not at all."""
     from openset_core.files import atomic_write
 
-    formats: dict[str, Open] = {"table": _table, "csv": _csv, "jsonl": _jsonl}
-    writer = formats[form]
+    writer = {"table": _table, "csv": _csv, "jsonl": _jsonl}[form]
     if output is None:
         yield writer(_any_bytes(sys.stdout), top, names, classes)
         sys.stdout.flush()
@@ -165,27 +158,24 @@ def _writer(
 def _table(stream: TextIO, top: int, names: Sequence[str], classes: Sequence[str]) -> Write:
     file_width = max(len("file"), *(len(printable(name)) for name in names))
     label_width = max(len("unknown"), *map(len, classes))
-    title = "  likeliest known classes" if top else ""
 
-    def line(file: str, label: str, score: str, rest: str) -> None:
-        print(
-            f"{file:<{file_width}}  {label:<{label_width}}  {score:>10}{rest}".rstrip(), file=stream
-        )
+    def line(file: str, label: str, score: str, likeliest: str) -> None:
+        cells = [f"{file:<{file_width}}", f"{label:<{label_width}}", f"{score:>10}"]
+        print("  ".join([*cells, *[likeliest] * bool(top)]).rstrip(), file=stream)
 
     def write(item: FilePrediction) -> None:
-        classes = ", ".join(f"{name} {100 * share:.1f} %" for name, share in item.top)
-        rest = f"  {classes}" if top else ""
-        line(printable(item.path), item.label, f"{item.score:.4g}", rest)
+        likeliest = ", ".join(f"{name} {100 * share:.1f} %" for name, share in item.top)
+        line(printable(item.path), item.label, f"{item.score:.4g}", likeliest)
 
-    line("file", "label", "score", title)
+    line("file", "label", "score", "likeliest known classes")
     return write
 
 
 def _csv(stream: TextIO, top: int, _names: Sequence[str], classes: Sequence[str]) -> Write:
-    top = min(top, len(classes))
     rows = csv.writer(stream, lineterminator="\n")
-    pairs = [(f"class_{n}", f"probability_{n}") for n in range(1, top + 1)]
-    rows.writerow(["file", "label", "unknown", "score", *(name for pair in pairs for name in pair)])
+    ranks = range(1, min(top, len(classes)) + 1)
+    columns = [name for n in ranks for name in (f"class_{n}", f"probability_{n}")]
+    rows.writerow(["file", "label", "unknown", "score", *columns])
 
     def write(item: FilePrediction) -> None:
         cells = [cell for name, share in item.top for cell in (name, repr(share))]

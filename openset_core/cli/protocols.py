@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from openset_core.cli.common import data_root_option
+
 if TYPE_CHECKING:
     from openset_core.experiment.protocol import ProtocolFile
 
-root_option = click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    help="Folder of data sets [default: $OPENSET_DATA, else ./data].",
-)
-
 
 @click.group(invoke_without_command=True)
-@root_option
+@data_root_option()
 @click.pass_context
 def protocols(context: click.Context, data_root: Path | None) -> None:
     """List the installed protocols; `openset protocols show NAME` prints one.
@@ -34,18 +30,18 @@ def protocols(context: click.Context, data_root: Path | None) -> None:
     from openset_core.registry import registry
 
     root = images.data_root(data_root)
-    installed = registry().of_kind("protocol")
-    width = max((len(item.name) for item in installed), default=0)
+    names = [component.name for component in registry().of_kind("protocol")]
+    width = max(map(len, names), default=0)
     complete = True
-    for item in installed:
+    for name in names:
         try:
-            content = (protocol := load_protocol(item.name)).content
+            protocol = load_protocol(name)
         except OpensetError as error:
-            click.echo(f"  {item.name:<{width}}  broken: {error}")
+            click.echo(f"  {name:<{width}}  broken: {error}")
             continue
         trials = f"{protocol.trials} trial{'s' if protocol.trials > 1 else ''}"
-        click.echo(f"  {item.name:<{width}}  {content.summary} ({trials})")
-        there, missing = needed_data(content, root)
+        click.echo(f"  {name:<{width}}  {protocol.content.summary} ({trials})")
+        there, missing = needed_data(protocol.content, root)
         complete = complete and not missing
         lines = [f"data: {', '.join(there)}"] if there else []
         lines += [f"missing: {', '.join(missing)}"] if missing else []
@@ -55,10 +51,8 @@ def protocols(context: click.Context, data_root: Path | None) -> None:
 
 
 def needed_data(content: ProtocolFile, root: Path) -> tuple[list[str], list[str]]:
-    """The splits of data sets that a protocol reads, in words: those below `root`, and the others.
-
-    What was prepared at the protocol's image size counts as there.
-    """
+    """The splits of data sets that a protocol reads, in words: those below `root`, prepared ones
+    included, and the others."""
     from openset_core.data.cache import SplitSource, is_available
     from openset_core.data.image_format import ImageFormat
     from openset_core.errors import OpensetError
@@ -84,17 +78,17 @@ def needed_data(content: ProtocolFile, root: Path) -> tuple[list[str], list[str]
     return _labels(there), _labels(missing)
 
 
-def _labels(splits: dict[str, list[str]]) -> list[str]:
+def _labels(datasets: dict[str, list[str]]) -> list[str]:
     return [
-        name if members == ["all"] else f"{name} ({', '.join(members)})"
-        for name, members in splits.items()
+        name if splits == ["all"] else f"{name} ({', '.join(splits)})"
+        for name, splits in datasets.items()
     ]
 
 
 @protocols.command()
 @click.argument("name")
 @click.option("--toml", is_flag=True, help="The file itself, as a pattern for one of your own.")
-@root_option
+@data_root_option()
 def show(name: str, toml: bool, data_root: Path | None) -> None:
     """Print a protocol: data, classes, recipes and published figures; NAME may be a path."""
     from openset_core.experiment.protocol import load_protocol

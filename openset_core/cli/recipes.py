@@ -25,15 +25,15 @@ def recipes(context: click.Context) -> None:
     from openset_core.experiment.recipe import load_recipe
     from openset_core.registry import registry
 
-    installed = registry().of_kind("recipe")
-    width = max((len(item.name) for item in installed), default=0)
-    for item in installed:
+    names = [component.name for component in registry().of_kind("recipe")]
+    width = max(map(len, names), default=0)
+    for name in names:
         try:
-            content = load_recipe(item.name).content
+            content = load_recipe(name).content
         except OpensetError as error:
-            click.echo(f"  {item.name:<{width}}  broken: {error}")
+            click.echo(f"  {name:<{width}}  broken: {error}")
             continue
-        click.echo(f"  {item.name:<{width}}  {content.summary}")
+        click.echo(f"  {name:<{width}}  {content.summary}")
         tuned = dict.fromkeys([*content.datasets, *content.protocols])
         if tuned:
             click.echo(f"  {'':<{width}}  tuned for: {', '.join(tuned)}")

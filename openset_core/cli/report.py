@@ -6,20 +6,18 @@ from pathlib import Path
 
 import click
 
+from openset_core.cli.common import PATH, data_root_option
+
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=PATH)
 @click.option(
     "--scorer",
     metavar="NAME",
     help="Whose decisions the confusion matrix and the galleries show [default: the model's own].",
 )
 @click.option("--no-figures", is_flag=True, help="Make report.html alone, without figures/.")
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    help="Folder of data sets, for images in the galleries [default: $OPENSET_DATA, else ./data].",
-)
+@data_root_option(", for images in the galleries")
 @click.option("--open", "open_", is_flag=True, help="Open the page in a browser.")
 def report(
     runs: tuple[Path, ...],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openset_core.cli.common import (
+    PATH,
     interruptible,
     print_files,
     progress,
     runtime_options,
+    set_option,
     threshold_option,
 )
 from openset_core.cli.own_images import (
@@ -25,12 +26,11 @@ from openset_core.cli.own_images import (
 
 if TYPE_CHECKING:
     from openset_core.experiment.experiment import Experiment
-    from openset_core.experiment.protocol import Protocol
     from openset_core.pipeline import Run
 
 
 @click.command()
-@click.argument("experiment", required=False, type=click.Path(path_type=Path))
+@click.argument("experiment", required=False, type=PATH)
 @click.option(
     "--plugins",
     "-p",
@@ -46,12 +46,9 @@ if TYPE_CHECKING:
 @click.option("--trials", help='"all", or numbers separated by commas; mean and deviation.')
 @click.option("--seed", type=int, help="Training seed [default: 0].")
 @click.option("--epochs", type=int, help="Passes over the training images [default: the recipe's].")
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="COMPONENT.OPTION=VALUE",
-    help="Set an option, for example m2iosr.gamma=0.2 or training.lr=0.05; may be repeated.",
+@set_option(
+    "COMPONENT.OPTION=VALUE",
+    "Set an option, for example m2iosr.gamma=0.2 or training.lr=0.05; may be repeated.",
 )
 @click.option(
     "--precision",
@@ -64,13 +61,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Keep TensorBoard files; adds the observer tensorboard.",
 )
-@click.option(
-    "--no-report", is_flag=True, help="Leave out report.html and figures/ in the run folder."
-)
+@click.option("--no-report", is_flag=True, help="Leave out report.html and figures/.")
 @click.option("--devices", type=int, default=1, show_default=True, help="Train on so many devices.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Run folder; with --trials the folder of run folders [default: a name under runs/].",
 )
 @runtime_options
@@ -108,6 +103,7 @@ def run(
     from openset_core.errors import ConfigError, RunFolderError
     from openset_core.experiment import config
     from openset_core.experiment.experiment import resolve
+    from openset_core.experiment.selection import split_names
     from openset_core.run_folder import DEFAULT_RUNS, Runtime
 
     if devices < 1:
@@ -131,10 +127,11 @@ def run(
         raise ConfigError(f"{experiment} has its images already; leave out --data")
     if images is not None and trials is not None:
         raise ConfigError("--data has one trial; another --split-seed splits the images anew")
+    names = split_names(plugins)
     if file != experiment:  # a run folder keeps its components, and may get scorers and observers
-        plugins = ",".join(dict.fromkeys([*_names("", file), *_names(plugins, None)]))
+        names = list(dict.fromkeys([*_recorded_names(file), *names]))
     if tensorboard:
-        plugins = ",".join([*_names(plugins, file), "tensorboard"])
+        names = [*(names or _recorded_names(file)), "tensorboard"]
 
     current: list[Path] = []
     with interruptible(lambda: current[-1] if current else None) as should_stop:
@@ -147,35 +144,29 @@ def run(
             should_stop=should_stop,
         )
 
-        def resolved_with(protocol: str | Protocol | None, trial: int | None) -> Experiment:
-            return resolve(
-                plugins,
-                protocol,
-                trial,
-                seed,
-                overrides,
-                file,
-                threshold=thresholds,
-                recipe=recipe,
-            )
-
+        resolve_with = partial(
+            resolve,
+            names,
+            seed=seed,
+            overrides=overrides,
+            file=file,
+            threshold=thresholds,
+            recipe=recipe,
+        )
         planned: list[tuple[Experiment, Path]] = []
         if images is not None:
+            of_protocol = partial(resolve_with, trial=trial)
             planned.append(
-                set_up_images(
-                    images,
-                    lambda protocol: resolved_with(protocol, trial),
-                    out,
-                    DEFAULT_RUNS,
-                    should_stop,
-                    quiet,
-                )
+                set_up_images(images, of_protocol, out, DEFAULT_RUNS, should_stop, quiet)
             )
         else:
-            numbers = _trial_numbers(trial, trials, partial(_count, plugins, protocol, file))
+            numbers = [trial] if trials is None else _trial_numbers(trials)
+            if numbers is None:
+                first = resolve(names, protocol, file=file, trial=0)
+                numbers = list(range(first.protocol.trials))
             # All are resolved first: a mistake in the last must not cost the others' training.
             for number in numbers:
-                resolved = resolved_with(protocol, number)
+                resolved = resolve_with(protocol, number)
                 folder = out or DEFAULT_RUNS / resolved.default_folder_name()
                 if out and trials is not None:
                     folder = out / f"trial{resolved.trial}"
@@ -192,33 +183,20 @@ def run(
         print_next(finished[0].folder)
 
 
-def _names(plugins: str, file: Path | None) -> list[str]:
-    """Components as `resolve` takes them: those of the file where none are named."""
+def _recorded_names(file: Path | None) -> list[str]:
+    """The components of an experiment TOML."""
     from openset_core.experiment import config
-    from openset_core.experiment.selection import split_names
 
-    named = split_names(plugins)
-    if named or file is None:
-        return named
-    recorded = config.read_toml(file, "experiment").get("plugins", [])
+    recorded = config.read_toml(file, "experiment").get("plugins", []) if file else []
     return [str(name) for name in recorded] if isinstance(recorded, list) else []
 
 
-def _count(plugins: str, protocol: str | None, file: Path | None) -> int:
-    from openset_core.experiment.experiment import resolve
-
-    return resolve(plugins, protocol, file=file, trial=0).protocol.trials
-
-
-def _trial_numbers(
-    trial: int | None, trials: str | None, count: Callable[[], int]
-) -> list[int | None]:
+def _trial_numbers(trials: str) -> list[int | None] | None:
+    """None for all."""
     from openset_core.errors import ConfigError
 
-    if trials is None:
-        return [trial]
     if trials.strip() == "all":
-        return list(range(count()))
+        return None
     try:
         return [int(number) for number in trials.split(",")]
     except ValueError:
@@ -227,13 +205,13 @@ def _trial_numbers(
 
 def _headline(experiment: Experiment, folder: Path) -> str:
     selection = experiment.selection
-    words = [f"loss {selection.loss.name}", f"backbone {selection.backbone.name}"]
+    components = [f"loss {selection.loss.name}", f"backbone {selection.backbone.name}"]
     if selection.generator:
-        words.append(f"generator {selection.generator.name}")
-    words.append("scorers " + ", ".join(part.name for part in selection.scorers))
+        components.append(f"generator {selection.generator.name}")
+    components.append(f"scorers {', '.join(scorer.name for scorer in selection.scorers)}")
     recipe = f", recipe {experiment.recipe.name}" if experiment.recipe else ""
     return (
-        f"{'; '.join(words)}; protocol {experiment.protocol.name}{recipe}, trial "
+        f"{'; '.join(components)}; protocol {experiment.protocol.name}{recipe}, trial "
         f"{experiment.trial}, seed {experiment.seed}; folder {folder}"
     )
 

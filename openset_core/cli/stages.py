@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openset_core.cli.common import (
+    PATH,
     interruptible,
     progress,
     runtime_options,
+    set_option,
     threshold_option,
 )
 
 if TYPE_CHECKING:
     from openset_core.pipeline import Stages
 
-RUN_ARGUMENT = click.argument("run", type=click.Path(path_type=Path))
+run_argument = click.argument("run", type=PATH)
 
 
 @contextlib.contextmanager
@@ -33,6 +35,7 @@ def _stages(
     **runtime: Any,
 ) -> Iterator[Stages]:
     """The stages of a run folder; its observers are closed in the end."""
+    from openset_core.errors import CompositionError
     from openset_core.experiment import config
     from openset_core.experiment.experiment import resolve
     from openset_core.experiment.selection import split_names
@@ -42,8 +45,6 @@ def _stages(
 
     folder, experiment = open_folder(run)
     if plugins or assignments or thresholds:
-        from openset_core.errors import CompositionError
-
         added = [registry().find(name) for name in split_names(plugins)]
         for component in added:
             if component.kind != "scorer":
@@ -54,18 +55,13 @@ def _stages(
         overrides = config.parse_assignments(assignments)
         changed = resolve(names, overrides=overrides, file=folder.experiment, threshold=thresholds)
         folder, experiment = initialize_folder(run, changed)
-    observers = progress(quiet)
-    stages = Stages.begin(
-        folder, experiment, Runtime(observers=observers, should_stop=stop, **runtime)
-    )
-    try:
+    told = Runtime(observers=progress(quiet), should_stop=stop, **runtime)
+    with contextlib.closing(Stages.begin(folder, experiment, told)) as stages:
         yield stages
-    finally:
-        stages.close()
 
 
 @click.command()
-@RUN_ARGUMENT
+@run_argument
 @click.option("--devices", type=int, default=1, show_default=True, help="Train on so many devices.")
 @runtime_options
 def train(run: Path, quiet: bool, **runtime: Any) -> None:
@@ -75,7 +71,7 @@ def train(run: Path, quiet: bool, **runtime: Any) -> None:
 
 
 @click.command()
-@RUN_ARGUMENT
+@run_argument
 @click.option("--rebuild", is_flag=True, help="Replace a feature store that is there.")
 @runtime_options
 def extract(run: Path, rebuild: bool, quiet: bool, **runtime: Any) -> None:
@@ -85,14 +81,11 @@ def extract(run: Path, rebuild: bool, quiet: bool, **runtime: Any) -> None:
 
 
 @click.command()
-@RUN_ARGUMENT
+@run_argument
 @click.option("--plugins", "-p", default="", help="Scorers to add, separated by commas.")
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="SCORER.OPTION=VALUE",
-    help="Set a scorer's option, for example openmax.tail_size=10; may be repeated.",
+@set_option(
+    "SCORER.OPTION=VALUE",
+    "Set a scorer's option, for example openmax.tail_size=10; may be repeated.",
 )
 @threshold_option
 @runtime_options
@@ -112,20 +105,15 @@ def score(
         stages.extract()
         results = stages.score()
     click.echo(results.table())
-    if not quiet:
-        _mention_page(run)
+    if not quiet and (run / "report.html").exists():
+        from openset_core.report.run_page.making import is_current
 
-
-def _mention_page(run: Path) -> None:
-    """Say that the run's page shows other results than there are now."""
-    from openset_core.report.run_page.making import is_current
-
-    if (run / "report.html").exists() and not is_current(run):
-        click.echo(f"report.html shows earlier results; `openset report {run}` makes it again")
+        if not is_current(run):
+            click.echo(f"report.html shows earlier results; `openset report {run}` makes it again")
 
 
 @click.command()
-@RUN_ARGUMENT
+@run_argument
 def show(run: Path) -> None:
     """Print the results of a finished run again."""
     from openset_core.results.run_results import Results
