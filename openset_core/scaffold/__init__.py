@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import datetime
 import re
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
 
 from openset_core.errors import OpensetError
+from openset_core.files import atomic_folder
 from openset_core.registry import registry
 from openset_core.specs import HOOK_API
 
@@ -37,42 +36,30 @@ class ScaffoldError(OpensetError):
 
 @attrs.frozen
 class NewComponent:
-    """A component that the new package announces."""
+    """A component that the new package announces, as the templates use it."""
 
     kind: str
     name: str
 
     @property
     def class_name(self) -> str:
-        """The component's name as a Python class."""
         return "".join(word.capitalize() for word in self.name.split("-"))
 
     @property
     def qualified(self) -> str:
-        """Kind and name."""
         return f"{self.kind}:{self.name}"
 
     @property
     def summary(self) -> str:
-        """What the working example computes."""
         return SUMMARIES[self.kind]
 
 
 @attrs.frozen
 class NewPackage:
-    """What was written.
-
-    Attributes:
-        folder: the package.
-        distribution: its name for pip.
-        module: its import name.
-        components: what it announces.
-        files: what lies in the folder, by relative path.
-    """
+    """What was written; `files` are relative to `folder`."""
 
     folder: Path
     distribution: str
-    module: str
     components: tuple[NewComponent, ...]
     files: tuple[str, ...]
 
@@ -80,18 +67,8 @@ class NewPackage:
 def new_package(
     name: str, kinds: Sequence[str], into: Path = Path(), author: str | None = None
 ) -> NewPackage:
-    """Write a package that announces one component of each kind.
-
-    Args:
-        name: what users write after `--plugins`; with several kinds that of the first, the
-            others have their kind added.
-        kinds: among `backbone`, `loss`, `scorer` and `generator`.
-        into: folder in which the package's folder is made.
-        author: name, or `Name <address>`.
-
-    Raises:
-        ScaffoldError: a bad name, one that is taken, or a folder that is there already.
-    """
+    """Write a package that announces one component of each kind. `name` is that of the first; the
+    others have their kind added. `author` is a name, or `Name <address>`."""
     kinds = list(dict.fromkeys(kinds))
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
@@ -108,7 +85,13 @@ def new_package(
         NewComponent(kind, bare if number == 0 else f"{bare}-{kind}")
         for number, kind in enumerate(kinds)
     )
-    _check_free(components)
+    for component in components:
+        for installed in registry().of_kind(component.kind):
+            if installed.name == component.name:
+                raise ScaffoldError(
+                    f"{component.kind} {component.name} is taken by {installed.distribution} "
+                    f"{installed.version}; choose another name, for example my-{component.name}"
+                )
     distribution = PREFIX + bare
     folder = into / distribution
     if folder.exists():
@@ -116,9 +99,15 @@ def new_package(
             f"{folder} exists already; choose another name, or --into another place"
         )
     files = _files(distribution, components, author)
-    _write(folder, files)
-    module = distribution.replace("-", "_")
-    return NewPackage(folder, distribution, module, components, tuple(sorted(files)))
+    try:
+        with atomic_folder(folder) as temporary:
+            for path, text in files.items():
+                target = temporary / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ScaffoldError(f"{folder} cannot be written: {error}") from error
+    return NewPackage(folder, distribution, components, tuple(sorted(files)))
 
 
 def valid_name(name: str) -> str:
@@ -132,21 +121,9 @@ def valid_name(name: str) -> str:
     return words if NAME.fullmatch(words) else f"my-{words}".strip("-")
 
 
-def _check_free(components: Sequence[NewComponent]) -> None:
-    """Two components of one kind and name would have to be told apart by their distribution."""
-    for component in components:
-        for installed in registry().of_kind(component.kind):
-            if installed.name == component.name:
-                raise ScaffoldError(
-                    f"{component.kind} {component.name} is taken by {installed.distribution} "
-                    f"{installed.version}; choose another name, for example my-{component.name}"
-                )
-
-
 def _files(
     distribution: str, components: Sequence[NewComponent], author: str | None
 ) -> dict[str, str]:
-    """Contents by relative path."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from openset_core import __version__
@@ -158,15 +135,21 @@ def _files(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    holder, address = _author(author, distribution)
+    holder, _, rest = (author or f"the authors of {distribution}").partition("<")
+    if not holder.strip():
+        raise ScaffoldError(f"--author {author!r} has no name; write 'Name <address>' or 'Name'")
+    listed = [f"a {component.kind}" for component in components]
+    description = f"A plugin for openset: {', '.join(listed[:-1])} and {listed[-1]}."
+    if len(components) == 1:
+        description = f"The {components[0].kind} {components[0].name}, a plugin for openset."
     module = distribution.replace("-", "_")
     values = {
-        "address": address,
+        "address": rest.partition(">")[0].strip(),
         "api": HOOK_API,
         "components": components,
-        "description": _description(components),
+        "description": description,
         "distribution": distribution,
-        "holder": holder,
+        "holder": holder.strip(),
         "kinds": [component.kind for component in components],
         "module": module,
         "openset_version": __version__,
@@ -190,40 +173,3 @@ def _files(
         files[f"src/{module}/{kind}.py"] = filled(f"{kind}.py", component)
         files[f"tests/test_{kind}.py"] = filled(f"test_{kind}.py", component)
     return files
-
-
-def _description(components: Sequence[NewComponent]) -> str:
-    if len(components) == 1:
-        return f"The {components[0].kind} {components[0].name}, a plugin for openset."
-    kinds = [f"a {component.kind}" for component in components]
-    return f"A plugin for openset: {', '.join(kinds[:-1])} and {kinds[-1]}."
-
-
-def _author(author: str | None, distribution: str) -> tuple[str, str]:
-    """Name and e-mail address of the copyright holder; "" for no address."""
-    if not author:
-        return f"the authors of {distribution}", ""
-    name, _, rest = author.partition("<")
-    if not name.strip():
-        raise ScaffoldError(f"--author {author!r} has no name; write 'Name <address>' or 'Name'")
-    return name.strip(), rest.partition(">")[0].strip()
-
-
-def _write(folder: Path, files: Mapping[str, str]) -> None:
-    """Write all files beside the place and rename: the folder appears whole or not at all."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise ScaffoldError(f"{folder} cannot be made: {error}") from error
-    try:
-        for path, text in files.items():
-            target = temporary / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, encoding="utf-8")
-        temporary.chmod(0o755)
-        temporary.rename(folder)
-    except OSError as error:
-        raise ScaffoldError(f"{folder} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

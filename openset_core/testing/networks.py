@@ -160,27 +160,27 @@ def other_images_work_or_are_refused(component: ComponentUnderTest) -> None:
     (CompositionError); not every shape is refused."""
     built = 0
     for channels, size in itertools.product((1, 3), (28, 32, 64)):
-        shape = {"channels": channels, "size": size}
+        of_shape = {"channels": channels, "size": size}
         what = f"{channels}x{size}x{size} images"
         try:
             if component.kind == "backbone":
-                backbone = build_backbone(component, **shape, initial_weights=False).eval()
+                backbone = build_backbone(component, **of_shape, initial_weights=False).eval()
             else:
-                generator = build_generator(component, **shape)
+                generator = build_generator(component, **of_shape)
         except Exception as error:
             check_refusal(error)
             continue
         built += 1
         with torch.no_grad():
             if component.kind == "backbone":
-                features = features_of(backbone, images(2, **shape))
-                expected = (2, backbone.vector_dim)
-                expect_tensor(features.vector, f"the vector of {what}", expected, torch.float32)
+                features = features_of(backbone, images(2, **of_shape))
+                vector, length = features.vector, backbone.vector_dim
+                expect_tensor(vector, f"the vector of {what}", (2, length), torch.float32)
                 expect_maps_as_declared(backbone, features, size)
             else:
                 samples = generator.sample(2)
-                expected = (2, channels, size, size)
-                expect_tensor(samples, f"a sample for {what}", expected, torch.float32)
+                shape = (2, channels, size, size)
+                expect_tensor(samples, f"a sample for {what}", shape, torch.float32)
     if not built:
         fail("every size was refused")
 

@@ -149,7 +149,7 @@ def learnable_images(
 def pixels_of(images: Tensor) -> Tensor:
     """Images of the input space brought back to [0, 1]."""
     mean, std = _mean_and_std(images.shape[1])
-    return images * std + mean
+    return torch.addcmul(mean, images, std)
 
 
 def _mean_and_std(channels: int) -> Tensor:
