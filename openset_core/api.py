@@ -26,11 +26,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Trials:
-    """Several trials of one experiment.
-
-    Attributes:
-        runs: one run a trial.
-    """
+    """Several trials of one experiment, one run each."""
 
     runs: tuple[Run, ...]
 
@@ -126,24 +122,15 @@ def own_images(
     protocol: str | None,
     **more: Any,
 ) -> ImageFolderConfig | None:
-    """What a user says about his own images, checked; None when there are none.
-
-    Args:
-        data: the folder, or everything at once.
-        known: the known classes, in label order, as a list or separated by commas.
-        protocol: must be None with own images.
-        **more: other attributes of `ImageFolderConfig`, None for its default.
-
-    Raises:
-        ConfigError: something contradicts itself or is out of range.
-    """
+    """What a user says about their own images, checked; None without `data`. `more` are other
+    attributes of `ImageFolderConfig`, None for its default."""
     names = tuple(known.split(",") if isinstance(known, str) and known else known)
-    said = {name: value for name, value in more.items() if value is not None}
+    given = {name: value for name, value in more.items() if value is not None}
     if data is None:
-        given = ["known"] * bool(names) + list(said)
-        if given:
+        if names or given:
+            options = ["known"] * bool(names) + list(given)
             raise ConfigError(
-                f"{' and '.join(given).replace('_', '-')} is said of images of your own; name "
+                f"{' and '.join(options).replace('_', '-')} is said of images of your own; name "
                 "their folder with data"
             )
         return None
@@ -152,10 +139,10 @@ def own_images(
             "data and protocol exclude each other: images of your own make a protocol of their own"
         )
     if isinstance(data, ImageFolderConfig):
-        if names or said:
+        if names or given:
             raise ConfigError("the images are described twice; say all in ImageFolderConfig")
         return data
-    return structure({"folder": str(data), "known": names, **said}, ImageFolderConfig, "data")
+    return structure({"folder": str(data), "known": names, **given}, ImageFolderConfig, "data")
 
 
 def _warn(line: str) -> None:

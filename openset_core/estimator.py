@@ -33,6 +33,7 @@ from openset_core.inference.trained_model import Predictions, TrainedModel
 from openset_core.pipeline import execute
 from openset_core.run_folder import Runtime
 from openset_core.training.checkpoint import preserved_random_state
+from openset_core.training.progress import Progress
 
 PAD = "pad"
 
@@ -127,12 +128,19 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: malformed X or y, fewer than two classes, `unknown_label` among the classes.
             OpensetError: components that are not installed or do not fit together.
         """
-        values = self._validated(X, y)
-        y = column_or_1d(self._labels, warn=True)
-        del self._labels
+        values, y = self._validated(X, y)
+        y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
-        self._check_classes()
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs at least 2 classes; y has 1 class, "
+                f"{self.classes_[0]!r}"
+            )
+        if any(name == self.unknown_label for name in self.classes_.tolist()):
+            raise ValueError(
+                f"unknown_label={self.unknown_label!r} is a class of y; choose another label"
+            )
         images = self._fitted_images(values)
         names = tuple(str(name) for name in self.classes_)
         train = ImageSet(images=images, labels=labels.astype(np.int64), classes=names)
@@ -151,41 +159,22 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             images=train.images[first], labels=train.labels[first], classes=train.classes
         )
         plugins = registry_with(train, duplicate_of)
+        seed = self.random_state
+        if not isinstance(seed, int | np.integer):
+            seed = check_random_state(seed).randint(2**31 - 1)
         experiment = resolve(
             self.plugins,
             str(folder / "own.toml"),
-            seed=self._seed(),
+            seed=int(seed),
             overrides=with_epochs(self.set, self.epochs),
             registry_=plugins,
         )
-        runtime = Runtime(device=self.device, observers=self._observers(), plugins=plugins)
+        observers = (Progress(),) if self.verbose else ()
+        runtime = Runtime(device=self.device, observers=observers, plugins=plugins)
         run = execute(experiment, folder / "run", runtime)
         self.history_ = run.history
         stored = TrainedModel(folder / "run" / "model", device="cpu")
         self.model_ = TrainedModel.from_artefact(stored.artefact(), device=self.device)
-
-    def _seed(self) -> int:
-        if isinstance(self.random_state, int | np.integer):
-            return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
-
-    def _observers(self) -> tuple[Any, ...]:
-        if not self.verbose:
-            return ()
-        from openset_core.training.progress import Progress
-
-        return (Progress(),)
-
-    def _check_classes(self) -> None:
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs at least 2 classes; y has 1 class, "
-                f"{self.classes_[0]!r}"
-            )
-        if any(name == self.unknown_label for name in self.classes_.tolist()):
-            raise ValueError(
-                f"unknown_label={self.unknown_label!r} is a class of y; choose another label"
-            )
 
     # --- prediction ---------------------------------------------------------------------------
 
@@ -232,13 +221,14 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise OpensetError(f"{folder} is there already; choose another folder")
         # model.toml marks a model as complete, so it comes last.
-        for name, content in sorted(self.model_.artefact().items(), key=_description_last):
+        artefact = self.model_.artefact()
+        for name in sorted(artefact, key=lambda name: (name == "model.toml", name)):
             with atomic_write(folder / name) as temporary:
-                temporary.write_bytes(content)
+                temporary.write_bytes(artefact[name])
 
     def _predictions(self, X: Any) -> Predictions:
         check_is_fitted(self)
-        images = self._images(self._validated(X))
+        images = self._images(self._validated(X)[0])
         if images.shape[1:] != self.image_shape_:
             raise ValueError(
                 f"X has images of shape {list(images.shape[1:])}, {type(self).__name__} was fitted "
@@ -249,8 +239,8 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     # --- from X to pixels ---------------------------------------------------------------------
 
-    def _validated(self, X: Any, *y: Any) -> npt.NDArray[Any]:
-        """`X` as a numeric array of two dimensions or more; y goes to `_labels`."""
+    def _validated(self, X: Any, *y: Any) -> tuple[npt.NDArray[Any], Any]:
+        """`X` as a numeric array of two dimensions or more, and `y` where it is given."""
         kept = getattr(X, "dtype", None) == np.uint8
         checked = validate_data(
             self,
@@ -261,28 +251,23 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             dtype=np.uint8 if kept else [np.float64, np.float32],
             ensure_min_samples=2 if y else 1,
         )
-        if y:
-            checked, self._labels = checked
-        return checked  # type: ignore[no-any-return]
+        return checked if y else (checked, None)
 
     def _fitted_images(self, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """The training images; notes their range of values and their shape."""
         if values.dtype == np.uint8:
             self.value_range_ = (0.0, 255.0)
         elif self.value_range is not None:
-            self.value_range_ = self._given_range()
+            low, high = map(float, self.value_range)
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ValueError(f"value_range={self.value_range!r} must be two rising numbers")
+            self.value_range_ = (low, high)
         else:
             low, high = float(values.min()), float(values.max())
             self.value_range_ = (low, high if high > low else low + 1.0)
         images = self._images(values)
         self.image_shape_ = images.shape[1:]
         return images
-
-    def _given_range(self) -> tuple[float, float]:
-        low, high = map(float, self.value_range or ())
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise ValueError(f"value_range={self.value_range!r} must be two rising numbers")
-        return low, high
 
     def _images(self, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """uint8 [n, H, W, C] of a checked `X`."""
@@ -314,8 +299,7 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         features = pixels.shape[1]
         if self.image_shape == PAD:
             side = math.isqrt(features - 1) + 1
-            padded = np.zeros((len(pixels), side * side), dtype=np.uint8)
-            padded[:, :features] = pixels
+            padded = np.pad(pixels, ((0, 0), (0, side * side - features)))
             return padded.reshape(-1, side, side, 1)
         if self.image_shape is None:
             side = math.isqrt(features)
@@ -350,7 +334,3 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         assert isinstance(shape, tuple | list)
         return (*shape, 1) if len(shape) == 2 else tuple(shape)
-
-
-def _description_last(item: tuple[str, bytes]) -> tuple[bool, str]:
-    return item[0] == "model.toml", item[0]

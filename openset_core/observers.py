@@ -90,7 +90,7 @@ class ParametersRead(RunEvent):
 
     Attributes:
         epoch: epoch from 0.
-        values: by name, float32 [n]; of a large parameter every so-manieth number only.
+        values: by name, float32 [n]; of a large parameter evenly spaced numbers only.
     """
 
     epoch: int
@@ -143,7 +143,7 @@ class EpochTested(RunEvent):
 
 @attrs.frozen(kw_only=True)
 class StageDone(RunEvent):
-    """A stage (`train`, `extract`, `score`) is done, or was found done."""
+    """A stage (`train`, `extract`, `score`) is done, now or by an earlier call."""
 
     stage: str
     seconds: float

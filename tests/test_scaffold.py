@@ -269,10 +269,10 @@ def test_kind_is_required_and_known(openset):
 
 
 def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
-    def fails(self, target):
+    def fails(source, target):
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "rename", fails)
+    monkeypatch.setattr("os.rename", fails)
     with pytest.raises(ScaffoldError, match="cannot be written: disk full"):
         new_package("x1", ["loss"], tmp_path)
     assert list(tmp_path.iterdir()) == []
