@@ -44,6 +44,7 @@ from openset_core import (
 )
 from openset_core.errors import CompositionError, DataError
 from openset_core.observers import RunEvent
+from openset_core.report.figures.drawing import FigureResult
 from openset_core.testing.misc_checks import events_of_a_run
 
 # ---- sound components, which the broken ones derive from
@@ -1079,7 +1080,7 @@ def test_broken_protocols(text, check, tmp_path):
 
 
 def nothing_drawn(_shape, _runs):
-    return None
+    return FigureResult(chart=None, caption="", columns=(), rows=())
 
 
 @frozen(kw_only=True)
