@@ -173,12 +173,12 @@ def test_killed_extraction_goes_on(finished, tmp_path, start, monkeypatch):
         FeatureStore(finished / "features.h5") as new,
         FeatureStore(expected / "features.h5") as old,
     ):
-        assert (new.key, new.parts) == (old.key, old.parts)
-        for part in new.parts:
+        assert (new.key, new.splits) == (old.key, old.splits)
+        for part in new.splits:
             for name in ("embedding", "logits", "label", "index"):
                 np.testing.assert_array_equal(new.array(part, name), old.array(part, name))
         done_again = sum(passes)
-        assert 0 < done_again <= sum(new.rows(part) for part in new.parts if part != "train")
+        assert 0 < done_again <= sum(new.rows(part) for part in new.splits if part != "train")
     assert not partial.exists()
 
 
