@@ -547,4 +547,4 @@ def test_a_finished_run_gets_scorers_and_observers_by_run(openset, finished):
     assert {line.split()[0] for line in answer.out.splitlines() if line} >= {"msp", "energy"}
     assert (finished / "log.csv").exists()
     other = openset("run", finished, "--plugins", "gcpl", "--device", "cpu")
-    assert (other.code, "softmax and gcpl are 2 parts of kind loss" in other.err) == (2, True)
+    assert (other.code, "softmax and gcpl are 2 components of kind loss" in other.err) == (2, True)

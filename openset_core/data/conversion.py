@@ -65,10 +65,9 @@ def write_prepared(
     channels = images.images.shape[3] if isinstance(images, ImageSet) else 3
     shape = (size, size, channels)
     needed = len(images) * (channels * size * size + 24)
-    _check_room(folder, needed)
     index: list[int] = []
     unreadable: list[str] = []
-    with _disk_errors(folder, needed), atomic_folder(folder) as temporary:
+    with _room_for(folder, needed), atomic_folder(folder) as temporary:
         with (temporary / PIXEL_FILE).open("wb") as file:
             converted = progress(_converted(images, source, channels), len(images))
             for row, pixels in enumerate(converted):
@@ -140,20 +139,16 @@ def _converted(
         yield from chunk
 
 
-def _check_room(folder: Path, needed: int) -> None:
-    place = folder.parent
-    while not place.exists():
-        place = place.parent
+@contextlib.contextmanager
+def _room_for(folder: Path, needed: int) -> Iterator[None]:
+    """Refuse what the disk has no room for, before and while it is written."""
+    place = next(parent for parent in folder.absolute().parents if parent.exists())
     free = shutil.disk_usage(place).free
     if needed > free:
         raise DataError(
             f"{folder} needs about {sized(needed)}, {sized(free)} are free; free "
             f"{sized(needed - free)}, or choose another --data-root or a smaller --size"
         )
-
-
-@contextlib.contextmanager
-def _disk_errors(folder: Path, needed: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -30,11 +30,16 @@ def choose_format(name: str, plugins: Registry | None = None, **chosen: Any) -> 
     `chosen` holds attributes of `ImageFormat`, None for what the protocols say.
     """
     chosen = {key: value for key, value in chosen.items() if value is not None}
-    formats = {
-        item: protocols
-        for item, protocols in _formats_in_use(name, plugins).items()
-        if chosen.items() <= attrs.asdict(item).items()
-    }
+    formats: dict[ImageFormat, list[str]] = {}  # each with the protocols that read the set in it
+    for protocol in (plugins or registry()).of_kind("protocol"):
+        try:
+            content = load_protocol(protocol.name, plugins).content
+        except OpensetError:
+            continue  # `openset protocols` says what is wrong with it
+        item = ImageFormat.of(content.image)
+        read = {content.known.dataset, *(unknown.dataset for unknown in content.unknown.values())}
+        if name in read and chosen.items() <= attrs.asdict(item).items():
+            formats.setdefault(item, []).append(protocol.name)
     if len(formats) > 1:
         listed = "; ".join(
             f"{item.size} pixels, {item.interpolation}, {item.fit} ({', '.join(protocols)})"
@@ -45,16 +50,3 @@ def choose_format(name: str, plugins: Registry | None = None, **chosen: Any) -> 
             "--interpolation and --fit"
         )
     return next(iter(formats), ImageFormat(**chosen))
-
-
-def _formats_in_use(name: str, plugins: Registry | None = None) -> dict[ImageFormat, list[str]]:
-    """Each format with the names of the protocols that read a data set in it."""
-    formats: dict[ImageFormat, list[str]] = {}
-    for protocol in (plugins or registry()).of_kind("protocol"):
-        try:
-            content = load_protocol(protocol.name, plugins).content
-        except OpensetError:
-            continue  # `openset protocols` says what is wrong with it
-        if name in {content.known.dataset, *(item.dataset for item in content.unknown.values())}:
-            formats.setdefault(ImageFormat.of(content.image), []).append(protocol.name)
-    return formats
