@@ -1,12 +1,6 @@
-"""OpenMax: class probabilities that leave room for an unknown class.
+"""OpenMax: class probabilities that leave room for an unknown class, in float64.
 
-Bendale & Boult, "Towards Open Set Deep Networks", CVPR 2016. For every class, the mean activation
-vector (MAV) of the correctly classified training samples, and a Weibull fitted to their largest
-distances to it (Algorithm 1). For a sample, the logits of its top classes are lowered by how
-extreme its distances to their MAVs are, and what they lose becomes the logit of an extra class,
-`unknown` (Algorithm 2).
-
-All arithmetic is float64, whatever the logits' type is.
+Bendale & Boult, "Towards Open Set Deep Networks", CVPR 2016.
 """
 
 from __future__ import annotations
@@ -23,11 +17,12 @@ from openset_plugins.openmax.weibull import cdf, fit_tails
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 # OSDN's constant: brings the Euclidean distance of 1000 logits to the cosine distance's size.
 EUCOS_DIVISOR = 200.0
 
+# The means [K, K] of correctly classified samples (mean activation vectors, MAVs; zeros for a class
+# without any), the numbers [K] of those samples, and each class's Weibull [K], see `WeibullFit`.
 _STATE: dict[str, type] = {
     "means": np.float64,
     "counts": np.int64,
@@ -41,15 +36,12 @@ _STATE: dict[str, type] = {
 class OpenMax(FormulaScorer):
     """The unknown class's probability, or its log-odds.
 
-    Samples whose largest logit is not their label's (the first of equal ones counts) have no part
-    in the fit. A class with fewer than two correct samples is never revised.
-
-    The state holds `means`, the MAVs [K, K], zeros for a class without a correct sample; `counts`
-    [K], the correct samples; and the Weibull of each class: `shape`, `log_scale`, `offset` and
-    `tail_count` [K], see `weibull.WeibullFit`.
-
-    Args:
-        config: options.
+    For every class, the MAV of the correctly classified training samples and a Weibull fitted to
+    their largest distances to it (Algorithm 1). For a sample, the logits of its top classes are
+    lowered by how extreme its distances to their MAVs are, and what they lose becomes the logit of
+    an extra class, `unknown` (Algorithm 2). Samples whose largest logit is not their label's (the
+    first of equal ones counts) have no part in the fit. A class with fewer than two correct samples
+    is never revised.
     """
 
     reads = ("logits", "label")
@@ -59,15 +51,8 @@ class OpenMax(FormulaScorer):
         self.config = config
         self._state: dict[str, Array] = {}
 
-    # --- fitting, Algorithm 1 -------------------------------------------------------------------
-
     def fit(self, source: FeatureSource) -> None:
-        """Fit MAVs in a first pass over the training samples, Weibulls in a second.
-
-        Raises:
-            ValueError: no chunk, wrong shapes or types, chunks that differ in K, a label out of
-                range, a logit that is not finite, or other samples in the second pass.
-        """
+        """Fit MAVs in a first pass over the training samples, Weibulls in a second."""
         sums = counts = np.zeros(0)
         for width, groups in _correct(source):
             if not sums.size:
@@ -101,8 +86,6 @@ class OpenMax(FormulaScorer):
             "tail_count": weibull.n,
         }
 
-    # --- scoring, Algorithm 2 -------------------------------------------------------------------
-
     def revise(
         self, xp: Any, table: Mapping[str, Any], learned: Mapping[str, Any]
     ) -> tuple[Any, Any]:
@@ -112,12 +95,8 @@ class OpenMax(FormulaScorer):
         probability and no score depends on.
         """
         v = table["logits"]
-        alpha = self._alpha(v.shape[1])
-        # a_k of ranks 1..alpha as in OSDN: 1 for the top class, 1 / alpha for the last one. Alpha
-        # is the clipped one: OSDN's loop over ranks would run past the last class.
-        rank_weight = learned["rank_weight"]
         # Only the top classes can change, so only their distances are computed.
-        top_v, top = _largest(xp, v, alpha)
+        top_v, top = _largest(xp, v, self._alpha(v.shape[1]))
         centres, lengths = learned["means"][top], learned["lengths"][top]
         distance = _distances(xp, self.config.distance, v, centres, lengths)
         shape, log_scale, offset = (learned[n][top] for n in ("shape", "log_scale", "offset"))
@@ -127,7 +106,7 @@ class OpenMax(FormulaScorer):
             v, top_v = v + lift, top_v + lift
         movable = top_v if self.config.negative == "keep" else xp.clip(top_v, 0.0, None)
         # v_k (1 - a_k w_k) for the top classes, and for `unknown` the sum of what they lose.
-        moved = rank_weight * w * movable
+        moved = learned["rank_weight"] * w * movable
         return _replaced(xp, v, top, top_v - moved), xp.sum(moved, axis=1)
 
     def formula(self, xp: Any, table: Mapping[str, Any], learned: Mapping[str, Any]) -> Any:
@@ -152,11 +131,9 @@ class OpenMax(FormulaScorer):
             odds = xp.exp(revised - xp.amax(revised, axis=1, keepdims=True))
             return odds / xp.sum(odds, axis=1, keepdims=True)
 
-        found: Floats = self.in_blocks(softmax, table)
-        return found
+        return self.in_blocks(softmax, table)  # type: ignore[no-any-return]
 
     def inputs(self, table: FeatureTable) -> dict[str, Floats]:
-        """The logits; refuses others than those it was fitted on."""
         logits = _checked_logits(table["logits"], len(self.state()["counts"]))
         return {"logits": logits.astype(np.float64)}
 
@@ -165,34 +142,23 @@ class OpenMax(FormulaScorer):
         return self._alpha(width) * width
 
     def learned(self) -> Mapping[str, Array]:
-        """MAVs, Weibulls, and the weight of each rank."""
         state = self.state()
-        alpha = self._alpha(len(state["counts"]))
         arrays = {name: state[name] for name in ("means", "shape", "log_scale", "offset")}
+        # a_k of ranks 1..alpha as in OSDN: 1 for the top class, 1 / alpha for the last one. Alpha
+        # is the clipped one: OSDN's loop over ranks would run past the last class.
+        alpha = self._alpha(len(state["counts"]))
         rank_weight = (alpha - np.arange(alpha)) / alpha
         return {**arrays, "lengths": _lengths(np, state["means"]), "rank_weight": rank_weight}
 
     def _alpha(self, classes: int) -> int:
         return min(self.config.alpha, classes)
 
-    # --- state ----------------------------------------------------------------------------------
-
     def state(self) -> dict[str, Array]:
-        """The fit as arrays.
-
-        Raises:
-            RuntimeError: `fit` or `restore` was not called.
-        """
         if not self._state:
             raise RuntimeError("OpenMax scores only after fit or restore")
         return dict(self._state)
 
     def restore(self, state: Mapping[str, Array]) -> None:
-        """Take back what `state` returned.
-
-        Raises:
-            ValueError: an array is missing or its shape does not fit the others.
-        """
         missing = sorted(_STATE.keys() - state.keys())
         if missing:
             raise ValueError(f"OpenMax state lacks {', '.join(missing)}")
@@ -253,11 +219,21 @@ def _largest(xp: Any, v: Any, count: int) -> tuple[Any, Any]:
     Of equal logits the lower class comes first, as in `argmax`. In an exported file any of them
     may: ONNX has no operator for torch's stable sort.
     """
-    if xp is np:
+    if xp is not np:
+        values, top = xp.sort(v, dim=1, descending=True)
+        return values[:, :count], top[:, :count]
+    if v.shape[1] <= 8 * count:  # sorting whole rows is then as fast
         top = np.argsort(-v, axis=1, kind="stable")[:, :count]
         return np.take_along_axis(v, top, axis=1), top
-    values, top = xp.sort(v, dim=1, descending=True)
-    return values[:, :count], top[:, :count]
+    top = np.sort(np.argpartition(-v, count - 1, axis=1)[:, :count], axis=1)
+    values = np.take_along_axis(v, top, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    values, top = np.take_along_axis(values, order, axis=1), np.take_along_axis(top, order, axis=1)
+    # Of classes that share the last place the partition keeps any; those rows are sorted whole.
+    shared = np.count_nonzero(v >= values[:, -1:], axis=1) > count
+    if shared.any():
+        top[shared] = np.argsort(-v[shared], axis=1, kind="stable")[:, :count]
+    return values, top
 
 
 def _replaced(xp: Any, v: Any, classes: Any, values: Any) -> Any:

@@ -1,18 +1,13 @@
 """Weibull fits to the tails of many classes at once, in NumPy.
 
-OpenMax asks, for every class, how extreme a distance to the class's mean is among the training
-distances. Extreme value theory answers with a Weibull fitted to the largest of them (Bendale &
-Boult, "Towards Open Set Deep Networks", CVPR 2016, Algorithm 1). The reference implementation
-calls libmr; this module follows its convention and none of its code: the smallest tail value is
-subtracted, a constant `shift` is added, and a two-parameter Weibull is fitted by maximum
-likelihood, so what is fitted is
+libmr's convention and none of its code: the smallest tail value is subtracted, a constant `shift`
+is added, and a two-parameter Weibull is fitted by maximum likelihood, so what is fitted is
 
     y = distance - offset + shift,    P(y <= t) = 1 - exp(-(t / scale) ** shape).
 
-The shift matters: libmr from PyPI uses 1, the copy bundled with OSDN uses 10000, and the two give
-different probabilities. With 10000 the values are 10000 plus tiny differences and the shape is in
-the ten thousands or beyond, so everything here works with `log(y / shift)`, which `log1p` gives to
-full precision from the differences themselves.
+With OSDN's shift of 10000 the values are 10000 plus tiny differences and the shape is in the ten
+thousands or beyond, so everything here works with `log(y / shift)`, which `log1p` gives to full
+precision from the differences themselves.
 """
 
 from __future__ import annotations
@@ -35,7 +30,7 @@ _MAX_STEPS = 100
 
 @frozen(eq=False)
 class WeibullFit:
-    """One Weibull per class, fitted to the class's largest distances.
+    """One Weibull per class, all [K], fitted to the class's largest distances.
 
     Two values of the parameters stand for classes that no Weibull can be fitted to, and are the
     limits of those that can:
@@ -44,21 +39,14 @@ class WeibullFit:
       OpenMax never revises the class;
     * all tail values equal: `shape` is infinite, so the CDF is a step, 0 up to and including
       that value and 1 above it.
-
-    Attributes:
-        shape: Shape of each class, `[K]`, > 0 or infinite.
-        log_scale: `log(scale / shift)` of each class, `[K]`, >= 0 or infinite. Stored in place of
-            the scale because the rounding of a scale near 10000, raised to a shape of 1e10, would
-            show in the CDF.
-        offset: Smallest tail value of each class, `[K]`; 0 for a class without any.
-        n: Tail values the fit of each class used, `[K]`.
-        shift: The constant added after the offset is subtracted, > 0.
     """
 
     shape: Floats
+    # log(scale / shift) >= 0: the rounding of a scale near 10000, raised to a shape of 1e10, would
+    # show in the CDF.
     log_scale: Floats
-    offset: Floats
-    n: Ints
+    offset: Floats  # the smallest tail value; 0 for a class without any
+    n: Ints  # tail values that were used
     shift: float = field(converter=float)
 
     @property
@@ -68,7 +56,7 @@ class WeibullFit:
 
 
 def fit_tails(largest: NDArray[Any], shift: float, valid_count: NDArray[Any]) -> WeibullFit:
-    """Fits the Weibull of every class by maximum likelihood.
+    """Fit every class's Weibull to the first `valid_count` [K] entries of its row of `largest`.
 
     With `t = log(y / max y)` the shape `k` solves the profile likelihood equation (Cohen, "Maximum
     likelihood estimation in the Weibull distribution", Technometrics 1965)
@@ -77,24 +65,19 @@ def fit_tails(largest: NDArray[Any], shift: float, valid_count: NDArray[Any]) ->
 
     whose left side rises with `k`: there is exactly one root, and Newton's method, held inside a
     bracket, finds it for all classes together. No class's result depends on another class.
-
-    Args:
-        largest: Tail distances, `[K, tail]`; the first `valid_count[k]` entries of row `k` count,
-            in any order, and the others are ignored whatever they hold.
-        shift: The constant added after each class's smallest tail value is subtracted, > 0
-            (libmr's `translate_amount`).
-        valid_count: Tail values each class has, `[K]`, 0 to `tail`.
-
-    Returns:
-        The fit. See `WeibullFit` for classes with too few or with equal tail values.
-
-    Raises:
-        ValueError: If shapes do not match, a count is out of range, `shift` is not finite and
-            positive, or a counted distance is not finite (or overflows when divided by `shift`).
     """
     tails = np.asarray(largest, dtype=np.float64)
     n = np.asarray(valid_count)
-    _check_tails(tails, shift, n)
+    if tails.ndim != 2:
+        raise ValueError(f"largest must be [K, tail], got shape {tails.shape}")
+    if n.shape != tails.shape[:1] or n.dtype.kind not in "iu":
+        raise ValueError(
+            f"valid_count must be integers of shape {tails.shape[:1]}, got {n.dtype} {n.shape}"
+        )
+    if n.size and not (n.min() >= 0 and n.max() <= tails.shape[1]):
+        raise ValueError(f"valid_count must be within 0..{tails.shape[1]}")
+    if not (math.isfinite(shift) and shift > 0):
+        raise ValueError(f"shift must be finite and > 0, got {shift}")
     n = n.astype(np.int64)
     classes, width = tails.shape
     counted = np.arange(width) < n[:, None]
@@ -132,19 +115,9 @@ def fit_tails(largest: NDArray[Any], shift: float, valid_count: NDArray[Any]) ->
 
 
 def cdf(xp: Any, distance: Any, shape: Any, log_scale: Any, offset: Any, shift: float) -> Any:
-    """Probability that a distance is extreme for its class: the fitted Weibull's CDF.
+    """The fitted Weibulls' CDF: 0 where `distance <= offset - shift`, NaN only for a distance NaN.
 
-    Args:
-        xp: `numpy` or `torch`.
-        distance: Distances.
-        shape: Of `WeibullFit`, for the class of each distance; broadcastable to it.
-        log_scale: The same.
-        offset: The same.
-        shift: Of `WeibullFit`.
-
-    Returns:
-        Probabilities in [0, 1], of `distance`'s shape. 0 where `distance <= offset - shift`; NaN
-        only where `distance` is NaN.
+    The parameters are those of each distance's class, broadcastable to it.
     """
     # Below -1 the Weibull's argument would be negative; the upper bound keeps inf - inf away.
     excess = xp.clip((distance - offset) / shift, -1.0, np.finfo(np.float64).max)
@@ -155,30 +128,11 @@ def cdf(xp: Any, distance: Any, shape: Any, log_scale: Any, offset: Any, shift: 
         return -xp.expm1(-xp.exp(log_hazard))
 
 
-def _check_tails(tails: Floats, shift: float, n: NDArray[Any]) -> None:
-    """Raises ValueError for arguments of `fit_tails` that do not fit together."""
-    if tails.ndim != 2:
-        raise ValueError(f"largest must be [K, tail], got shape {tails.shape}")
-    if n.shape != tails.shape[:1] or n.dtype.kind not in "iu":
-        raise ValueError(
-            f"valid_count must be integers of shape {tails.shape[:1]}, got {n.dtype} {n.shape}"
-        )
-    if n.size and not (n.min() >= 0 and n.max() <= tails.shape[1]):
-        raise ValueError(f"valid_count must be within 0..{tails.shape[1]}")
-    if not (math.isfinite(shift) and shift > 0):
-        raise ValueError(f"shift must be finite and > 0, got {shift}")
-
-
 def _solve_shape(s: Floats, weight: Floats, n: Ints) -> Floats:
-    """Solves the profile likelihood equation for every row.
+    """Shape times span of every row, >= 1, from the profile likelihood equation.
 
-    Args:
-        s: `log(y / max y)` over its span, `[C, tail]`, in [-1, 0] with both ends present.
-        weight: 1 for the entries that count and 0 for padding, `[C, tail]`.
-        n: Counted entries, `[C]`, >= 2.
-
-    Returns:
-        Shape times span, `[C]`, >= 1.
+    s is `log(y / max y)` over its span [C, tail], in [-1, 0] with both ends present; the weight is
+    1 for the entries that count and 0 for padding.
     """
     mean = np.sum(weight * s, axis=1) / n
     # Centring first makes sum(w c) the left side's difference of means without cancellation.

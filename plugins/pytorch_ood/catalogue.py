@@ -18,15 +18,9 @@ if TYPE_CHECKING:
 PREFIX = "pytorch-ood"
 
 
+# Factories are values, so that specs of one component are equal, and can be pickled.
 @frozen
 class DetectorFactory:
-    """Builds the scorer `pytorch-ood:NAME`; a value, so that specs of one scorer are equal.
-
-    Attributes:
-        name: the detector's class name.
-        reads: arrays of the feature store that the scorer uses.
-    """
-
     name: str
     reads: tuple[str, ...]
 
@@ -36,8 +30,6 @@ class DetectorFactory:
 
 @frozen
 class LossFactory:
-    """Builds the loss `pytorch-ood:NAME` on a backbone."""
-
     name: str
 
     def __call__(self, config: Any, context: LossContext) -> RepresentationLoss:
@@ -48,26 +40,17 @@ class LossFactory:
 
 @cache
 def scorer_names() -> tuple[str, ...]:
-    """Detectors that serve as scorers, in the library's order and spelling."""
     return tuple(name for name in library.classes("detector") if name in tables.DETECTORS)
 
 
 @cache
 def loss_names() -> tuple[str, ...]:
-    """Losses that serve, in the library's order and spelling."""
     return tuple(name for name in library.classes("loss") if name in tables.LOSSES)
 
 
 @cache
 def resolve_scorer(name: str) -> UnknownScorerSpec:
-    """The spec of the scorer `pytorch-ood:NAME`.
-
-    Args:
-        name: a detector's class name, upper and lower case alike.
-
-    Raises:
-        PluginError: the library is missing, has no such detector, or it cannot serve here.
-    """
+    """The spec of the scorer `pytorch-ood:NAME`, upper and lower case alike."""
     name = _canonical(name)
     if name not in tables.DETECTORS:
         raise PluginError(f"{PREFIX}:{name} is a loss, not a scorer")
@@ -75,24 +58,16 @@ def resolve_scorer(name: str) -> UnknownScorerSpec:
     inputs = inputs_of(cls)
     return UnknownScorerSpec(
         name=f"{PREFIX}:{name}",
-        summary=_summary(name, cls),
         factory=DetectorFactory(name, inputs.reads),
         config=options.of(name),
         needs=inputs.needs,
-        reference=_reference(cls),
+        **_words(name, cls),
     )
 
 
 @cache
 def resolve_loss(name: str) -> RepresentationLossSpec:
-    """The spec of the loss `pytorch-ood:NAME`.
-
-    Args:
-        name: a loss's class name, upper and lower case alike.
-
-    Raises:
-        PluginError: the library is missing, has no such loss, or it cannot serve here.
-    """
+    """The spec of the loss `pytorch-ood:NAME`, upper and lower case alike."""
     name = _canonical(name)
     if name not in tables.LOSSES:
         raise PluginError(f"{PREFIX}:{name} is a scorer, not a loss")
@@ -100,12 +75,11 @@ def resolve_loss(name: str) -> RepresentationLossSpec:
     outliers = ("generated samples",) if loss.outliers else ()
     return RepresentationLossSpec(
         name=f"{PREFIX}:{name}",
-        summary=_summary(name, cls),
         factory=LossFactory(name),
         config=options.of(name),
         needs=("feature vector", *outliers),
         default_scorers=loss.scorers,
-        reference=_reference(cls, loss.note),
+        **_words(name, cls, loss.note),
     )
 
 
@@ -138,13 +112,11 @@ def _canonical(asked: str) -> str:
     return name
 
 
-def _summary(name: str, cls: Any) -> str:
+def _words(name: str, cls: Any, note: str = "") -> dict[str, Any]:
+    """Summary and reference of a class, from what the library says about its paper."""
     paper = cls.info.paper
-    title = paper.title if paper else name
-    return f"{title}, as in pytorch-ood {library.version()}"
-
-
-def _reference(cls: Any, note: str = "") -> str:
-    paper = cls.info.paper
-    text = f"{paper.title}, {paper.venue} {paper.year}, {paper.url}" if paper else ""
-    return "; ".join(part for part in (text, note) if part)
+    source = f"{paper.title}, {paper.venue} {paper.year}, {paper.url}" if paper else ""
+    return {
+        "summary": f"{paper.title if paper else name}, as in pytorch-ood {library.version()}",
+        "reference": "; ".join(part for part in (source, note) if part),
+    }

@@ -28,29 +28,24 @@ logger = logging.getLogger(__name__)
 # Elements of the largest array that a detector makes for a block: rows x classes x dimensions.
 _BLOCK_ELEMENTS = 2**25
 _MOST_ROWS = 4096
+# Share of the logits' deviation that an affine map may miss: GPUs multiply with 11 bits.
+_MISFIT = 0.01
+# Directions of the embedding with less than this share of the largest variance are rounding.
+_LEAST_VARIANCE = 1e-12
 
 
 @frozen
 class Inputs:
-    """What a detector works on, read from its class.
+    """What a detector works on, read from its class."""
 
-    Attributes:
-        array: `"logits"` or `"embedding"`.
-        method: the library's word in `fit_...` and `predict_...`.
-        head: whether the constructor takes the classifier, which is found from the logits.
-        needs: what the loss must provide.
-        reads: arrays of the feature store.
-    """
-
-    array: str
-    method: str
-    head: bool
+    array: str  # "logits" or "embedding"
+    method: str  # the library's word in `fit_...` and `predict_...`
+    head: bool  # whether the constructor takes the classifier, which is computed from the logits
     needs: tuple[str, ...]
     reads: tuple[str, ...]
 
 
 def inputs_of(cls: type) -> Inputs:
-    """What a detector that serves here works on."""
     api = library.module("api")
     for base, array, method in (
         (api.LogitsDetector, "logits", "logits"),
@@ -75,13 +70,7 @@ class Detector(UnknownScorer):
 
     What `fit` learnt is kept as arrays. A detector that holds something else (scikit-learn's
     search, Weibull distributions) is fitted again from the kept training features when a restored
-    scorer is first used.
-
-    All training features are held in memory while fitting.
-
-    Args:
-        name: the detector's class name.
-        config: options, named like the constructor's arguments.
+    scorer is first used. All training features are held in memory while fitting.
     """
 
     def __init__(self, name: str, config: Any) -> None:
@@ -93,14 +82,9 @@ class Detector(UnknownScorer):
         self._detector: Any = None
         self._state: dict[str, Array] = {}
 
-    # --- fit and score ----------------------------------------------------------------------
-
     def fit(self, source: FeatureSource) -> None:
-        """Let the library fit itself on all training samples.
+        from openset_plugins.pytorch_ood.state import learned_arrays
 
-        Raises:
-            ValueError: it cannot; says why.
-        """
         chunks = list(source.chunks(*self.reads))
         if not sum(len(table["label"]) for table in chunks):
             raise ValueError("there is no training sample to fit the scorer on")
@@ -111,9 +95,7 @@ class Detector(UnknownScorer):
             logits = np.concatenate([_floats(table, "logits") for table in chunks])
             state["head.weight"], state["head.bias"] = affine_map(values, logits, self.name)
         detector = self._fitted(state, values, labels)
-        from openset_plugins.pytorch_ood.state import learned_scalars
-
-        arrays = learned_scalars(self._built(state), detector)
+        arrays = learned_arrays(self._built(state), detector)
         if arrays is None:
             arrays = {"fit.values": values, "fit.labels": labels}
             self._detector = detector
@@ -134,20 +116,20 @@ class Detector(UnknownScorer):
         return detector
 
     def score(self, table: FeatureTable) -> npt.NDArray[np.float64]:
-        """The library's scores, float64 [n]; infinite ones become the largest float32.
+        """The library's scores; infinite ones become the largest float32.
 
         A sample that the library gives no score (NaN) counts as the most unknown, with a warning.
-
-        Raises:
-            ValueError: it cannot score these features; says why.
         """
         import torch
 
         values = _floats(table, self._inputs.array)
         detector = self._ready()
         predict = getattr(detector, f"predict_{self._inputs.method}")
+        # Some detectors hold a row for each class.
+        classes = int(self._state["classes"][0]) if "classes" in self._state else 1
+        size = max(1, min(_MOST_ROWS, _BLOCK_ELEMENTS // max(1, classes * values.shape[1])))
         pieces = []
-        for start in range(0, len(values), size := self._block(values.shape[1])):
+        for start in range(0, len(values), size):
             block = values[start : start + size]
             rows = len(block)
             if self.name in tables.COMPARES_IN_BATCH:
@@ -168,13 +150,7 @@ class Detector(UnknownScorer):
             scores[missing] = np.inf
         # A divergence from what never happens is infinite; as a score it is the greatest there is.
         limit = float(np.finfo(np.float32).max)
-        bounded: npt.NDArray[np.float64] = np.clip(scores, -limit, limit)
-        return bounded
-
-    def _block(self, width: int) -> int:
-        """Rows scored at once: some detectors hold a row for each class."""
-        classes = int(self._state["classes"][0]) if "classes" in self._state else 1
-        return max(1, min(_MOST_ROWS, _BLOCK_ELEMENTS // max(1, classes * width)))
+        return np.clip(scores, -limit, limit)  # type: ignore[no-any-return]
 
     def _tensor(self, values: Array) -> Tensor:
         import torch
@@ -182,18 +158,11 @@ class Detector(UnknownScorer):
         tensor = torch.from_numpy(values)
         return tensor[:, :, None, None] if self._inputs.method == "feature_maps" else tensor
 
-    # --- state --------------------------------------------------------------------------------
-
     def state(self) -> dict[str, Array]:
         """The classifier's weights and what the detector learnt, or what it is fitted on."""
         return dict(self._state)
 
     def restore(self, state: Mapping[str, Array]) -> None:
-        """Take back what `state` returned.
-
-        Raises:
-            ValueError: it is of another detector.
-        """
         expected = {"classes", *(("head.weight", "head.bias") if self._inputs.head else ())}
         missing = sorted(expected - state.keys())
         if missing:
@@ -202,17 +171,16 @@ class Detector(UnknownScorer):
 
     def _ready(self) -> Any:
         """The detector, made from the state where it is not there yet."""
+        state = self._state
         if self._detector is None:
-            if not self._state and (self._cls.requires_fit or self._inputs.head):
+            if not state and (self._cls.requires_fit or self._inputs.head):
                 raise RuntimeError(f"pytorch-ood:{self.name} scores only after fit or restore")
-            if "fit.values" in self._state:
-                self._detector = self._fitted(
-                    self._state, self._state["fit.values"], self._state["fit.labels"]
-                )
+            if "fit.values" in state:
+                self._detector = self._fitted(state, state["fit.values"], state["fit.labels"])
             else:
                 from openset_plugins.pytorch_ood.state import take_back
 
-                self._detector = take_back(self._built(self._state), self._state)
+                self._detector = take_back(self._built(state), state)
         return self._detector
 
     def _built(self, state: Mapping[str, Array]) -> Any:
@@ -238,11 +206,7 @@ def _errors_as_one_sentence(name: str, what: str) -> Iterator[None]:
 
 
 def _floats(table: FeatureTable, name: str) -> Array:
-    """An array of the store as the network gave it, float32 [n, D].
-
-    Raises:
-        ValueError: another shape, or NaN or infinite values.
-    """
+    """An array of the store as the network gave it, float32 [n, D]."""
     with np.errstate(over="ignore"):
         values = np.array(table[name], dtype=np.float32)
     if values.ndim != 2:
@@ -252,25 +216,8 @@ def _floats(table: FeatureTable, name: str) -> Array:
     return values
 
 
-# --- the classifier -----------------------------------------------------------------------------
-
-# Share of the logits' deviation that an affine map may miss: GPUs multiply with 11 bits.
-_MISFIT = 0.01
-# Directions of the embedding with less than this share of the largest variance are rounding.
-_LEAST_VARIANCE = 1e-12
-
-
 def affine_map(embedding: Array, logits: Array, name: str) -> tuple[Array, Array]:
-    """Weights [K, E] and bias [K], float32, with logits = embedding W' + b.
-
-    Args:
-        embedding: float32 [n, E].
-        logits: float32 [n, K].
-        name: the detector, for the message.
-
-    Raises:
-        ValueError: the logits are no affine map of the embedding.
-    """
+    """Weights [K, E] and bias [K], float32, with logits [n, K] = embedding [n, E] W' + b."""
     x, y = embedding.astype(np.float64), logits.astype(np.float64)
     x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
     x -= x_mean
@@ -298,9 +245,7 @@ def _classifier(state: Mapping[str, Array], maps: bool) -> dict[str, Any]:
 
     weight, bias = (torch.from_numpy(np.array(state[f"head.{key}"])) for key in ("weight", "bias"))
     linear = nn.Linear(weight.shape[1], weight.shape[0])
-    with torch.no_grad():
-        linear.weight.copy_(weight)
-        linear.bias.copy_(bias)
+    linear.load_state_dict({"weight": weight, "bias": bias})
     linear.requires_grad_(False)
     head = nn.Sequential(nn.Flatten(), linear) if maps else linear
     return {"head": head, "w": weight, "b": bias}

@@ -20,19 +20,13 @@ from openset_plugins.pytorch_ood import library, tables
 Terms = dict[str, Tensor]
 
 OWN_OPTIONS = ("latent_dim", "weight")
-OUTLIER = -1
-"""Label by which the library knows an outlier."""
+OUTLIER = -1  # the label by which the library knows an outlier
 
 
 class LibraryLoss(RepresentationLoss):
     """Base: the criterion, and a latent layer whose output is the embedding.
 
-    Args:
-        name: class name in the library.
-        config: options.
-        context: the backbone's shape and the number of classes.
-        dimensions: length of the space in which the criterion measures; the backbone's own, without
-            a latent layer, when None.
+    Without `dimensions`, those in which the criterion measures, there is no latent layer.
     """
 
     def __init__(
@@ -57,8 +51,7 @@ class LibraryLoss(RepresentationLoss):
 
     def classify(self, embedding: Tensor) -> Tensor:
         """Class scores [B, K] of embeddings, by default negative squared distances to centres."""
-        distances: Tensor = self.criterion.distance(embedding)
-        return -distances
+        return -self.criterion.distance(embedding)  # type: ignore[no-any-return]
 
     def terms(self, embedding: Tensor, labels: Tensor) -> Terms:
         """Weighted terms of the objective, by default the criterion of the distances."""
@@ -66,8 +59,7 @@ class LibraryLoss(RepresentationLoss):
 
     def embedding(self, features: Features) -> Tensor:
         with torch.autocast(features.vector.device.type, enabled=False):
-            latent: Tensor = self.latent(features.vector.float())
-        return latent
+            return self.latent(features.vector.float())  # type: ignore[no-any-return]
 
     def logits(self, features: Features) -> Tensor:
         embedding = self.embedding(features)
@@ -92,12 +84,10 @@ class OnLogits(LibraryLoss):
         self.classifier = nn.Linear(context.vector_dim, context.num_classes)
 
     def classify(self, embedding: Tensor) -> Tensor:
-        scores: Tensor = self.classifier(embedding)
-        return scores
+        return self.classifier(embedding)  # type: ignore[no-any-return]
 
     def measure(self, embedding: Tensor, labels: Tensor) -> Tensor:
-        value: Tensor = self.criterion(self.classify(embedding), labels)
-        return value
+        return self.criterion(self.classify(embedding), labels)  # type: ignore[no-any-return]
 
     def terms(self, embedding: Tensor, labels: Tensor) -> Terms:
         return {"loss": self.measure(embedding, labels)}
@@ -120,8 +110,9 @@ class OnLogitsAndVector(OnLogits):
     """A loss of logits, features and labels."""
 
     def measure(self, embedding: Tensor, labels: Tensor) -> Tensor:
-        value: Tensor = self.criterion(self.classify(embedding), embedding, labels)
-        return value
+        return self.criterion(  # type: ignore[no-any-return]
+            self.classify(embedding), embedding, labels
+        )
 
 
 class WithCrossEntropy(LibraryLoss):
@@ -134,8 +125,7 @@ class WithCrossEntropy(LibraryLoss):
         self.training_only = ("criterion",)
 
     def classify(self, embedding: Tensor) -> Tensor:
-        scores: Tensor = self.classifier(embedding)
-        return scores
+        return self.classifier(embedding)  # type: ignore[no-any-return]
 
     def terms(self, embedding: Tensor, labels: Tensor) -> Terms:
         value = self.criterion(self.criterion.distance(embedding), labels)
@@ -184,7 +174,5 @@ HEADS = (OnLogits, OnLogitsAndVector, WithCrossEntropy, OnCentres, OnAnchors, On
 
 
 def build(name: str, config: Any, context: LossContext) -> LibraryLoss:
-    """Build the loss `pytorch-ood:NAME` for a backbone."""
-    heads: dict[str, Any] = {head.__name__: head for head in HEADS}
-    made: LibraryLoss = heads[tables.LOSSES[name].head](name, config, context)
-    return made
+    (head,) = (head for head in HEADS if head.__name__ == tables.LOSSES[name].head)
+    return head(name, config, context)

@@ -14,13 +14,9 @@ INSTALL = "pip install 'openset[pytorch-ood]'"
 
 
 def module(name: str) -> ModuleType:
-    """A module of the library, `"detector"`, `"loss"` or `"api"`.
-
-    Raises:
-        PluginError: not installed, or too old.
-    """
+    """A module of the library, `"detector"`, `"loss"` or `"api"`."""
     try:
-        found = importlib.import_module(f"pytorch_ood.{name}")
+        imported = importlib.import_module(f"pytorch_ood.{name}")
         api = importlib.import_module("pytorch_ood.api")
     except ModuleNotFoundError as error:
         if error.name not in ("pytorch_ood", f"pytorch_ood.{name}", "pytorch_ood.api"):
@@ -33,16 +29,15 @@ def module(name: str) -> ModuleType:
     logger = logging.getLogger("pytorch_ood")
     if logger.level == logging.NOTSET:  # its hints are for its own callers
         logger.setLevel(logging.ERROR)
-    return found
+    return imported
 
 
 def version() -> str:
-    """Version of the installed library."""
     return importlib.metadata.version("pytorch-ood")
 
 
 def classes(name: str) -> dict[str, Any]:
     """Public classes of `"detector"` or `"loss"`, by name, in the library's order."""
-    found = module(name)
-    public = getattr(found, "__all__", None) or [key for key in vars(found) if key[0] != "_"]
-    return {key: getattr(found, key) for key in public if isinstance(getattr(found, key), type)}
+    members = vars(module(name))
+    public = members.get("__all__") or [key for key in members if key[0] != "_"]
+    return {key: members[key] for key in public if isinstance(members[key], type)}

@@ -20,11 +20,11 @@ from openset_core import option
 from openset_plugins.pytorch_ood import library, tables
 
 SIMPLE = (bool, int, float, str)
+# Arguments that are ours to give, or that take no plain value.
 GIVEN = frozenset(
     {"encoder", "model", "backbone", "head", "detector", "w", "b"}  # detectors
     | {"n_classes", "n_dim", "n_embedding", "reduction", "center"}  # losses
 )
-"""Arguments that are ours to give, or that take no plain value."""
 
 
 def __getattr__(name: str) -> Any:
@@ -35,14 +35,7 @@ def __getattr__(name: str) -> Any:
 
 @cache
 def of(name: str) -> type:
-    """The options of a class of the library.
-
-    Args:
-        name: a detector or a loss that serves here.
-
-    Raises:
-        AttributeError: there is no such class.
-    """
+    """The options of a detector or a loss that serves here."""
     if name in tables.DETECTORS:
         made = dict(_arguments(name, library.classes("detector")[name]))
     elif name in tables.LOSSES:
@@ -78,18 +71,17 @@ def _positive(_instance: Any, attribute: Any, value: int | None) -> None:
 
 
 def _arguments(name: str, cls: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Name, type and field of every constructor argument that takes a plain value.
-
-    Raises:
-        TypeError: an argument that is neither plain nor ours; the class needs another look.
-    """
-    helps = docstring_parameters(cls)
+    """Name, type and field of every constructor argument that takes a plain value."""
+    docstring = inspect.getdoc(cls.__init__) or ""
+    helps = dict(
+        re.findall(r"^:param (\w+):(.*?)(?=^:|\Z)", docstring, flags=re.MULTILINE | re.DOTALL)
+    )
     hints = typing.get_type_hints(cls.__init__)
     for key, parameter in inspect.signature(cls).parameters.items():
         variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
         if key in GIVEN or parameter.kind in variable:
             continue
-        default, text = parameter.default, helps.get(key, "see pytorch-ood")
+        default, text = parameter.default, plain_text(helps.get(key, "see pytorch-ood"))
         if (name, key) in tables.DEFAULTS:
             default, text = tables.DEFAULTS[name, key]
         annotation = plain_type(hints.get(key), default)
@@ -106,23 +98,15 @@ def plain_type(annotation: Any, default: Any) -> Any:
     >>> plain_type(float, 1), plain_type(None, 0.5), plain_type(int | None, None)
     (<class 'float'>, <class 'float'>, int | None)
     """
-    members = set(typing.get_args(annotation)) or {annotation}
-    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     if annotation is None:
-        return type(default) if type(default) in SIMPLE else None
-    if not is_union:
+        annotation = type(default)
+    if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
         return annotation if annotation in SIMPLE else None
+    members = set(typing.get_args(annotation))
     plain = [member for member in members if member in SIMPLE]
     if len(plain) != 1 or members - {plain[0], types.NoneType}:
         return None
     return plain[0] if default is not None else plain[0] | None
-
-
-def docstring_parameters(cls: Any) -> dict[str, str]:
-    """What a constructor's docstring says about each argument, in one line of plain text."""
-    text = inspect.getdoc(cls.__init__) or ""
-    found = re.findall(r"^:param (\w+):(.*?)(?=^:|\Z)", text, flags=re.MULTILINE | re.DOTALL)
-    return {name: plain_text(description) for name, description in found}
 
 
 def plain_text(text: str) -> str:

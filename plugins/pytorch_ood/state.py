@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 Array = npt.NDArray[Any]
 
+# Attributes that hold what we gave.
 _OURS = ("encoder", "model", "backbone", "head", "detector", "_device")
-"""Attributes that hold what we gave."""
 
 
-def learned_scalars(fresh: Any, fitted: Any) -> dict[str, Array] | None:
+def learned_arrays(fresh: Any, fitted: Any) -> dict[str, Array] | None:
     """Attributes of a fitted detector that a fresh one lacks; None where some are no arrays."""
     arrays: dict[str, Array] = {}
     for name, value in vars(fitted).items():
@@ -29,9 +29,8 @@ def learned_scalars(fresh: Any, fitted: Any) -> dict[str, Array] | None:
         if name in _OURS or value is before or value is None:
             continue
         if isinstance(value, Tensor):
-            if not (isinstance(before, Tensor) and _same(before, value)):
-                kind = "tensor" if value.ndim else "point"
-                arrays[f"{kind}.{name}"] = _array(value)
+            if not (isinstance(before, Tensor) and torch.equal(before, value)):
+                arrays[f"{'tensor' if value.ndim else 'point'}.{name}"] = _array(value)
         elif isinstance(value, nn.ParameterDict):
             arrays.update({f"entry.{name}.{key}": _array(item) for key, item in value.items()})
         elif isinstance(value, bool | int | float):
@@ -43,14 +42,13 @@ def learned_scalars(fresh: Any, fitted: Any) -> dict[str, Array] | None:
 
 
 def take_back(fresh: Any, state: Mapping[str, Array]) -> Any:
-    """Give a fresh detector what `learned_scalars` found; returns it."""
+    """Give a fresh detector the arrays of `learned_arrays`; returns it."""
     for key, array in state.items():
         kind, _, name = key.partition(".")
         if kind in ("tensor", "point"):
             tensor = torch.from_numpy(np.array(array))
             value = tensor if kind == "tensor" else tensor.reshape(())
-            old = vars(fresh).get(name)
-            trained = isinstance(old, nn.Parameter)
+            trained = isinstance(vars(fresh).get(name), nn.Parameter)
             setattr(fresh, name, nn.Parameter(value, requires_grad=False) if trained else value)
         elif kind == "number":
             setattr(fresh, name, array.reshape(-1)[0].item())
@@ -64,7 +62,3 @@ def take_back(fresh: Any, state: Mapping[str, Array]) -> Any:
 def _array(value: Tensor) -> Array:
     array: Array = value.detach().cpu().numpy()
     return np.array(array, ndmin=1, order="C")
-
-
-def _same(first: Tensor, second: Tensor) -> bool:
-    return first.shape == second.shape and bool(torch.equal(first, second))

@@ -17,20 +17,12 @@ _MAPS = "it reads activations of several layers, which the feature store does no
 
 @frozen
 class Loss:
-    """How a loss is served.
+    """How a loss is served."""
 
-    Attributes:
-        head: name of the class in `heads` that puts it on a backbone.
-        scorers: default scorers.
-        outliers: whether it learns from outliers too, which a sample generator then makes.
-        without: constructor arguments that have no effect here.
-        note: what a user should know about it.
-    """
-
-    head: str
+    head: str  # the class in `heads` that puts it on a backbone
     scorers: tuple[str, ...] = ("max-logit", "msp")
-    outliers: bool = False
-    without: tuple[str, ...] = ()
+    outliers: bool = False  # whether it learns from outliers too, which a generator then makes
+    without: tuple[str, ...] = ()  # constructor arguments that have no effect here
     note: str = ""
 
 
@@ -66,8 +58,8 @@ DETECTORS: frozenset[str] = frozenset(
         "VRA",
     }
 )
-"""Detectors that serve as scorers."""
 
+# Arguments without a default in the library: ours, and the help text.
 DEFAULTS: Mapping[tuple[str, str], tuple[Any, str]] = {
     ("ViM", "d"): (
         1000,
@@ -79,15 +71,13 @@ DEFAULTS: Mapping[tuple[str, str], tuple[Any, str]] = {
         "share of the weight contributions that are masked, the smallest; the paper's for CIFAR",
     ),
 }
-"""Arguments without a default in the library: ours, and the help text."""
 
+# Detectors that measure only the classes that some sample of the batch is predicted as. Up to 0.4.0
+# at least, the distance to any other class counts as 0, so that a score depends on what else is in
+# the batch. One sample of each class goes along, so that every distance is measured.
 COMPARES_IN_BATCH = frozenset({"OpenMax"})
-"""Detectors that measure only the classes that some sample of the batch is predicted as.
 
-Up to 0.4.0 at least, the distance to any other class counts as 0, so that a score depends on what
-else is in the batch. One sample of each class goes along, so that every distance is measured.
-"""
-
+# Those that cannot serve, each with the reason.
 NO_DETECTORS: Mapping[str, str] = {
     "GradNorm": _GRADIENTS,
     "GradUncertainty": _GRADIENTS,
@@ -101,7 +91,6 @@ NO_DETECTORS: Mapping[str, str] = {
     "MCM": "it compares with text embeddings of the class names, which a run does not have",
     "WeightedEBO": "it needs class weights that only training with VOS learns",
 }
-"""Detectors that cannot serve, each with the reason."""
 
 LOSSES: Mapping[str, Loss] = {
     "CrossEntropyLoss": Loss("OnLogits", ("msp", "max-logit")),
@@ -119,7 +108,6 @@ LOSSES: Mapping[str, Loss] = {
     "IILoss": Loss("OnEmbedding"),
     "MCHADLoss": Loss("OnCentres", without=("margin", "weight_oe")),
 }
-"""Losses that serve, and how."""
 
 NO_LOSSES: Mapping[str, str] = {
     "BackgroundClassLoss": "it needs outliers as a class of their own, with K+1 logits",
@@ -131,4 +119,3 @@ NO_LOSSES: Mapping[str, str] = {
     "VirtualOutlierSynthesizingRegLoss": "it keeps a queue of features outside its saved state, "
     "so that an interrupted run could not go on as it was",
 }
-"""Losses that cannot serve, each with the reason."""
