@@ -86,7 +86,7 @@ def training_panel(measured: Measured, *, width: int = 190, titled: bool = False
                 "value:Q",
                 title=None,
                 scale=alt.Scale(zero=False),
-                axis=alt.Axis(tickCount=4, format="~%" if measured.fraction else "~g"),
+                axis=alt.Axis(tickCount=4, format="~%" if measured.fraction else ".4~g"),
             ),
             tooltip=[alt.Tooltip("epoch:Q", title="Epoch"), alt.Tooltip("said:N", title="Value")],
         )
