@@ -7,15 +7,7 @@ from torch import Tensor
 
 
 def mean_squared_distance(vectors: Tensor, points: Tensor) -> Tensor:
-    """Squared Euclidean distance over the dimension (ARPL's d_e, Eq. 6), never negative.
-
-    Args:
-        vectors: [B, m], any float type.
-        points: [K, m].
-
-    Returns:
-        float32 [B, K].
-    """
+    """Squared distance over the dimension (ARPL's d_e, Eq. 6), never negative, float32 [B, K]."""
     squares = vectors.float().square().sum(dim=1, keepdim=True) + points.float().square().sum(dim=1)
     return (squares - 2.0 * dot_products(vectors, points)).clamp_min(0.0) / vectors.shape[1]
 

@@ -20,21 +20,13 @@ from openset_core.inference.trained_model import BATCH_SIZE, TrainedModel
 
 @attrs.frozen(kw_only=True)
 class FilePrediction:
-    """The prediction of one file.
-
-    Attributes:
-        path: the file, as it was named.
-        label: name of a known class, or `"unknown"`.
-        unknown: whether it is rejected.
-        score: how unknown, higher = more unknown.
-        top: the likeliest known classes with their probabilities, best first.
-    """
+    """The prediction of one file, named as it was asked for."""
 
     path: str
-    label: str
+    label: str  # of a known class, or "unknown"
     unknown: bool
-    score: float
-    top: tuple[tuple[str, float], ...]
+    score: float  # higher = more unknown
+    top: tuple[tuple[str, float], ...]  # the likeliest known classes, best first
 
 
 @attrs.frozen
@@ -75,28 +67,12 @@ def predict_files(
     top: int = 3,
     batch_size: int = BATCH_SIZE,
 ) -> Iterator[FilePrediction | UnreadableFile]:
-    """Predict file by file, in order among the readable ones; bad files do not stop it.
-
-    Args:
-        model: the model.
-        names: files, as `find_files` gives them.
-        scorer: as for `TrainedModel.predict`.
-        threshold: as for `TrainedModel.predict`.
-        top: how many of the likeliest classes each prediction names.
-        batch_size: images that the network sees at once.
-
-    Yields:
-        A prediction for each file that can be read, and the others with their reasons.
-    """
+    """Predict file by file, in order among the readable ones; bad files do not stop it."""
     batch: list[tuple[str, Tensor]] = []
 
     def predictions() -> Iterator[FilePrediction]:
-        pieces = model.stream(
-            (pixels for _name, pixels in batch),
-            scorer=scorer,
-            threshold=threshold,
-            batch_size=batch_size,
-        )
+        images = (pixels for _name, pixels in batch)
+        pieces = model.stream(images, scorer=scorer, threshold=threshold, batch_size=batch_size)
         rows = ((piece, row) for piece in pieces for row in range(len(piece)))
         for (name, _pixels), (piece, row) in zip(batch, rows, strict=True):
             yield FilePrediction(
@@ -121,7 +97,6 @@ def predict_files(
 
 
 def _read(name: str | UnreadableFile, image: ImageOptions) -> tuple[str, Tensor | UnreadableFile]:
-    """A file brought to the model's size, or why it is not."""
     if isinstance(name, UnreadableFile):
         return name.path, name
     try:

@@ -55,13 +55,7 @@ Floats = npt.NDArray[np.float64]
 
 @attrs.frozen(kw_only=True, eq=False)
 class FittedScorer:
-    """A scorer as it was saved with the model.
-
-    Attributes:
-        component: where it comes from.
-        scorer: fitted.
-        record: its options and threshold.
-    """
+    """A scorer as it was saved with the model."""
 
     component: Component
     scorer: UnknownScorer
@@ -111,17 +105,12 @@ class Predictions:
 class TrainedModel:
     """A trained network with its fitted scorers; made by `load`.
 
-    Args:
-        folder: a model folder.
-        device: `"auto"` or `"cpu"`.
-        scorer: the scorer that decides; the model's own by default.
-        plugins: where components are looked up; the installed ones by default.
-
     Attributes:
         description: what model.toml says.
         network: backbone and loss in evaluation mode.
         device: where it computes.
         pixel_scale: from uint8 pixels to the network's input.
+        scorer_names: the scorers that were fitted.
     """
 
     def __init__(
@@ -139,15 +128,20 @@ class TrainedModel:
         self.pixel_scale = PixelScale(self.description.image, self.device)
         self._fitted: dict[str, FittedScorer] = {}
         self._files: dict[str, bytes] | None = None
-        self._scorer_names = fitted_scorers(folder)
-        self._scorer = self._choose(scorer)
+        self.scorer_names = fitted_scorers(folder)
+        if scorer is not None:
+            self._scorer = self._known(scorer)
+        else:
+            own = self.description.scorer
+            if not own:  # written before models said
+                defaults = self._plugins.find(self.description.loss.name, ("loss",)).spec
+                own = next(iter(defaults.default_scorers), "")
+            self._scorer = deciding_scorer(own, self.scorer_names) if self.scorer_names else ""
 
     def __repr__(self) -> str:
         network = f"{self.description.loss.name} on {self.description.backbone.name}"
         scorer = self._scorer or "-"
         return f"<TrainedModel {network}, {len(self.classes)} classes, scorer {scorer}>"
-
-    # --- description ---------------------------------------------------------------------------
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -155,17 +149,8 @@ class TrainedModel:
         return self.description.classes
 
     @property
-    def scorer_names(self) -> tuple[str, ...]:
-        """The scorers that were fitted."""
-        return self._scorer_names
-
-    @property
     def scorer(self) -> str:
-        """The scorer that decides.
-
-        Raises:
-            ModelError: none was fitted.
-        """
+        """The scorer that decides."""
         if not self._scorer:
             raise ModelError(
                 f"model {self.folder} has no fitted scorer; `openset score RUN` makes one"
@@ -178,12 +163,7 @@ class TrainedModel:
         return self.fitted(None).record.threshold
 
     def threshold_by(self, choice: ThresholdChoice) -> float:
-        """The threshold that a choice means for the scorer that decides.
-
-        Raises:
-            ModelError: a share of validation images is asked for, and the run's scores of them
-                are not beside the model.
-        """
+        """The threshold that a choice means for the scorer that decides."""
         if choice.score is not None:
             return choice.score
         path = RunFolder(self.folder.parent).scores
@@ -195,18 +175,8 @@ class TrainedModel:
             )
         return choice.value(scores)
 
-    def _choose(self, requested: str | None) -> str:
-        if requested is not None:
-            return self._known(requested)
-        own = self.description.scorer
-        if not own:  # written before models said
-            defaults = self._plugins.find(self.description.loss.name, ("loss",)).spec
-            own = next(iter(defaults.default_scorers), "")
-        names = self._scorer_names
-        return deciding_scorer(own, names) if names else ""
-
     def _known(self, name: str) -> str:
-        names = self._scorer_names
+        names = self.scorer_names
         if name not in names:
             raise ModelError(
                 f"model {self.folder} has no fitted scorer {name!r}{did_you_mean(name, names)}; it "
@@ -215,20 +185,16 @@ class TrainedModel:
         return name
 
     def fitted(self, name: str | None = None) -> FittedScorer:
-        """A fitted scorer, the one that decides by default.
-
-        Raises:
-            ModelError: not there, damaged or altered, or of a plugin that is not installed.
-        """
+        """A fitted scorer, the one that decides by default."""
         name = self.scorer if name is None else self._known(name)
         if name not in self._fitted:
-            found = load_scorer(self.folder, file_name(name))
-            if found is None:
+            loaded = load_scorer(self.folder, file_name(name))
+            if loaded is None:
                 raise ModelError(
                     f"scorer {name} of model {self.folder} lacks a file; `openset score RUN` makes "
                     "it again"
                 )
-            record, state = found
+            record, state = loaded
             component, options = scorer_component(record, self.folder, self._plugins)
             scorer = build_scorer(component, options)
             try:
@@ -238,8 +204,6 @@ class TrainedModel:
                 raise ModelError(str(error)) from error
             self._fitted[name] = FittedScorer(component=component, scorer=scorer, record=record)
         return self._fitted[name]
-
-    # --- prediction -------------------------------------------------------------------------
 
     def predict(
         self,
@@ -272,14 +236,14 @@ class TrainedModel:
 
     def predict_proba(self, images: Any, *, batch_size: int = BATCH_SIZE) -> Floats:
         """Probabilities of the known classes, float64 [n, K] in the order of `classes`."""
-        return probabilities(self._features(images, batch_size)["logits"])
+        return probabilities(self.features(images, batch_size=batch_size)["logits"])
 
     def scores(
         self, images: Any, scorer: str | None = None, *, batch_size: int = BATCH_SIZE
     ) -> Floats:
         """How unknown each image is, float64 [n]; higher = more unknown."""
         chosen = self.fitted(scorer)
-        return self._scored(chosen, self._features(images, batch_size))
+        return self._scored(chosen, self.features(images, batch_size=batch_size))
 
     def predictions(
         self,
@@ -291,7 +255,7 @@ class TrainedModel:
     ) -> Predictions:
         """Everything at once; arguments as for `predict`."""
         chosen = self.fitted(scorer)
-        return self._decided(chosen, self._features(images, batch_size), threshold)
+        return self._decided(chosen, self.features(images, batch_size=batch_size), threshold)
 
     def stream(
         self,
@@ -303,11 +267,8 @@ class TrainedModel:
     ) -> Iterator[Predictions]:
         """Predictions batch by batch, for more images than fit into memory.
 
-        Args:
-            pieces: uint8 [b, C, size, size] as `inference_input` makes them.
-            scorer: as for `predict`.
-            threshold: as for `predict`.
-            batch_size: as for `predict`.
+        Pieces are uint8 [b, C, size, size] as `inference_input` makes them; the other arguments are
+        as for `predict`.
         """
         chosen = self.fitted(scorer)
         for table in self._tables(pieces, batch_size):
@@ -317,7 +278,14 @@ class TrainedModel:
         self, images: Any, *, batch_size: int = BATCH_SIZE
     ) -> dict[str, npt.NDArray[np.float32]]:
         """`embedding` [n, E] and `logits` [n, K], float32, as the feature store keeps them."""
-        return self._features(images, batch_size)
+
+        tables = list(self._tables(inference_inputs(images, self.description.image), batch_size))
+        if not tables:  # no image: the widths of a made-up one, without its row
+            image = self.description.image
+            blank = torch.zeros((1, image.channels, image.size, image.size), dtype=torch.uint8)
+            (table,) = self._tables([blank], 1)
+            return {name: array[:0] for name, array in table.items()}
+        return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
 
     @torch.inference_mode()
     def _tables(
@@ -326,15 +294,6 @@ class TrainedModel:
         for batch in regrouped(pieces, batch_size):
             embedding, logits = self.network(self.pixel_scale(batch.to(self.device)))
             yield {"embedding": as_float(embedding), "logits": as_float(logits)}
-
-    def _features(self, images: Any, batch_size: int) -> dict[str, npt.NDArray[np.float32]]:
-        tables = list(self._tables(inference_inputs(images, self.description.image), batch_size))
-        if not tables:  # no image: the widths of a made-up one, without its row
-            image = self.description.image
-            blank = torch.zeros((1, image.channels, image.size, image.size), dtype=torch.uint8)
-            (table,) = self._tables([blank], 1)
-            return {name: array[:0] for name, array in table.items()}
-        return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
 
     def _scored(self, chosen: FittedScorer, table: dict[str, Any]) -> Floats:
         if not len(table["logits"]):
@@ -359,8 +318,6 @@ class TrainedModel:
             threshold=chosen.record.threshold if threshold is None else threshold,
         )
 
-    # --- as bytes -----------------------------------------------------------------------------
-
     def artefact(self) -> dict[str, bytes]:
         """The model's files by their paths within the model folder; safetensors and TOML."""
         if self._files is not None:
@@ -375,16 +332,7 @@ class TrainedModel:
     def from_artefact(
         cls, files: dict[str, bytes], scorer: str | None = None, device: str = "auto"
     ) -> TrainedModel:
-        """The model that `artefact` gave the files of; it needs no folder any more.
-
-        Args:
-            files: contents by path within the model folder.
-            scorer: as for `load`.
-            device: as for `load`.
-
-        Raises:
-            ModelError: as `load`.
-        """
+        """The model that `artefact` gave the files of; it needs no folder any more."""
         with tempfile.TemporaryDirectory(prefix="openset-model-") as place:
             folder = Path(place)
             for name, content in files.items():
@@ -416,11 +364,7 @@ def probabilities(logits: npt.NDArray[Any]) -> Floats:
 
 
 def model_folder(path: str | Path) -> Path:
-    """The model folder of a run folder, or the folder itself when it is one.
-
-    Raises:
-        ModelError: neither.
-    """
+    """The model folder of a run folder, or the folder itself when it is one."""
     path = Path(path)
     for folder in (path / "model", path):
         if (folder / TOML_NAME).exists():

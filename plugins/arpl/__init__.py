@@ -71,7 +71,7 @@ def openset_representation_losses() -> list[RepresentationLossSpec]:
         RepresentationLossSpec(
             name="arpl",
             summary="reciprocal points with an adversarial margin constraint",
-            factory="openset_plugins.arpl.loss:build_arpl",
+            factory="openset_plugins.arpl.loss:ARPL",
             config=ARPLOptions,
             provides=("logits", "embedding", "label smoothing"),
             needs=("feature vector",),
@@ -83,7 +83,7 @@ def openset_representation_losses() -> list[RepresentationLossSpec]:
         RepresentationLossSpec(
             name="rpl",
             summary="reciprocal points with a bounded open space",
-            factory="openset_plugins.arpl.loss:build_rpl",
+            factory="openset_plugins.arpl.loss:RPL",
             config=RPLOptions,
             provides=("logits", "embedding", "label smoothing"),
             needs=("feature vector",),

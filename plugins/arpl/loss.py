@@ -20,14 +20,7 @@ def negative_entropy(logits: Tensor) -> Tensor:
 
 
 class ReciprocalPoints(RepresentationLoss):
-    """One reciprocal point a class and a margin R shared by all classes.
-
-    Args:
-        num_classes: K.
-        vector_dim: m.
-        init_std: deviation of the points at the start.
-        margin: R at the start.
-    """
+    """One reciprocal point a class and a margin R shared by all classes; what they start from."""
 
     def __init__(self, num_classes: int, vector_dim: int, init_std: float, margin: float) -> None:
         super().__init__()
@@ -46,9 +39,7 @@ class ReciprocalPoints(RepresentationLoss):
     def distances(self, features: Features, kind: str) -> Tensor:
         """d(C(x), P^k), raw, [B, K]: the farther, the more probable (Eq. 6, 7).
 
-        Args:
-            features: of the batch.
-            kind: both (d_e - d_d), euclidean (d_e) or dot (-d_d).
+        By kind both (d_e - d_d), euclidean (d_e) or dot (-d_d).
         """
         vector = features.vector
         if kind == "dot":
@@ -81,7 +72,6 @@ class ARPL(ReciprocalPoints):
         self.slack = 1.0 if released else 0.0
 
     def logits(self, features: Features) -> Tensor:
-        """d(C(x), P^k), raw, [B, K]: the farther, the more probable (Eq. 7)."""
         return self.distances(features, self.config.distance)
 
     def loss(self, features: Features, labels: Tensor) -> Terms:
@@ -103,22 +93,12 @@ class RPL(ReciprocalPoints):
         self.label_smoothing = context.label_smoothing
 
     def logits(self, features: Features) -> Tensor:
-        """d(C(x), P^k), raw, [B, K]; d_e by default."""
         return self.distances(features, self.config.distance)
 
     def loss(self, features: Features, labels: Tensor) -> Terms:
-        """Classification and open space terms."""
         scaled = self.config.hardness * self.logits(features)
         off = self.own_distance(features, labels) - self.margin
         return {
             "cross_entropy": F.cross_entropy(scaled, labels, label_smoothing=self.label_smoothing),
             "open_space": self.config.weight * off.square().mean(),
         }
-
-
-def build_arpl(config: ARPLOptions, context: LossContext) -> ARPL:
-    return ARPL(config, context)
-
-
-def build_rpl(config: RPLOptions, context: LossContext) -> RPL:
-    return RPL(config, context)

@@ -23,11 +23,6 @@ class Classifier32(Backbone):
     It is left out here, so counts are 256 below the published ones: with a bias-free linear
     head for 10 classes 1,000,384 parameters, published 1,000,640.
 
-    Args:
-        channels: channels of the images.
-        image_size: their height and width; a map whose side is no whole fraction of it is not
-            handed out.
-        dropout: share of dropped channels.
     """
 
     vector_dim = WIDTH
@@ -87,5 +82,4 @@ def _initialise(module: nn.Module) -> None:
 
 
 def build(config: Classifier32Options, context: BackboneContext) -> Classifier32:
-    """Build the backbone for a protocol's images, of any size."""
     return Classifier32(context.channels, context.image_size, config.dropout)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,9 +40,6 @@ class ConfusedGAN(SampleGenerator):
     code also runs the classifier's loss back through the generator, and every other phase's
     gradients into networks that the phase does not update; here those are frozen.
 
-    Args:
-        config: options.
-        context: number of classes, image shape and preprocessing.
     """
 
     def __init__(self, config: ConfusedGANOptions, context: GeneratorContext) -> None:
@@ -59,11 +58,9 @@ class ConfusedGAN(SampleGenerator):
     def pixels(self, count: int) -> Tensor:
         """Generated images in (0, 1), [count, C, H, W]."""
         noise = torch.randn(count, self.config.noise_dim, device=self.space.mean.device)
-        images: Tensor = self.generator(noise)
-        return images
+        return self.generator(noise)  # type: ignore[no-any-return]
 
     def sample(self, count: int) -> Tensor:
-        """Generated images in the model's input space, [count, C, H, W]."""
         return self.space.enter(self.pixels(count))
 
     # --- terms ------------------------------------------------------------------------------
@@ -122,31 +119,23 @@ class ConfusedGAN(SampleGenerator):
             count = len(known)
             with domain(backbone, "mixed", known_samples=count):
                 both = backbone(torch.cat([known, generated.to(known.dtype)]))
-            return _part(both, slice(count)), _part(both, slice(count, None))
+            return _rows(both, slice(count)), _rows(both, slice(count, None))
         # Without auxiliary BN "processed independently" (Sec. 4.2) still means two passes.
         return backbone(known), backbone(generated)
 
     # --- phases -------------------------------------------------------------------------------
 
-    def auxiliary(self, backbone: Backbone) -> bool:
-        """Whether the backbone gets a second BatchNorm side.
-
-        Raises:
-            CompositionError: it was asked for and there is no BatchNorm.
-        """
-        setting = self.config.auxiliary_bn
-        if setting == "on" and not has_batchnorm(backbone):
-            raise CompositionError(
-                "auxiliary_bn=on was asked for, but the backbone has no BatchNorm, so that "
-                "auxiliary BatchNorm is not needed; leave auxiliary_bn at auto"
-            )
-        return setting != "off" and has_batchnorm(backbone)
-
     def phases(
         self, backbone: Backbone, loss: RepresentationLoss, phases: list[Phase]
     ) -> list[Phase]:
         """Algorithm 2 around the loss's last phase; earlier phases of the loss stay as they are."""
-        self.separate = self.auxiliary(backbone)
+        setting, possible = self.config.auxiliary_bn, has_batchnorm(backbone)
+        if setting == "on" and not possible:
+            raise CompositionError(
+                "auxiliary_bn=on was asked for, but the backbone has no BatchNorm, so that "
+                "auxiliary BatchNorm is not needed; leave auxiliary_bn at auto"
+            )
+        self.separate = setting != "off" and possible
         if self.separate:
             with_auxiliary_batchnorm(backbone)
         *before, last = phases
@@ -159,16 +148,12 @@ class ConfusedGAN(SampleGenerator):
         )
         by_epoch = self.config.focus == "epoch"
 
-        def turn(epoch: int, epochs: int) -> int:
-            """0 or 1 in turn, counting only epochs in which the loss's phase runs."""
-            return sum(last.active(earlier, epochs) for earlier in range(epoch)) % 2
+        def in_turn(epoch: int, epochs: int, turn: int) -> bool:
+            """By epoch in turn, counting only epochs in which the loss's phase runs."""
+            before = sum(last.active(earlier, epochs) for earlier in range(epoch))
+            return last.active(epoch, epochs) and not (by_epoch and before % 2 != turn)
 
-        def enhancing(epoch: int, epochs: int) -> bool:
-            return last.active(epoch, epochs) and not (by_epoch and turn(epoch, epochs) == 1)
-
-        def focusing(epoch: int, epochs: int) -> bool:
-            return last.active(epoch, epochs) and not (by_epoch and turn(epoch, epochs) == 0)
-
+        enhancing, focusing = partial(in_turn, turn=0), partial(in_turn, turn=1)
         arranged = [
             *before,
             Phase(
@@ -207,18 +192,13 @@ class ConfusedGAN(SampleGenerator):
         return arranged
 
 
-def _part(features: Features, rows: slice) -> Features:
+def _rows(features: Features, rows: slice) -> Features:
     return Features(
         features.vector[rows], {name: values[rows] for name, values in features.maps.items()}
     )
 
 
 def build(config: ConfusedGANOptions, context: GeneratorContext) -> ConfusedGAN:
-    """Build the generator for a protocol's images.
-
-    Raises:
-        CompositionError: a size that the networks cannot make.
-    """
     if context.image_size not in SIZES:
         raise CompositionError(
             f"the confused GAN makes images of {', '.join(map(str, sorted(SIZES)))} pixels a side, "

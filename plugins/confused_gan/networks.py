@@ -7,11 +7,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+# Multiples of the width before each doubling of the side, by the number of doublings.
 WIDTHS = {3: (8, 4, 2), 4: (8, 4, 2, 1)}
-"""Multiples of the width before each doubling of the side, by the number of doublings."""
-
+# First side and doublings for each size; the released networks are those that start with 4.
 SIZES = {start << doublings: (start, doublings) for doublings in WIDTHS for start in (4, 5, 6, 7)}
-"""First side and doublings for each size; the released networks are those that start with 4."""
 
 
 def _start(module: nn.Module) -> None:
@@ -24,14 +23,7 @@ def _start(module: nn.Module) -> None:
 
 
 class GeneratorNetwork(nn.Sequential):
-    """Noise [B, noise_dim] to images [B, channels, size, size] in (0, 1).
-
-    Args:
-        noise_dim: length of the noise.
-        width: base number of channels.
-        channels: channels of the images.
-        size: one of `SIZES`.
-    """
+    """Noise [B, noise_dim] to images [B, channels, size, size] in (0, 1)."""
 
     def __init__(self, noise_dim: int, width: int, channels: int, size: int) -> None:
         first, doublings = SIZES[size]
@@ -48,13 +40,7 @@ class GeneratorNetwork(nn.Sequential):
 
 
 class DiscriminatorNetwork(nn.Module):
-    """Images [B, channels, size, size] to raw scores [B]; a sigmoid makes them probabilities.
-
-    Args:
-        width: base number of channels.
-        channels: channels of the images.
-        squash: whether features pass a sigmoid before the last layer.
-    """
+    """Images [B, channels, size, size] to raw scores [B]; a sigmoid makes them probabilities."""
 
     def __init__(self, width: int, channels: int, squash: bool) -> None:
         super().__init__()
@@ -77,9 +63,7 @@ class DiscriminatorNetwork(nn.Module):
         self.apply(_start)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raw score of being real."""
-        score: Tensor = self.last(self.features(images)).squeeze(1)
-        return score
+        return self.last(self.features(images)).squeeze(1)  # type: ignore[no-any-return]
 
 
 class InputSpace(nn.Module):
@@ -88,9 +72,6 @@ class InputSpace(nn.Module):
     The networks work in (0, 1), as released; a discriminator that saw generated images in
     (0, 1) beside normalised real ones would tell them apart by their range alone.
 
-    Args:
-        mean: mean that preprocessing subtracts, by channel.
-        std: deviation that it divides by, by channel.
     """
 
     mean: Tensor

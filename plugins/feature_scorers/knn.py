@@ -31,15 +31,12 @@ class NearestNeighbour(EmbeddingScorer):
     differences in float64 and ranked anew. The score is exact unless more neighbours than that
     share rank k within rounding, 1e-7 of the embedding's length; it then errs by that much.
 
-    The state holds `embedding`, the kept training embeddings in float32 [m, E], as the feature
-    store has them. With `fraction`
-    below 1 the order of the training samples decides which ones are drawn.
+    The state holds `embedding`, the kept training embeddings, float32 [m, E]. With `fraction` below
+    1 the order of the training samples decides which ones are drawn.
 
     The paper's code adds 1e-10 to the length it divides by; here only the zero vector, which has
     no direction, is treated apart. That code's score is the squared distance, the same order.
 
-    Args:
-        config: options.
     """
 
     reads = ("embedding",)
@@ -52,7 +49,6 @@ class NearestNeighbour(EmbeddingScorer):
         self._search: Any = None
 
     def fit(self, source: FeatureSource) -> None:
-        """Keep the training embeddings, or a fixed draw of them."""
         drawn = np.arange(source.rows)
         if self.config.fraction < 1:
             size = max(1, round(self.config.fraction * source.rows))
@@ -86,7 +82,6 @@ class NearestNeighbour(EmbeddingScorer):
         return min((2 * _SPARE + 1) * width, self.block_elements // _LEAST_ROWS)
 
     def formula(self, xp: Any, table: Mapping[str, Any], learned: Mapping[str, Any]) -> Any:
-        """Distance to the k-th nearest of the kept training embeddings."""
         rows, train = self._compared(xp, table["embedding"]), learned["embedding"]
         count = len(train)
         k = min(self.config.k, count)

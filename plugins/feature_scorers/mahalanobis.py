@@ -45,8 +45,6 @@ class Mahalanobis(EmbeddingScorer):
     The state holds `means` [C, E] and `counts` [C] of the classes that have samples, `whitening`
     [1 or C, E, E] and `shrinkage` [1 or C]; all float64, `counts` int64.
 
-    Args:
-        config: options.
     """
 
     name = "mahalanobis"
@@ -111,12 +109,10 @@ class Mahalanobis(EmbeddingScorer):
         return {"middle": middle, "whitened": (means - middle) @ factor, "whitening": factor}
 
     def row_elements(self, width: int) -> int:
-        """A row less each mean, or as whitened."""
         classes = len(self._state["means"])
         return classes * width if self.config.covariance == "class" else max(classes, width)
 
     def formula(self, xp: Any, table: Mapping[str, Any], learned: Mapping[str, Any]) -> Any:
-        """Squared Mahalanobis distance to the nearest class mean."""
         rows, whitening = table["embedding"], learned["whitening"]
         if self.config.covariance == "class":
             deviations = xp.matmul(rows[None] - learned["means"][:, None], whitening)  # [C, n, E]
@@ -126,12 +122,7 @@ class Mahalanobis(EmbeddingScorer):
 
 
 class _Spread:
-    """Running sums over deviations from class means, for groups of samples.
-
-    Args:
-        groups: G.
-        width: E.
-    """
+    """Running sums over deviations [b, E] from class means, for groups of samples."""
 
     def __init__(self, groups: int, width: int) -> None:
         self.scatter = np.zeros((groups, width, width))  # sum of d d'
@@ -139,7 +130,6 @@ class _Spread:
         self.counts: Labels = np.zeros(groups, dtype=np.int64)
 
     def add(self, deviations: Floats, groups: Labels) -> None:
-        """Count deviations [b, E] to their groups [b]."""
         for group, own in by_class(deviations, groups):
             self.scatter[group] += own.T @ own
             self.fourth[group] += np.square(np.square(own).sum(axis=1)).sum()
@@ -159,12 +149,9 @@ def ledoit_wolf(covariance: Floats, fourth: float, count: int) -> float:
 
     Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices, JMVA
     2004, section 3.2, for deviations from a known mean. scikit-learn's function of the name gives
-    the same and wants all samples at once; these sums can be taken in passing.
+    the same and wants all samples at once; these sums, of which `fourth` is the mean of |d|^4, can
+    be taken in passing.
 
-    Args:
-        covariance: empirical covariance S, float64 [E, E].
-        fourth: mean of |d|^4 over the samples.
-        count: number of samples.
     """
     square = float(np.square(covariance).sum())
     width = len(covariance)

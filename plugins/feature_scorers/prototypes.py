@@ -22,8 +22,6 @@ class PrototypeDistance(EmbeddingScorer):
     does not hold. The cosine distance is 1 where either vector is zero. The state holds `means`,
     float64 [C, E], of the classes that have samples.
 
-    Args:
-        config: options.
     """
 
     name = "prototype-distance"
@@ -34,7 +32,6 @@ class PrototypeDistance(EmbeddingScorer):
         self.metric = config.metric
 
     def fit(self, source: FeatureSource) -> None:
-        """Means of the classes that have training samples."""
         means, counts = class_means(source)
         self._state = {"means": means[counts > 0]}
 

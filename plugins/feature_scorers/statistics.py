@@ -19,20 +19,11 @@ _BLOCK_ELEMENTS = 2**20
 
 
 def block_rows(width: int) -> int:
-    """Rows of a block when each takes `width` elements."""
     return max(64, _BLOCK_ELEMENTS // max(1, width))
 
 
 def embeddings(table: FeatureTable, width: int | None = None) -> Floats:
-    """The embeddings of some rows, float64 [n, E], a copy of its own.
-
-    Args:
-        table: has `embedding`, floating point [n, E].
-        width: E, where it is known already.
-
-    Raises:
-        ValueError: another shape, or NaN or infinite values.
-    """
+    """The embeddings of some rows, float64 [n, E], a copy of its own."""
     rows = np.array(table["embedding"], dtype=np.float64)
     if rows.ndim != 2 or width not in (None, rows.shape[1]):
         expected = "[n, E]" if width is None else f"[n, {width}]"
@@ -43,22 +34,16 @@ def embeddings(table: FeatureTable, width: int | None = None) -> Floats:
 
 
 class EmbeddingScorer(FormulaScorer):
-    """Base: a formula over checked embeddings, with arrays that were learned.
-
-    Attributes:
-        name: the scorer's name, for messages.
-        axes: the number of axes of each array of the state.
-    """
+    """Base: a formula over checked embeddings, with arrays that were learned."""
 
     reads: tuple[str, ...] = ("embedding", "label")
-    name: str
-    axes: Mapping[str, int]
+    name: str  # for messages
+    axes: Mapping[str, int]  # the number of axes of each array of the state
 
     def __init__(self) -> None:
         self._state: dict[str, npt.NDArray[Any]] = {}
 
     def inputs(self, table: FeatureTable) -> dict[str, Floats]:
-        """The embeddings; refuses others than those it was fitted on."""
         if not self._state:
             raise RuntimeError(f"{self.name} scores only after fit or restore")
         width = self._state[next(iter(self.axes))].shape[1]
@@ -68,11 +53,6 @@ class EmbeddingScorer(FormulaScorer):
         return dict(self._state)
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Take back what `state` returned.
-
-        Raises:
-            ValueError: an array is missing or has another number of axes.
-        """
         for name, axes in self.axes.items():
             if name not in state or np.ndim(state[name]) != axes:
                 raise ValueError(f"the state of scorer {self.name} lacks {name!r} with {axes} axes")
@@ -87,8 +67,7 @@ def squared_distances(xp: Any, rows: Any, points: Any) -> Any:
 
 
 def directions(xp: Any, rows: Any) -> tuple[Any, Any]:
-    """Rows [..., E] divided by their lengths, and the lengths [..., 1]; zero rows stay as they
-    are."""
+    """Rows [..., E] divided by their lengths, and the lengths [..., 1]; zero rows stay."""
     lengths = xp.sqrt(xp.sum(xp.square(rows), axis=-1, keepdims=True))
     return rows / xp.where(lengths > 0, lengths, 1.0), lengths
 
@@ -98,8 +77,6 @@ def labelled_blocks(source: FeatureSource) -> Iterator[tuple[Floats, Labels]]:
 
     Sums over blocks are thereby the same to the last bit however the source cuts its rows.
 
-    Raises:
-        ValueError: see `embeddings`; a label outside 0..K-1; no sample.
     """
     width: int | None = None
     held: list[tuple[Floats, Labels]] = []
@@ -117,7 +94,7 @@ def labelled_blocks(source: FeatureSource) -> Iterator[tuple[Floats, Labels]]:
         count += len(rows)
         total += len(rows)
         if count >= size:
-            rows, labels = _joined(held)
+            rows, labels = (np.concatenate(arrays) for arrays in zip(*held, strict=True))
             whole = count - count % size
             for start in range(0, whole, size):
                 yield rows[start : start + size], labels[start : start + size]
@@ -125,21 +102,16 @@ def labelled_blocks(source: FeatureSource) -> Iterator[tuple[Floats, Labels]]:
     if not total:
         raise ValueError("there is no training sample to fit the scorer on")
     if count:
-        yield _joined(held)
-
-
-def _joined(held: list[tuple[Floats, Labels]]) -> tuple[Floats, Labels]:
-    if len(held) == 1:
-        return held[0]
-    return np.concatenate([rows for rows, _ in held]), np.concatenate([part for _, part in held])
+        rows, labels = (np.concatenate(arrays) for arrays in zip(*held, strict=True))
+        yield rows, labels
 
 
 def by_class(rows: Floats, labels: Labels) -> Iterator[tuple[int, Floats]]:
     """Each class that occurs, and its rows."""
     order = np.argsort(labels, kind="stable")
     present, starts = np.unique(labels[order], return_index=True)
-    for label, part in zip(present, np.split(order, starts[1:]), strict=True):
-        yield int(label), rows[part]
+    for label, own in zip(present, np.split(order, starts[1:]), strict=True):
+        yield int(label), rows[own]
 
 
 def class_means(source: FeatureSource) -> tuple[Floats, Labels]:

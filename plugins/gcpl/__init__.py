@@ -29,7 +29,7 @@ def openset_representation_losses() -> list[RepresentationLossSpec]:
         RepresentationLossSpec(
             name="gcpl",
             summary="a prototype a class: distance cross entropy and a pull to the own prototype",
-            factory="openset_plugins.gcpl.loss:build",
+            factory="openset_plugins.gcpl.loss:GCPL",
             config=GCPLOptions,
             provides=("logits", "embedding", "label smoothing"),
             needs=("feature vector",),

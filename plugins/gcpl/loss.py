@@ -16,9 +16,6 @@ class GCPL(RepresentationLoss):
 
     d_e is the squared distance over the dimension, as in the ARPL comparison.
 
-    Args:
-        config: options.
-        context: the backbone's shape and the number of classes.
     """
 
     def __init__(self, config: GCPLOptions, context: LossContext) -> None:
@@ -37,7 +34,6 @@ class GCPL(RepresentationLoss):
         return -mean_squared_distance(features.vector, self.prototypes)
 
     def loss(self, features: Features, labels: Tensor) -> dict[str, Tensor]:
-        """Distance cross entropy and prototype term."""
         scaled = self.config.hardness * self.logits(features)
         own = self.prototypes[labels].float()
         # The released code takes the mean over samples and dimensions, then half of it.
@@ -46,7 +42,3 @@ class GCPL(RepresentationLoss):
             "cross_entropy": F.cross_entropy(scaled, labels, label_smoothing=self.label_smoothing),
             "prototype": self.config.weight * pull,
         }
-
-
-def build(config: GCPLOptions, context: LossContext) -> GCPL:
-    return GCPL(config, context)

@@ -18,10 +18,6 @@ class LeNetPlusPlus(Backbone):
     a classifier and a drawing see. Maps r2 (32 channels), r4 (64) and r8 (128) are the pooled
     outputs of the stages. There is no BatchNorm.
 
-    Args:
-        channels: channels of the images.
-        image_size: their height and width.
-        feature_dim: length of the vector.
     """
 
     feature_info = tuple(
@@ -53,11 +49,6 @@ def _stage(inputs: int, width: int) -> nn.Sequential:
 
 
 def build(config: LeNetOptions, context: BackboneContext) -> LeNetPlusPlus:
-    """Build the backbone for a protocol's images.
-
-    Raises:
-        CompositionError: images smaller than 8x8.
-    """
     if context.image_size < 8:
         raise CompositionError(
             "backbone lenet-plus-plus halves images three times and needs at least 8x8 pixels, "

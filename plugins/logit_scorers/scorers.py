@@ -30,15 +30,7 @@ class TemperatureScorer(FormulaScorer):
         return self.of(xp, top[:, 0], below, odds, lower + (equal - 1.0))
 
     def of(self, xp: Any, top: Any, below: Any, odds: Any, others: Any) -> Any:
-        """The score, [n].
-
-        Args:
-            xp: `numpy` or `torch`.
-            top: max v / T, [n].
-            below: d, [n, K].
-            odds: exp(d), [n, K].
-            others: sum of the odds of all classes but the top one, [n].
-        """
+        """The score [n], from max v / T, d, exp(d) and the sum of the odds of the other classes."""
         raise NotImplementedError
 
 
@@ -46,7 +38,6 @@ class MaximumSoftmaxProbability(TemperatureScorer):
     """1 - max_k softmax(v / T)_k, in [0, 1 - 1/K], as the probability of all other classes."""
 
     def of(self, xp: Any, top: Any, below: Any, odds: Any, others: Any) -> Any:
-        """Probability that the predicted class is wrong."""
         return others / (1.0 + others)
 
 
@@ -58,7 +49,6 @@ class Entropy(TemperatureScorer):
     """
 
     def of(self, xp: Any, top: Any, below: Any, odds: Any, others: Any) -> Any:
-        """Entropy of the class probabilities."""
         return xp.log1p(others) - xp.sum(odds * below, axis=1) / (1.0 + others)
 
 
@@ -66,7 +56,6 @@ class Energy(TemperatureScorer):
     """-T log sum_k exp(v_k / T), Eq. 4."""
 
     def of(self, xp: Any, top: Any, below: Any, odds: Any, others: Any) -> Any:
-        """Free energy."""
         return -self.temperature * (top + xp.log1p(others))
 
 
@@ -75,5 +64,4 @@ class MaximumLogit(FormulaScorer):
         pass
 
     def formula(self, xp: Any, table: Mapping[str, Any], learned: Mapping[str, Any]) -> Any:
-        """The largest logit, negated."""
         return -xp.amax(table["logits"], axis=1)

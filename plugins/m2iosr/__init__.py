@@ -110,7 +110,7 @@ def openset_representation_losses() -> list[RepresentationLossSpec]:
         RepresentationLossSpec(
             name="m2iosr",
             summary="mutual information maximised over scales, class-conditional Gaussian latent",
-            factory="openset_plugins.m2iosr.loss:build",
+            factory="openset_plugins.m2iosr.loss:M2IOSR",
             config=M2IOSROptions,
             provides=("logits", "embedding", "label smoothing"),
             needs=("feature maps",),

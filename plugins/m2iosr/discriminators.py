@@ -21,14 +21,8 @@ def mutual_information(positive: Tensor | None, negative: Tensor | None) -> Tens
 
     E_pos[-softplus(-T)] - E_neg[softplus(T)], as in Deep InfoMax. (The paper writes
     log sigma(T) and log(1 - sigma(T)) with a softplus sigma, for which the second logarithm
-    does not exist once T exceeds 0.54; with the logistic function it is this estimate.)
-
-    Args:
-        positive: T of pairs from one image, any shape; None leaves the term out.
-        negative: T of pairs from two images, any shape; None leaves the term out.
-
-    Returns:
-        A scalar, at most 0.
+    does not exist once T exceeds 0.54; with the logistic function it is this estimate.) `positive`
+    is T of pairs from one image, `negative` of pairs from two; None leaves the term out.
     """
     terms = []
     if positive is not None:
@@ -38,21 +32,12 @@ def mutual_information(positive: Tensor | None, negative: Tensor | None) -> Tens
     return torch.stack(terms).sum()
 
 
-def other_image(rows: Tensor) -> Tensor:
-    """Row i becomes row i+1: for a shuffled batch, a random other image for every image."""
-    return rows.roll(1, dims=0)
-
-
 class PairDiscriminator(nn.Module):
     """Three layers (hidden, hidden, 1) on pairs; raw scores, no activation at the end.
 
     On maps this is the stack of 1x1 convolutions of Table 2, written as matrix products over
     locations; on vectors it is Table 1.
 
-    Args:
-        first_dim: length of a.
-        second_dim: length of b.
-        hidden: width.
     """
 
     def __init__(self, first_dim: int, second_dim: int, hidden: int) -> None:
@@ -70,7 +55,6 @@ class PairDiscriminator(nn.Module):
         )
 
     def halves(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Both halves of the first layer, [..., hidden]."""
         return self.first(first), self.second(second)
 
     def finish(self, first_half: Tensor, second_half: Tensor) -> Tensor:
@@ -78,32 +62,18 @@ class PairDiscriminator(nn.Module):
         return self.rest(first_half + second_half).squeeze(-1)  # type: ignore[no-any-return]
 
     def information(self, first: Tensor, second: Tensor, pairs: str) -> Tensor:
-        """Mutual information between a and b over a batch.
-
-        Args:
-            first: [B, ..., first_dim].
-            second: [B, ..., second_dim], broadcast against `first`.
-            pairs: `"both"`, `"positive"` or `"negative"`.
-        """
+        """Between a [B, ..., first_dim] and b, broadcast against it; `pairs` as in the options."""
         first_half, second_half = self.halves(first, second)
         positive = self.finish(first_half, second_half) if pairs != "negative" else None
         negative = None
         if pairs != "positive":
-            negative = self.finish(first_half, other_image(second_half))
+            # In a shuffled batch the next image is a random other one.
+            negative = self.finish(first_half, second_half.roll(1, dims=0))
         return mutual_information(positive, negative)
 
 
 class GlobalDiscriminator(nn.Module):
-    """Two 3x3 convolutions on a map, flattened, then paired with the latent (Table 1).
-
-    Args:
-        channels: of the map.
-        side: height and width of the map.
-        latent_dim: length of the latent.
-        widths: channels of the two convolutions.
-        padding: of the convolutions.
-        hidden: width of the layers on the pair.
-    """
+    """Two 3x3 convolutions on a map, flattened, then paired with the latent (Table 1)."""
 
     def __init__(
         self,

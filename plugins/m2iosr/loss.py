@@ -30,10 +30,7 @@ Terms = dict[str, Tensor]
 def kl_to_class_prior(mean: Tensor, variance: Tensor, class_mean: Tensor) -> Tensor:
     """KL(N(mean, variance) || N(class_mean, 1)), averaged over the batch; minus Eq. 11.
 
-    Args:
-        mean: mu, [B, J].
-        variance: sigma squared, [B, J], positive.
-        class_mean: mu^(k) of each sample's class, [B, J].
+    All [B, J]: mu, sigma squared, and mu^(k) of each sample's class.
     """
     mean, variance, class_mean = mean.float(), variance.float(), class_mean.float()
     per_dimension = variance + (mean - class_mean).square() - 1.0 - variance.log()
@@ -41,13 +38,6 @@ def kl_to_class_prior(mean: Tensor, variance: Tensor, class_mean: Tensor) -> Ten
 
 
 class M2IOSR(RepresentationLoss):
-    """Latent head, discriminators, class-conditional prior and linear classifier.
-
-    Args:
-        config: options.
-        context: the backbone's shape and the number of classes.
-    """
-
     training_only = (
         "global_discriminator",
         "fine_discriminator",
@@ -95,7 +85,6 @@ class M2IOSR(RepresentationLoss):
         return self.mean(features.vector)  # type: ignore[no-any-return]
 
     def logits(self, features: Features) -> Tensor:
-        """Class scores of the latent mean, [B, K]."""
         return self.classifier(self.embedding(features))  # type: ignore[no-any-return]
 
     # --- training -------------------------------------------------------------------------
@@ -138,29 +127,26 @@ class M2IOSR(RepresentationLoss):
     def _information(self, features: Features, latent: Tensor) -> list[tuple[str, float, Tensor]]:
         """(name, weight, mutual information) of every pair with a weight, Eq. 9 and 10."""
         config = self.config
-        terms = []
+        pairs, terms = config.pairs, []
+        fine, coarse = features.maps[self.fine_name], features.maps[self.coarse_name]
         if config.beta1 > 0:
-            fine = features.maps[self.fine_name]
-            information = self.global_discriminator.information(fine, latent, config.pairs)
+            information = self.global_discriminator.information(fine, latent, pairs)
             terms.append(("mi_global", config.beta1, information))
         if config.beta2 > 0 and config.a1 > 0:
-            places = self._some_places(locations(features.maps[self.fine_name]))
             information = self.fine_discriminator.information(
-                places, latent.unsqueeze(1), config.pairs
+                self._some_places(locations(fine)), latent.unsqueeze(1), pairs
             )
             terms.append(("mi_fine_latent", config.beta2 * config.a1, information))
         if config.beta2 > 0 and config.a2 > 0:
-            places = locations(features.maps[self.coarse_name])
             information = self.coarse_discriminator.information(
-                places, latent.unsqueeze(1), config.pairs
+                locations(coarse), latent.unsqueeze(1), pairs
             )
             terms.append(("mi_coarse_latent", config.beta2 * config.a2, information))
         if config.beta2 > 0 and config.a3 > 0:
-            places = locations(features.maps[self.coarse_name])
-            first, second = places, places
+            first = second = locations(coarse)
             if config.coarse_pairing == "all-locations":
-                first, second = places.unsqueeze(2), places.unsqueeze(1)
-            information = self.map_discriminator.information(first, second, config.pairs)
+                first, second = first.unsqueeze(2), first.unsqueeze(1)
+            information = self.map_discriminator.information(first, second, pairs)
             terms.append(("mi_coarse_coarse", config.beta2 * config.a3, information))
         return terms
 
@@ -177,8 +163,8 @@ class M2IOSR(RepresentationLoss):
         mean, _variance, sample = self.latent(features)
         latent = sample if self.config.classifier_latent == "sample" else mean
         logits = self.classifier(latent.to(features.vector.dtype))
-        smoothing = self.label_smoothing
-        return {"cross_entropy": F.cross_entropy(logits, labels, label_smoothing=smoothing)}
+        entropy = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        return {"cross_entropy": entropy}
 
     def prior_terms(self, features: Features) -> Terms:
         """The adversarial prior's discriminator against uniform samples, as in Deep InfoMax."""
@@ -254,7 +240,6 @@ class M2IOSR(RepresentationLoss):
 
 
 def _padding(fine: FeatureMap, context: LossContext, config: M2IOSROptions) -> int:
-    """Padding of the global discriminator's convolutions, checked against the map's size."""
     side = fine.side(context.image_size)
     padding = config.global_padding
     if padding is None:
@@ -265,12 +250,3 @@ def _padding(fine: FeatureMap, context: LossContext, config: M2IOSROptions) -> i
             "too few for two 3x3 convolutions; set m2iosr.global_padding=1 or choose a larger map"
         )
     return padding
-
-
-def build(config: M2IOSROptions, context: LossContext) -> M2IOSR:
-    """Build the loss for a backbone.
-
-    Raises:
-        CompositionError: the backbone lacks the maps that the options ask for.
-    """
-    return M2IOSR(config, context)

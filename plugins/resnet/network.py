@@ -23,12 +23,6 @@ class ResNet(Backbone):
     of the released ARPL code. That code leaves PyTorch's default initialisation, so torchvision's
     own one is undone here.
 
-    Args:
-        depths: blocks of each stage.
-        channels: channels of the images.
-        image_size: their height and width; a map whose side is no whole fraction of it is not
-            handed out.
-        stem: `"cifar"` or `"imagenet"`.
     """
 
     vector_dim = WIDTHS[-1]
@@ -69,10 +63,8 @@ class ResNet(Backbone):
 
 
 def build_resnet18(config: ResNetOptions, context: BackboneContext) -> ResNet:
-    """Build ResNet-18 for a protocol's images, of any size."""
     return ResNet((2, 2, 2, 2), context.channels, context.image_size, config.stem)
 
 
 def build_resnet34(config: ResNetOptions, context: BackboneContext) -> ResNet:
-    """Build ResNet-34 for a protocol's images, of any size."""
     return ResNet((3, 4, 6, 3), context.channels, context.image_size, config.stem)

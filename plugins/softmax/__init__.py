@@ -31,7 +31,7 @@ def openset_representation_losses() -> list[RepresentationLossSpec]:
         RepresentationLossSpec(
             name="softmax",
             summary="linear classifier with cross entropy",
-            factory="openset_plugins.softmax.loss:build",
+            factory="openset_plugins.softmax.loss:Softmax",
             config=SoftmaxOptions,
             provides=("logits", "embedding", "label smoothing"),
             default_scorers=("msp",),

@@ -10,12 +10,7 @@ from openset_plugins.softmax import SoftmaxOptions
 
 
 class Softmax(RepresentationLoss):
-    """Cross entropy over a linear classifier, with an optional linear latent layer before it.
-
-    Args:
-        config: options.
-        context: the backbone's shape and the number of classes.
-    """
+    """Cross entropy over a linear classifier, with an optional linear latent layer before it."""
 
     def __init__(self, config: SoftmaxOptions, context: LossContext) -> None:
         super().__init__()
@@ -33,18 +28,8 @@ class Softmax(RepresentationLoss):
         return self.latent(features.vector)  # type: ignore[no-any-return]
 
     def logits(self, features: Features) -> Tensor:
-        """Class scores [B, K]."""
         return self.classifier(self.embedding(features))  # type: ignore[no-any-return]
 
     def loss(self, features: Features, labels: Tensor) -> dict[str, Tensor]:
-        """Cross entropy, averaged over the batch."""
-        smoothing = self.label_smoothing
-        return {
-            "cross_entropy": F.cross_entropy(
-                self.logits(features), labels, label_smoothing=smoothing
-            )
-        }
-
-
-def build(config: SoftmaxOptions, context: LossContext) -> Softmax:
-    return Softmax(config, context)
+        logits, smoothing = self.logits(features), self.label_smoothing
+        return {"cross_entropy": F.cross_entropy(logits, labels, label_smoothing=smoothing)}

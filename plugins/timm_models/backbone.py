@@ -15,7 +15,7 @@ from openset_core import Backbone, BackboneContext, FeatureMap, Features
 from openset_core.errors import CompositionError, ModelError
 from openset_plugins.timm_models import TimmOptions
 from openset_plugins.timm_models.preprocessing import Conversion, for_channels
-from openset_plugins.timm_models.weights import read_weights
+from openset_plugins.timm_models.weights import first_line, read_weights
 
 
 @attrs.frozen(kw_only=True)
@@ -25,14 +25,11 @@ class StageMap(FeatureMap):
     `reduction` counts pixels of what the model sees, which may have been resized from the
     protocol's images, so the side does not follow from it.
 
-    Attributes:
-        pixels: height and width of the map.
     """
 
-    pixels: int
+    pixels: int  # height and width
 
     def side(self, image_size: int) -> int:
-        """Height and width of the map; the model was built for one image size only."""
         return self.pixels
 
 
@@ -46,13 +43,6 @@ class TimmBackbone(Backbone):
     [B, C, H, W]. Maps of one pixel say no more than the vector and are left out, as are maps
     that are not square.
 
-    Args:
-        name: the component's name, for messages.
-        network: a model of timm with `num_classes=0`.
-        context: the protocol's images.
-        options: options of the component.
-        conversion: what happens to images before the model sees them.
-        input_size: side of the images that the model sees.
     """
 
     def __init__(
@@ -80,7 +70,7 @@ class TimmBackbone(Backbone):
         except Exception as error:
             raise CompositionError(
                 f"backbone {name} cannot take {context.channels}x{input_size}x{input_size} images "
-                f"({_reason(error)}); set {name}.preprocessing=model, which resizes them to the "
+                f"({first_line(error)}); set {name}.preprocessing=model, which resizes them to the "
                 "model's own size, or change image.size"
             ) from error
         self.vector_dim = vector.shape[1]
@@ -183,9 +173,9 @@ def _frozen_modules(module: nn.Module, name: str = "") -> list[str]:
     if not any(parameter.requires_grad for parameter in parameters):
         return [name]
     return [
-        found
+        submodule
         for child_name, child in module.named_children()
-        for found in _frozen_modules(child, f"{name}.{child_name}" if name else child_name)
+        for submodule in _frozen_modules(child, f"{name}.{child_name}" if name else child_name)
     ]
 
 
@@ -196,25 +186,12 @@ def _reduction(size: int, side: int, declared: int) -> int:
     return max(1, round(size / side))
 
 
-def _reason(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
-
-
-# --- building ---------------------------------------------------------------------------
-
-
 def has_stages(network: Any) -> bool:
     """Whether a model gives its stages' outputs; in timm 1.0.20 all but VGG do."""
     return hasattr(network, "forward_intermediates")
 
 
 def build(model: str, options: TimmOptions, context: BackboneContext) -> TimmBackbone:
-    """Build the backbone for a protocol's images.
-
-    Raises:
-        CompositionError: the model cannot take such images, or has no pretrained weights.
-        ModelError: its weights cannot be fetched or read, or belong to another model.
-    """
     name = f"timm:{model}"
     known: Any = timm.get_pretrained_cfg(model) or timm.models.PretrainedCfg()
     height, width = known.input_size[1:]
@@ -252,7 +229,7 @@ def _create(name: str, model: str, arguments: dict[str, Any]) -> nn.Module:
         size = arguments.get("img_size")
         what = f"for {size}x{size} images" if size else f"for {arguments['in_chans']} channels"
         raise CompositionError(
-            f"backbone {name} cannot be built {what} ({_reason(error)}); set "
+            f"backbone {name} cannot be built {what} ({first_line(error)}); set "
             f"{name}.preprocessing=model, which resizes them to the model's own size, or choose "
             "another model"
         ) from error
@@ -272,8 +249,8 @@ def _pretrained(name: str, model: str, known: Any, arguments: dict[str, Any]) ->
         )
     except Exception as error:
         raise ModelError(
-            f"the pretrained weights of {name} cannot be downloaded or loaded ({_reason(error)}); "
-            f"check the network, or give a local file as {name}.checkpoint"
+            f"the pretrained weights of {name} cannot be downloaded or loaded "
+            f"({first_line(error)}); check the network, or give a local file as {name}.checkpoint"
         ) from error
 
 

@@ -29,14 +29,7 @@ def names() -> tuple[str, ...]:
 
 @cache
 def resolve(name: str) -> BackboneSpec:
-    """The spec of `timm:NAME`; no weights are made or fetched.
-
-    Args:
-        name: a model of timm, with or without a tag (`resnet18`, `resnet18.a1_in1k`).
-
-    Raises:
-        PluginError: timm has no such model or tag; names the nearest.
-    """
+    """The spec of `timm:NAME`; no weights are made or fetched."""
     if name not in names():
         raise PluginError(_unknown(name))
     summary, structure = _outline(name)

@@ -15,13 +15,9 @@ class Conversion(nn.Module):
     With an image p in [0, 1], the protocol gives (p - m) / s and the model wants (p - M) / S,
     which is (p - m) / s * s / S + (m - M) / S. Interpolation weights sum to one, so resizing
     before or after makes no difference. Nothing is stored in the state dict: the protocol and
-    the model's name determine it.
+    the model's name determine it. `given` and `wanted` are mean and deviation of the images that
+    come and go, for one or for each channel.
 
-    Args:
-        size: height and width wanted.
-        interpolation: `"bilinear"` or `"bicubic"`, with antialiasing as in PIL.
-        given: mean and deviation of the images that come, for one or for each channel.
-        wanted: mean and deviation of the images that go.
     """
 
     scale: Tensor

@@ -18,15 +18,6 @@ PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict.
-
-    Args:
-        path: `.safetensors`, or a file that `torch.save` wrote.
-
-    Raises:
-        ModelError: missing, damaged, holding something else than weights, or a pickle that
-            would need more than weights to load.
-    """
     if not path.is_file():
         raise ModelError(f"checkpoint {path} does not exist; name a .safetensors or .pth file")
     loaded = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
@@ -50,7 +41,7 @@ def _safetensors(path: Path) -> Any:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"checkpoint {path} is damaged: {_first_line(error)}") from error
+        raise ModelError(f"checkpoint {path} is damaged: {first_line(error)}") from error
 
 
 def _pickled(path: Path) -> Any:
@@ -62,11 +53,11 @@ def _pickled(path: Path) -> Any:
             "that could run code; save model.state_dict() alone, best as .safetensors"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ModelError(f"checkpoint {path} is damaged: {_first_line(error)}") from error
+        raise ModelError(f"checkpoint {path} is damaged: {first_line(error)}") from error
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
 def _plain(name: str) -> str:

@@ -19,11 +19,9 @@ NOTE = "measured on test data after each epoch; nothing is chosen by it"
 class ByEpoch(Observer):
     """Writes test-by-epoch.json: each scorer's metrics against all unknown sets and each alone.
 
-    After every epoch the whole test passes the network once, and the training part too where a
+    After every epoch the whole test passes the network once, and the training split too where a
     scorer learns from it. The file is replaced whole; a run that goes on keeps its epochs.
 
-    Args:
-        folder: the run folder.
     """
 
     wants = (EpochTested,)

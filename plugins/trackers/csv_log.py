@@ -23,8 +23,6 @@ class CsvLog(Observer):
     that an interrupted run that goes on has every epoch once, those before this observer was
     named too. A term that an epoch does not have is an empty field.
 
-    Args:
-        folder: the run folder.
     """
 
     def __init__(self, _config: NoOptions, folder: Path) -> None:

@@ -32,14 +32,10 @@ class TensorBoard(Observer):
 
     loss/PHASE/TERM, rate, validation_accuracy, images_per_second, seconds: after each epoch;
     parameters/NAME: histograms of what is trained; images: some of the first batch, augmented;
-    samples: the generator's images; in the end scores/SCORER/PART, histograms of the test's scores,
-    and test/SCORER/METRIC, with the run's options as hyperparameters. A run that goes on takes back
+    samples: the generator's images; in the end scores/SCORER/SPLIT, histograms of the scores, and
+    test/SCORER/METRIC, with the run's options as hyperparameters. A run that goes on takes back
     what was written after its last checkpoint.
 
-    Args:
-        config: options.
-        folder: the run folder.
-        make: `torch.utils.tensorboard.SummaryWriter`.
     """
 
     def __init__(self, config: TensorBoardOptions, folder: Path, make: Any) -> None:
@@ -58,10 +54,9 @@ class TensorBoard(Observer):
             self.epochs = event.first_epoch
             purge = event.first_epoch + 1 if event.first_epoch else None
             self._made = self._make(str(self.folder), purge_step=purge)
-        elif isinstance(event, SamplesDrawn):
-            self._writer.add_images("samples", event.images, event.epoch + 1, dataformats="NHWC")
-        elif isinstance(event, ImagesSeen):
-            self._writer.add_images("images", event.images, event.epoch + 1, dataformats="NHWC")
+        elif isinstance(event, SamplesDrawn | ImagesSeen):
+            name = "samples" if isinstance(event, SamplesDrawn) else "images"
+            self._writer.add_images(name, event.images, event.epoch + 1, dataformats="NHWC")
         elif isinstance(event, ParametersRead):
             for name, values in event.values.items():
                 self._histogram(f"parameters/{name}", values, event.epoch + 1)
@@ -75,7 +70,6 @@ class TensorBoard(Observer):
             self._finish(event.results)
 
     def close(self) -> None:
-        """Write out what is held back."""
         if self._made is not None:
             self._made.close()
             self._made = None
@@ -103,7 +97,6 @@ class TensorBoard(Observer):
             self._writer.add_histogram(tag, finite, step)
 
     def _scores(self, folder: Path, step: int) -> None:
-        """Scores of known samples and of each unknown set."""
         try:
             with open_run(folder) as run:
                 for split in (*([run.known] if run.known else []), *run.unknown):
@@ -125,7 +118,7 @@ class TensorBoard(Observer):
 
 
 def plain_values(experiment: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as TensorBoard takes them, by `part.option`; lists as text.
+    """Options as TensorBoard takes them, by `component.option`; lists as text.
 
     >>> plain_values({"seed": 1, "plugins": ["a", "b"], "training": {"lr": 0.1}})
     {'seed': 1, 'plugins': 'a,b', 'training.lr': 0.1}
@@ -143,11 +136,6 @@ def plain_values(experiment: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build(config: TensorBoardOptions, folder: Path) -> TensorBoard:
-    """Build the observer.
-
-    Raises:
-        PluginError: TensorBoard is not installed.
-    """
     try:
         importlib.import_module("tensorboard")
         from torch.utils.tensorboard import SummaryWriter

@@ -19,8 +19,6 @@ class VGG13(Backbone):
     f8, f4 (256 channels, after the third pool) and f2. The vector is the 512-channel result
     of the last pool, averaged where images larger than 32x32 leave more than one pixel.
 
-    Args:
-        channels: channels of the images.
     """
 
     vector_dim = WIDTHS[-1]
@@ -59,11 +57,6 @@ def _block(inputs: int, width: int) -> nn.Sequential:
 
 
 def build(_config: NoOptions, context: BackboneContext) -> VGG13:
-    """Build the backbone for a protocol's images.
-
-    Raises:
-        CompositionError: images smaller than 32x32.
-    """
     if context.image_size < 32:
         raise CompositionError(
             f"backbone vgg13 halves images five times and needs at least 32x32 pixels, the "

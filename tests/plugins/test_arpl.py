@@ -16,7 +16,7 @@ from torch import nn
 
 from openset_core import Features, LossContext
 from openset_plugins.arpl import ARPLOptions, RPLOptions
-from openset_plugins.arpl.loss import build_arpl, build_rpl
+from openset_plugins.arpl.loss import ARPL, RPL
 from openset_plugins.distances import mean_squared_distance
 
 CLASSES, DIM, BATCH = 4, 5, 6
@@ -38,7 +38,7 @@ def context(num_classes=CLASSES, vector_dim=DIM):
     return LossContext(num_classes=num_classes, vector_dim=vector_dim)
 
 
-def make(build=build_arpl, config=None, margin=0.7, seed=0):
+def make(build=ARPL, config=None, margin=0.7, seed=0):
     """A loss with points of ordinary size and a margin that some samples keep and some do not."""
     torch.manual_seed(seed)
     loss = build(config or ARPLOptions(), context())
@@ -167,7 +167,7 @@ def test_distances():
     vector, points = torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 1.0], [3.0, 4.0]])
     logits = {}
     for name in DISTANCES:
-        loss = build_arpl(ARPLOptions(distance=name), context(2, 2))
+        loss = ARPL(ARPLOptions(distance=name), context(2, 2))
         loss.points.data.copy_(points)
         logits[name] = loss.logits(Features(vector, {})).tolist()[0]
     assert logits["euclidean"] == [(4.0 + 9.0) / 2, 0.0]
@@ -259,7 +259,7 @@ def test_released_margin_is_the_papers_plus_one(margin):
 def test_presets_start_at_their_own_margin():
     """The released start stands for a margin of -1 in the paper's sense, not for its 1."""
     margins = {
-        preset: build_arpl(ARPLOptions(preset=preset), context()).margin
+        preset: ARPL(ARPLOptions(preset=preset), context()).margin
         for preset in ("paper", "released")
     }
     assert margins["paper"].tolist() == [1.0]
@@ -267,7 +267,7 @@ def test_presets_start_at_their_own_margin():
     assert all(margin.requires_grad for margin in margins.values())
     assert ARPLOptions().preset == "released"
     # Every sample is beyond the released margin at the start, also one that lies on its point.
-    loss = build_arpl(ARPLOptions(weight=1.0), context())
+    loss = ARPL(ARPLOptions(weight=1.0), context())
     on_points = Features(loss.points[LABELS].detach(), {})
     assert loss.loss(on_points, LABELS)["margin"].item() == pytest.approx(1.0)
 
@@ -275,7 +275,7 @@ def test_presets_start_at_their_own_margin():
 @pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize(
     ("build", "options", "term"),
-    [(build_arpl, ARPLOptions, "margin"), (build_rpl, RPLOptions, "open_space")],
+    [(ARPL, ARPLOptions, "margin"), (RPL, RPLOptions, "open_space")],
 )
 def test_weight_stands_before_the_second_term(build, options, term, weight):
     features = Features(vectors(), {})
@@ -294,17 +294,17 @@ def test_paper_defaults():
 
 @pytest.mark.parametrize("hardness", [1.0, 2.0])
 def test_rpl_is_the_released_codes(hardness):
-    loss = make(build_rpl, RPLOptions(hardness=hardness, weight=0.3))
+    loss = make(RPL, RPLOptions(hardness=hardness, weight=0.3))
     check_against(loss, vectors(), plain_rpl)
 
 
 def test_rpl_logits():
     vector = vectors()
-    raw, hard = (make(build_rpl, RPLOptions(hardness=hardness)) for hardness in (1.0, 4.0))
+    raw, hard = (make(RPL, RPLOptions(hardness=hardness)) for hardness in (1.0, 4.0))
     logits = raw.logits(Features(vector, {}))
     np.testing.assert_allclose(array(logits), table(d_e, *state(raw, vector)[:2]), **CLOSE)
     assert torch.equal(logits, hard.logits(Features(vector, {})))
-    assert build_rpl(RPLOptions(), context()).margin.tolist() == [0.0]
+    assert RPL(RPLOptions(), context()).margin.tolist() == [0.0]
 
 
 # ---- open space
@@ -313,8 +313,8 @@ def test_rpl_logits():
 @pytest.mark.parametrize(
     ("build", "config"),
     [
-        *((build_arpl, ARPLOptions(distance=name, hardness=3.0)) for name in DISTANCES),
-        (build_rpl, RPLOptions(hardness=3.0)),
+        *((ARPL, ARPLOptions(distance=name, hardness=3.0)) for name in DISTANCES),
+        (RPL, RPLOptions(hardness=3.0)),
     ],
 )
 def test_open_space_is_the_negative_entropy_over_d_e_alone(build, config):
@@ -337,7 +337,7 @@ def test_open_space_is_the_negative_entropy_over_d_e_alone(build, config):
 
 def test_open_space_is_least_where_all_points_are_equally_far():
     """Lemma 1."""
-    loss = build_arpl(ARPLOptions(), context(4, 2))
+    loss = ARPL(ARPLOptions(), context(4, 2))
     loss.points.data.copy_(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
     value = loss.open_space(Features(torch.tensor([[0.0, 0.0], [0.3, 0.1], [2.0, 1.0]]), {}))
     assert value[0].item() == pytest.approx(-math.log(4), rel=1e-6)
@@ -345,10 +345,10 @@ def test_open_space_is_least_where_all_points_are_equally_far():
 
 
 @pytest.mark.parametrize("scale", [1e3, 1e4, 1e8, 1e15])
-@pytest.mark.parametrize("build", [build_arpl, build_rpl])
+@pytest.mark.parametrize("build", [ARPL, RPL])
 def test_huge_distances_make_no_nan(build, scale):
     """A probability of zero has no entropy; 0 log 0 written plainly would be NaN."""
-    loss = make(build, ARPLOptions() if build is build_arpl else RPLOptions())
+    loss = make(build, ARPLOptions() if build is ARPL else RPLOptions())
     vector = vectors(scale=scale)
     rows = table(d_e, *state(loss, vector)[:2])
     assert all(softmax(row).astype(np.float32).min() == 0.0 for row in rows)  # what is feared
@@ -367,14 +367,14 @@ def test_huge_distances_make_no_nan(build, scale):
 @pytest.mark.parametrize(
     ("build", "config"),
     [
-        *((build_arpl, ARPLOptions(distance=name)) for name in DISTANCES),
-        (build_rpl, RPLOptions()),
+        *((ARPL, ARPLOptions(distance=name)) for name in DISTANCES),
+        (RPL, RPLOptions()),
     ],
 )
 def test_float32_under_mixed_precision(build, config):
     """Features of a bf16 network, everything behind them in full precision."""
     loss = make(build, config)
-    plain = plain_arpl if build is build_arpl else plain_rpl
+    plain = plain_arpl if build is ARPL else plain_rpl
     distance = DISTANCES[getattr(config, "distance", "euclidean")]
     vector = vectors(scale=4.0).detach().bfloat16().requires_grad_()
     values = state(loss, vector)
@@ -393,9 +393,7 @@ def test_float32_under_mixed_precision(build, config):
 # ---- the whole
 
 
-@pytest.mark.parametrize(
-    ("build", "config"), [(build_arpl, ARPLOptions()), (build_rpl, RPLOptions())]
-)
+@pytest.mark.parametrize(("build", "config"), [(ARPL, ARPLOptions()), (RPL, RPLOptions())])
 def test_parameters(build, config):
     """One point a class and one margin for all classes: K m + 1."""
     torch.manual_seed(0)
@@ -411,7 +409,7 @@ def test_parameters(build, config):
 
 def test_option_of_the_points_start():
     torch.manual_seed(0)
-    loss = build_arpl(ARPLOptions(init_std=2.0), context(10, 128))
+    loss = ARPL(ARPLOptions(init_std=2.0), context(10, 128))
     assert loss.points.std().item() == pytest.approx(2.0, rel=0.1)
 
 
@@ -421,7 +419,7 @@ def trained(weight, preset, dim):
     labels = torch.arange(3).repeat(12)
     images = torch.randn(3, 8)[labels] + 0.3 * torch.randn(len(labels), 8)
     network = nn.Linear(8, dim)
-    loss = build_arpl(ARPLOptions(weight=weight, preset=preset), context(3, dim))
+    loss = ARPL(ARPLOptions(weight=weight, preset=preset), context(3, dim))
     parameters = [*network.parameters(), *loss.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
     for _ in range(250):
@@ -449,7 +447,7 @@ def test_theorem_1(dim, preset):
     assert free.max() > 1.5 * max(free_margin, margin)
 
 
-@pytest.mark.parametrize("named", [(build_arpl, ARPLOptions()), (build_rpl, RPLOptions())])
+@pytest.mark.parametrize("named", [(ARPL, ARPLOptions()), (RPL, RPLOptions())])
 def test_reciprocal_points_and_margin_are_told(named):
     build, config = named
     loss = make(build, config, margin=0.7)
@@ -463,8 +461,8 @@ def test_reciprocal_points_and_margin_are_told(named):
 @pytest.mark.parametrize("distance", ["euclidean", "both", "dot"])
 def test_rpl_takes_the_distances_of_arpl(distance):
     features = Features(vectors(), {})
-    rpl = make(build_rpl, RPLOptions(distance=distance))
-    arpl = make(build_arpl, ARPLOptions(distance=distance))
+    rpl = make(RPL, RPLOptions(distance=distance))
+    arpl = make(ARPL, ARPLOptions(distance=distance))
     assert torch.equal(rpl.logits(features), arpl.logits(features))
     # The bound stays RPL's own, on the Euclidean distance.
     own = mean_squared_distance(features.vector, rpl.points)[torch.arange(BATCH), LABELS]

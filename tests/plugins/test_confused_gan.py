@@ -29,12 +29,12 @@ from openset_core.observers import Observers
 from openset_core.registry import registry
 from openset_core.training.loop import Trainer
 from openset_plugins.arpl import ARPLOptions
-from openset_plugins.arpl.loss import build_arpl
+from openset_plugins.arpl.loss import ARPL
 from openset_plugins.confused_gan import ConfusedGANOptions, JointConfidenceOptions
 from openset_plugins.confused_gan.generator import build
 from openset_plugins.confused_gan.networks import DiscriminatorNetwork, GeneratorNetwork, InputSpace
 from openset_plugins.softmax import SoftmaxOptions
-from openset_plugins.softmax.loss import build as build_softmax
+from openset_plugins.softmax.loss import Softmax
 
 CLASSES, BATCH, SIZE = 3, 4, 32
 MEAN, STD = (0.3, 0.5, 0.6), (0.2, 0.3, 0.1)
@@ -85,7 +85,7 @@ def make_gan(kind=ConfusedGANOptions, seed=0, **options):
 def make_loss(seed=0):
     torch.manual_seed(seed)
     given = LossContext(num_classes=CLASSES, vector_dim=Toy.vector_dim)
-    return build_arpl(ARPLOptions(init_std=1.0), given)
+    return ARPL(ARPLOptions(init_std=1.0), given)
 
 
 def make_model(norm=True, seed=0, loss=None, **options):
@@ -886,7 +886,7 @@ def test_defaults_of_joint_confidence():
 
 def test_a_step_of_joint_confidence(tmp_path):
     torch.manual_seed(0)
-    loss = build_softmax(SoftmaxOptions(), LossContext(num_classes=CLASSES, vector_dim=5))
+    loss = Softmax(SoftmaxOptions(), LossContext(num_classes=CLASSES, vector_dim=5))
     model = OpenSetModel(Toy(), loss, make_gan(JointConfidenceOptions))
     seen = Seen(model.backbone)
     log, records = changes_by_phase(model, tmp_path)
@@ -895,7 +895,7 @@ def test_a_step_of_joint_confidence(tmp_path):
     generated_vector = seen.made[0]
     # In the generator's phase the classifier is still that of the start.
     torch.manual_seed(0)
-    start = build_softmax(SoftmaxOptions(), LossContext(num_classes=CLASSES, vector_dim=5))
+    start = Softmax(SoftmaxOptions(), LossContext(num_classes=CLASSES, vector_dim=5))
     p = softmax(array(start.logits(Features(generated_vector, {}))))
     kl = np.mean(np.sum(np.log(1 / CLASSES / p) / CLASSES, axis=1))
     assert records[0]["terms"]["generator/confuse"] == pytest.approx(0.1 * kl, rel=1e-4)

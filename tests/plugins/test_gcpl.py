@@ -13,7 +13,7 @@ import torch
 
 from openset_core import Features, LossContext
 from openset_plugins.gcpl import GCPLOptions
-from openset_plugins.gcpl.loss import build
+from openset_plugins.gcpl.loss import GCPL
 
 CLASSES, DIM, BATCH = 4, 5, 6
 LABELS = torch.tensor([0, 3, 1, 2, 3, 0])
@@ -31,7 +31,7 @@ def one_thread():
 
 def make(seed=0, **options):
     torch.manual_seed(seed)
-    loss = build(GCPLOptions(**options), LossContext(num_classes=CLASSES, vector_dim=DIM))
+    loss = GCPL(GCPLOptions(**options), LossContext(num_classes=CLASSES, vector_dim=DIM))
     with torch.no_grad():
         loss.prototypes.normal_()
     return loss
@@ -159,7 +159,7 @@ def test_float32_under_mixed_precision():
 
 def test_parameters():
     torch.manual_seed(0)
-    loss = build(GCPLOptions(), LossContext(num_classes=10, vector_dim=128))
+    loss = GCPL(GCPLOptions(), LossContext(num_classes=10, vector_dim=128))
     assert {name: tuple(p.shape) for name, p in loss.named_parameters()} == {
         "prototypes": (10, 128)
     }

@@ -30,7 +30,7 @@ from openset_plugins.m2iosr.discriminators import (
     PairDiscriminator,
     mutual_information,
 )
-from openset_plugins.m2iosr.loss import build, kl_to_class_prior
+from openset_plugins.m2iosr.loss import M2IOSR, kl_to_class_prior
 from openset_plugins.vgg13.network import VGG13
 
 CLASSES, IMAGE, BATCH = 3, 12, 5
@@ -98,7 +98,7 @@ def options(**given):
 def make(seed=0, **given):
     """A loss on the toy's shapes whose weights and biases are all well away from zero."""
     torch.manual_seed(seed)
-    loss = build(options(**given), context())
+    loss = M2IOSR(options(**given), context())
     with torch.no_grad():
         for parameter in loss.parameters():
             parameter.normal_(0, 0.5)
@@ -1020,7 +1020,7 @@ def test_adversarial_phases_change_exactly_what_they_should(tmp_path):
 def test_training_raises_information_and_accuracy(tmp_path):
     """The whole does what it is for: on a handful of images it learns them."""
     torch.manual_seed(0)
-    model = OpenSetModel(Toy(), build(options(schedule="iteration", hidden=32), context()))
+    model = OpenSetModel(Toy(), M2IOSR(options(schedule="iteration", hidden=32), context()))
     _, records = changes_by_phase(model, tmp_path, epochs=60, optimizer="adam", lr=0.01)
     first, last = records[0]["terms"], records[-1]["terms"]
     assert last["max-min/mi_global"] < first["max-min/mi_global"] - 0.05
@@ -1056,7 +1056,7 @@ def test_mixed_precision(prior):
 def test_maps_by_name_and_by_reduction(image_size, selectors):
     torch.manual_seed(0)
     config = options(fine_map=selectors[0], coarse_map=selectors[1], schedule="joint")
-    model = OpenSetModel(Toy(image_size), build(config, context(image_size=image_size)))
+    model = OpenSetModel(Toy(image_size), M2IOSR(config, context(image_size=image_size)))
     images = torch.randn(4, 1, image_size, image_size)
     (phase,) = model.phases()
     terms = phase.loss(Batch(images, torch.tensor([0, 1, 2, 0]), backbone=model.backbone))
@@ -1072,7 +1072,7 @@ def test_maps_by_name_and_by_reduction(image_size, selectors):
 def test_maps_may_change_places():
     """Nothing but the options says which map is fine and which is coarse."""
     torch.manual_seed(0)
-    loss = build(options(fine_map="high", coarse_map="low", global_padding=1), context())
+    loss = M2IOSR(options(fine_map="high", coarse_map="low", global_padding=1), context())
     terms = loss.max_min_terms(some_features(dtype=torch.float32), LABELS)
     assert torch.isfinite(total(terms))
     assert loss.fine_discriminator.first.in_features == 4
@@ -1081,7 +1081,7 @@ def test_maps_may_change_places():
 
 def test_default_maps_of_vgg13():
     given = context(VGG13.feature_info, image_size=32, vector_dim=VGG13.vector_dim)
-    loss = build(M2IOSROptions(), given)
+    loss = M2IOSR(M2IOSROptions(), given)
     assert (loss.fine_name, loss.coarse_name) == ("f16", "f4")
     assert loss.global_discriminator.pair.first.in_features == 32 * 12**2
     assert loss.mean.in_features == 512
@@ -1092,7 +1092,7 @@ def test_default_maps_of_vgg13():
 def test_a_map_too_small_for_the_convolutions_is_refused(side):
     given = context(image_size=4 * side)
     with pytest.raises(CompositionError) as caught:
-        build(options(fine_map="high", global_padding=0), given)
+        M2IOSR(options(fine_map="high", global_padding=0), given)
     message = str(caught.value)
     size = f"{side}x{side} pixels"
     for piece in ("m2iosr.fine_map", "high", "toy", size, "m2iosr.global_padding=1"):
@@ -1100,19 +1100,19 @@ def test_a_map_too_small_for_the_convolutions_is_refused(side):
     assert "\n" not in message
     # The advice works, and is what happens when nothing is said.
     for padding in (1, None):
-        loss = build(options(fine_map="high", global_padding=padding), given)
+        loss = M2IOSR(options(fine_map="high", global_padding=padding), given)
         assert loss.global_discriminator.convolutions(torch.zeros(1, 4, side, side)).numel() > 0
 
 
 def test_the_smallest_map_that_the_convolutions_take():
-    loss = build(options(fine_map="high"), context(image_size=20))
+    loss = M2IOSR(options(fine_map="high"), context(image_size=20))
     assert loss.global_discriminator.pair.first.in_features == 3
 
 
 @pytest.mark.parametrize("option", ["fine_map", "coarse_map"])
 def test_a_missing_map_is_refused(option):
     with pytest.raises(CompositionError) as caught:
-        build(options(**{option: "reduction=16"}), context())
+        M2IOSR(options(**{option: "reduction=16"}), context())
     message = str(caught.value)
     for piece in (f"m2iosr.{option}", "'reduction=16'", "toy", "low (reduction=2)"):
         assert piece in message
@@ -1121,7 +1121,7 @@ def test_a_missing_map_is_refused(option):
 
 def test_a_backbone_without_maps_is_refused():
     with pytest.raises(CompositionError) as caught:
-        build(options(), context(maps=()))
+        M2IOSR(options(), context(maps=()))
     message = str(caught.value)
     assert "m2iosr.fine_map" in message
     assert "toy does not provide; its maps are: none" in message.replace("which backbone ", "")

@@ -9,14 +9,14 @@ from torch import nn
 
 from openset_core import Features, LossContext
 from openset_plugins.softmax import SoftmaxOptions
-from openset_plugins.softmax.loss import build
+from openset_plugins.softmax.loss import Softmax
 
 CLASSES, DIM, BATCH = 5, 7, 6
 
 
 def make(**options):
     torch.manual_seed(0)
-    loss = build(SoftmaxOptions(**options), LossContext(num_classes=CLASSES, vector_dim=DIM))
+    loss = Softmax(SoftmaxOptions(**options), LossContext(num_classes=CLASSES, vector_dim=DIM))
     for parameter in loss.parameters():
         nn.init.normal_(parameter)
     return loss.double()

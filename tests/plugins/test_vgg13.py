@@ -12,9 +12,9 @@ from openset_core.components import OpenSetModel
 from openset_core.errors import CompositionError
 from openset_core.model.building import inference_parameters
 from openset_plugins.m2iosr import M2IOSROptions
-from openset_plugins.m2iosr.loss import build as build_m2iosr
+from openset_plugins.m2iosr.loss import M2IOSR
 from openset_plugins.softmax import SoftmaxOptions
-from openset_plugins.softmax.loss import build as build_softmax
+from openset_plugins.softmax.loss import Softmax
 from openset_plugins.vgg13.network import build
 
 
@@ -64,14 +64,14 @@ def context(network, image_size=32):
 
 def test_parameters_of_the_softmax_baseline():
     network = make()
-    model = OpenSetModel(network, build_softmax(SoftmaxOptions(latent_dim=32), context(network)))
+    model = OpenSetModel(network, Softmax(SoftmaxOptions(latent_dim=32), context(network)))
     assert inference_parameters(model) == 9_427_626
     assert model.for_inference().parameter_count() == 9_427_626
 
 
 def test_parameters_of_m2iosr_at_test_time():
     network = make()
-    model = OpenSetModel(network, build_m2iosr(M2IOSROptions(), context(network)))
+    model = OpenSetModel(network, M2IOSR(M2IOSROptions(), context(network)))
     training = model.parameter_count()
     assert inference_parameters(model) == 9_444_042
     model.for_inference()

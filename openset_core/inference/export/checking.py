@@ -14,8 +14,7 @@ from openset_core.experiment.protocol import ImageOptions
 from openset_core.inference.export.export_module import OUTPUTS, PreparedExport
 
 Array = npt.NDArray[Any]
-Run = Callable[[Array, float], Sequence[Array]]
-"""From images and a threshold to the four outputs."""
+Run = Callable[[Array, float], Sequence[Array]]  # images and a threshold to the four outputs
 
 # Other kernels round float32 otherwise, which deep networks and distances enlarge.
 _PROBABILITY = 1e-3
@@ -36,8 +35,8 @@ def test_images(image: ImageOptions) -> npt.NDArray[np.uint8]:
     return np.stack([*noise, ramp, ramp.swapaxes(1, 2), *plain]).astype(np.uint8)
 
 
-def _of_another_size(image: ImageOptions) -> npt.NDArray[np.uint8]:
-    """Ramps, uint8 [2, C, size + 7, 2 size + 3]."""
+def _ramps(image: ImageOptions) -> npt.NDArray[np.uint8]:
+    """Images of another size, uint8 [2, C, size + 7, 2 size + 3]."""
     height, width = image.size + 7, 2 * image.size + 3
     across = np.broadcast_to(np.linspace(0, 255, width), (image.channels, height, width))
     down = np.broadcast_to(np.linspace(255, 0, height)[:, None], across.shape)
@@ -45,11 +44,7 @@ def _of_another_size(image: ImageOptions) -> npt.NDArray[np.uint8]:
 
 
 def check_scorer(exported: PreparedExport) -> None:
-    """Compare the scorer's torch form with its `score`.
-
-    Raises:
-        ModelError: they differ.
-    """
+    """Compare the scorer's torch form with its `score`."""
     images = test_images(exported.model.description.image)
     features = exported.model.features(torch.from_numpy(images))
     expected = exported.model.scores(torch.from_numpy(images), exported.fitted.component.name)
@@ -66,21 +61,12 @@ def check_scorer(exported: PreparedExport) -> None:
 
 
 def check_file(exported: PreparedExport, run: Run, what: str) -> float:
-    """Compare a file's outputs with the model's, for one image and for several.
+    """The greatest difference of scores between a file and the model, beyond which it is refused.
 
-    Args:
-        exported: what the file was made from.
-        run: runs the file.
-        what: names the file's runtime in messages.
-
-    Returns:
-        The greatest difference of scores.
-
-    Raises:
-        ModelError: they differ by more than rounding explains.
+    `what` names the file's runtime in messages.
     """
     images = test_images(exported.model.description.image)
-    others = _of_another_size(exported.model.description.image)
+    others = _ramps(exported.model.description.image)
     scores = exported.model.scores(torch.from_numpy(images), exported.fitted.component.name)
     cases = [(batch, exported.threshold) for batch in (images[:1], images, others)]
     cases.append((images, float(np.median(scores))))

@@ -19,25 +19,14 @@ OUTPUTS = ("probabilities", "score", "unknown", "label")
 
 
 class Resize(nn.Module):
-    """Images of any size in the model's, by what training did with its images.
-
-    Args:
-        image: the model's size, and how images come to it.
-    """
+    """Images of any size in the model's, by what training did with its images."""
 
     def __init__(self, image: ImageOptions) -> None:
         super().__init__()
         self.image = image
 
     def forward(self, images: Tensor) -> Tensor:
-        """Bring images to the model's size.
-
-        Args:
-            images: whole numbers from 0 to 255, float [N, C, H, W].
-
-        Returns:
-            whole numbers, float [N, C, size, size]; the same for images of that size.
-        """
+        """Whole numbers from 0 to 255 as float [N, C, H, W], and the same [N, C, size, size]."""
         if self.image.fit != "stretch":
             height, width = images.shape[2:]
             side = torch.sym_min(height, width)
@@ -57,11 +46,6 @@ class ExportModule(nn.Module):
     The score is computed in float64, as the run computed it, so that the stored threshold cuts at
     the same place.
 
-    Args:
-        network: backbone and loss in evaluation mode.
-        resize: brings images to the model's size.
-        scale: preprocessing of pixels.
-        scorer: the fitted scorer's torch form.
     """
 
     def __init__(
@@ -77,15 +61,10 @@ class ExportModule(nn.Module):
         self.offset: Tensor
 
     def forward(self, images: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Judge images.
+        """Probabilities, score, unknown and label of uint8 images [N, C, H, W] of any size.
 
-        Args:
-            images: uint8 [N, C, H, W], RGB or grey as the model is, of any size.
-            threshold: float64 scalar; a score above it means unknown.
-
-        Returns:
-            probabilities of the known classes, float32 [N, K]; score, float64 [N], higher = more
-            unknown; unknown, bool [N]; label, int64 [N], -1 for unknown.
+        float32 [N, K]; float64 [N], higher = more unknown; bool [N], whether the score is above the
+        float64 scalar threshold; int64 [N], -1 for unknown.
         """
         pixels = self.resize(images.float())
         embedding, logits = self.network(pixels * self.factor + self.offset)
@@ -106,20 +85,11 @@ class PreparedExport:
 
     @property
     def threshold(self) -> float:
-        """The stored threshold."""
         return self.fitted.record.threshold
 
 
 def prepare_export(model: TrainedModel, scorer: str | None = None) -> PreparedExport:
-    """A model and one of its scorers as one module, on the CPU.
-
-    Args:
-        model: loaded on the CPU.
-        scorer: a fitted scorer; the one that decides by default.
-
-    Raises:
-        ModelError: the scorer has no torch form; those of the run that have one are named.
-    """
+    """A model loaded on the CPU and one of its scorers as one module."""
     fitted = model.fitted(scorer)
     scorer_module = fitted.scorer.torch_module()
     if scorer_module is None:

@@ -25,13 +25,6 @@ def write(exported: PreparedExport, path: Path) -> float:
     Inputs: `images` uint8 [N, C, H, W] of any size, and `threshold`, a float64 scalar that may be
     left out: its default is the stored one. Outputs: see `ExportModule.forward`. Class names,
     scorer, threshold and preprocessing are in the file's metadata.
-
-    Returns:
-        The greatest difference of scores between onnxruntime and PyTorch.
-
-    Raises:
-        ModelError: packages are missing, torch cannot express the model in ONNX, or the file's
-            answers differ from the model's.
     """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:

@@ -20,11 +20,7 @@ from openset_core.inference.export.export_module import PreparedExport
 
 
 def traced(exported: PreparedExport) -> Any:
-    """The module as a `torch.export.ExportedProgram` for any number and size of images.
-
-    Raises:
-        ModelError: torch cannot trace it, or the scorer's torch form is wrong.
-    """
+    """The module as a `torch.export.ExportedProgram` for any number and size of images."""
     check_scorer(exported)
     image = exported.model.description.image
     # All extents differ, so that the exporter does not take two of them for one.

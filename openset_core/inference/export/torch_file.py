@@ -21,12 +21,6 @@ def write(exported: PreparedExport, path: Path) -> float:
 
     `torch.export.load(path).module()(images, threshold)`; see `ExportModule.forward`. The stored
     threshold, class names and preprocessing are in its extra file `openset.json`.
-
-    Returns:
-        The greatest difference of scores between the file and the model.
-
-    Raises:
-        ModelError: torch cannot trace the model, or the file's answers differ from the model's.
     """
     program = traced(exported)
     content = io.BytesIO()
