@@ -20,20 +20,15 @@ from openset_core.errors import DataError
 from openset_plugins.datasets import CIFAR10_BATCHES
 from openset_plugins.datasets.torchvision_sets import fetch
 
-
-def _from_buffer(buffer: Any, dtype: Any, shape: tuple[int, ...], order: Any) -> Any:
-    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
-
-
-_HARMLESS: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-    ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
-    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
+_HARMLESS: dict[str, Any] = {
+    "numpy.core.multiarray._reconstruct": np.empty(0).__reduce__()[0],
+    "numpy.ndarray": np.ndarray,
+    "numpy.dtype": np.dtype,
+    "numpy.core.numeric._frombuffer": lambda buffer, dtype, shape, order: np.frombuffer(
+        buffer, dtype
+    ).reshape(shape, order=order),
     # Bytes of an array that Python 3 wrote by an early protocol.
-    ("_codecs", "encode"): lambda text, encoding: text.encode(encoding),
+    "_codecs.encode": lambda text, encoding: text.encode(encoding),
 }
 
 
@@ -41,9 +36,10 @@ class _ArraysOnly(pickle.Unpickler):
     """Reads containers, numbers, texts and arrays; anything else is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _HARMLESS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return _HARMLESS[module, name]
+        asked = f"{module}.{name}"
+        if (plain := asked.replace("numpy._core", "numpy.core")) not in _HARMLESS:
+            raise pickle.UnpicklingError(f"it asks for {asked}")
+        return _HARMLESS[plain]
 
 
 def _read_batch(path: Path, name: str) -> dict[str, Any]:
