@@ -119,9 +119,12 @@ class Registry:
         disabled = {
             name for name in re.split(r"[\s,]+", os.environ.get(DISABLE_VARIABLE, "")) if name
         }
+        origins: dict[int, tuple[str, str]] = {id(None): ("unknown", "?")}
         for entry_point in sorted(entry_points, key=lambda item: item.name):
-            distribution = entry_point.dist.name if entry_point.dist else "unknown"
-            version = entry_point.dist.version if entry_point.dist else "?"
+            dist = entry_point.dist
+            if id(dist) not in origins:  # each look at a distribution parses its metadata
+                origins[id(dist)] = (dist.name, dist.version)
+            distribution, version = origins[id(dist)]
             if distribution in disabled or entry_point.name in disabled:
                 continue
             self._load(entry_point, distribution, version)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -33,14 +31,11 @@ def export(run: Path, form: str, scorer: str | None, output: Path | None) -> Non
     from openset_core.inference.export import onnx_file, torch_file
     from openset_core.inference.export.export_module import prepare_export
 
-    writers: dict[str, Callable[[Any, Path], float]] = {
-        "onnx": onnx_file.write,
-        "torchexport": torch_file.write,
-    }
+    write = onnx_file.write if form == "onnx" else torch_file.write
     model = inference.load(run, device="cpu", scorer=scorer)
     path = output or model.folder.parent / f"model{ENDINGS[form]}"
     exported = prepare_export(model)
-    difference = writers[form](exported, path)
+    difference = write(exported, path)
     image = model.description.image
     click.echo(f"written {path}, {path.stat().st_size / 2**20:.1f} MB")
     colours = "RGB" if image.channels == 3 else "grey"
