@@ -20,11 +20,16 @@ def negative_entropy(logits: Tensor) -> Tensor:
 
 
 class ReciprocalPoints(RepresentationLoss):
-    """One reciprocal point a class and a margin R shared by all classes; what they start from."""
+    """One reciprocal point a class and a margin R shared by all classes, which starts as given."""
 
-    def __init__(self, num_classes: int, vector_dim: int, init_std: float, margin: float) -> None:
+    def __init__(
+        self, config: ARPLOptions | RPLOptions, context: LossContext, margin: float
+    ) -> None:
         super().__init__()
-        self.points = nn.Parameter(init_std * torch.randn(num_classes, vector_dim))
+        self.config = config
+        self.label_smoothing = context.label_smoothing
+        shape = (context.num_classes, context.vector_dim)
+        self.points = nn.Parameter(config.init_std * torch.randn(shape))
         self.margin = nn.Parameter(torch.tensor([margin]))
 
     def landmarks(self) -> Landmarks:
@@ -36,12 +41,9 @@ class ReciprocalPoints(RepresentationLoss):
         """The margin R of Eq. 11."""
         return {"margin": float(self.margin.detach())}
 
-    def distances(self, features: Features, kind: str) -> Tensor:
-        """d(C(x), P^k), raw, [B, K]: the farther, the more probable (Eq. 6, 7).
-
-        By kind both (d_e - d_d), euclidean (d_e) or dot (-d_d).
-        """
-        vector = features.vector
+    def logits(self, features: Features) -> Tensor:
+        """d(C(x), P^k), raw, [B, K]: the farther, the more probable (Eq. 6, 7)."""
+        vector, kind = features.vector, self.config.distance
         if kind == "dot":
             return -dot_products(vector, self.points)
         distance = mean_squared_distance(vector, self.points)
@@ -54,6 +56,10 @@ class ReciprocalPoints(RepresentationLoss):
         """
         return negative_entropy(mean_squared_distance(features.vector, self.points))
 
+    def cross_entropy(self, features: Features, labels: Tensor) -> Tensor:
+        scaled = self.config.hardness * self.logits(features)
+        return F.cross_entropy(scaled, labels, label_smoothing=self.label_smoothing)
+
     def own_distance(self, features: Features, labels: Tensor) -> Tensor:
         """d_e of each sample to its own class's point, [B]."""
         return (features.vector.float() - self.points[labels].float()).square().mean(dim=1)
@@ -64,22 +70,14 @@ class ARPL(ReciprocalPoints):
 
     def __init__(self, config: ARPLOptions, context: LossContext) -> None:
         released = config.preset == "released"
-        super().__init__(
-            context.num_classes, context.vector_dim, config.init_std, 0.0 if released else 1.0
-        )
-        self.config = config
-        self.label_smoothing = context.label_smoothing
+        super().__init__(config, context, margin=0.0 if released else 1.0)
         self.slack = 1.0 if released else 0.0
-
-    def logits(self, features: Features) -> Tensor:
-        return self.distances(features, self.config.distance)
 
     def loss(self, features: Features, labels: Tensor) -> Terms:
         """L_c + lambda L_o, Eq. 14."""
-        scaled = self.config.hardness * self.logits(features)
         beyond = self.own_distance(features, labels) - self.margin + self.slack
         return {
-            "cross_entropy": F.cross_entropy(scaled, labels, label_smoothing=self.label_smoothing),
+            "cross_entropy": self.cross_entropy(features, labels),
             "margin": self.config.weight * F.relu(beyond).mean(),
         }
 
@@ -88,17 +86,11 @@ class RPL(ReciprocalPoints):
     """Cross entropy over the distance, d_e by default, and (d_e(own point) - R)^2."""
 
     def __init__(self, config: RPLOptions, context: LossContext) -> None:
-        super().__init__(context.num_classes, context.vector_dim, config.init_std, 0.0)
-        self.config = config
-        self.label_smoothing = context.label_smoothing
-
-    def logits(self, features: Features) -> Tensor:
-        return self.distances(features, self.config.distance)
+        super().__init__(config, context, margin=0.0)
 
     def loss(self, features: Features, labels: Tensor) -> Terms:
-        scaled = self.config.hardness * self.logits(features)
         off = self.own_distance(features, labels) - self.margin
         return {
-            "cross_entropy": F.cross_entropy(scaled, labels, label_smoothing=self.label_smoothing),
+            "cross_entropy": self.cross_entropy(features, labels),
             "open_space": self.config.weight * off.square().mean(),
         }

@@ -53,8 +53,6 @@ class ConfusedGAN(SampleGenerator):
         self.discriminator = DiscriminatorNetwork(config.width, context.channels, config.squash)
         self.space = InputSpace(context.pixel_mean, context.pixel_std)
 
-    # --- samples --------------------------------------------------------------------------
-
     def pixels(self, count: int) -> Tensor:
         """Generated images in (0, 1), [count, C, H, W]."""
         noise = torch.randn(count, self.config.noise_dim, device=self.space.mean.device)
@@ -62,8 +60,6 @@ class ConfusedGAN(SampleGenerator):
 
     def sample(self, count: int) -> Tensor:
         return self.space.enter(self.pixels(count))
-
-    # --- terms ------------------------------------------------------------------------------
 
     def confusion(self, loss: RepresentationLoss, features: Features) -> Tensor:
         """beta times how far generated samples lie from the open space; to be minimised."""
@@ -122,8 +118,6 @@ class ConfusedGAN(SampleGenerator):
             return _rows(both, slice(count)), _rows(both, slice(count, None))
         # Without auxiliary BN "processed independently" (Sec. 4.2) still means two passes.
         return backbone(known), backbone(generated)
-
-    # --- phases -------------------------------------------------------------------------------
 
     def phases(
         self, backbone: Backbone, loss: RepresentationLoss, phases: list[Phase]

@@ -78,16 +78,12 @@ class M2IOSR(RepresentationLoss):
             PriorDiscriminator(latent) if config.prior == "adversarial" else None
         )
 
-    # --- test time ------------------------------------------------------------------------
-
     def embedding(self, features: Features) -> Tensor:
         """The latent mean, [B, J]."""
         return self.mean(features.vector)  # type: ignore[no-any-return]
 
     def logits(self, features: Features) -> Tensor:
         return self.classifier(self.embedding(features))  # type: ignore[no-any-return]
-
-    # --- training -------------------------------------------------------------------------
 
     def latent(self, features: Features) -> tuple[Tensor, Tensor | None, Tensor]:
         """Mean, variance and a reparameterised sample, each [B, J].

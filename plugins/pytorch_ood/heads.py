@@ -24,16 +24,17 @@ OUTLIER = -1  # the label by which the library knows an outlier
 
 
 class LibraryLoss(RepresentationLoss):
-    """Base: the criterion, and a latent layer whose output is the embedding.
+    """Base: the criterion, and a latent layer whose output is the embedding."""
 
-    Without `dimensions`, those in which the criterion measures, there is no latent layer.
-    """
+    space = "vector"  # in which the criterion measures: the backbone's, "latent" or "classes" (K)
+    linear = False  # whether a linear classifier makes the logits
 
-    def __init__(
-        self, name: str, config: Any, context: LossContext, dimensions: int | None = None
-    ) -> None:
+    def __init__(self, name: str, config: Any, context: LossContext) -> None:
         super().__init__()
         self.name = name
+        dimensions = context.num_classes if self.space == "classes" else None
+        if self.space == "latent":
+            dimensions = config.latent_dim
         self.dimensions = dimensions or context.vector_dim
         options = {key: value for key, value in asdict(config).items() if key not in OWN_OPTIONS}
         cls = library.classes("loss")[name]
@@ -48,9 +49,13 @@ class LibraryLoss(RepresentationLoss):
         self.latent: nn.Module = (
             nn.Linear(context.vector_dim, dimensions) if dimensions else nn.Identity()
         )
+        if self.linear:
+            self.classifier = nn.Linear(self.dimensions, context.num_classes)
 
     def classify(self, embedding: Tensor) -> Tensor:
-        """Class scores [B, K] of embeddings, by default negative squared distances to centres."""
+        """Class scores [B, K]; without a classifier negative squared distances to centres."""
+        if self.linear:
+            return self.classifier(embedding)  # type: ignore[no-any-return]
         return -self.criterion.distance(embedding)  # type: ignore[no-any-return]
 
     def terms(self, embedding: Tensor, labels: Tensor) -> Terms:
@@ -79,12 +84,7 @@ class OnLogits(LibraryLoss):
     generator's images take their place; the generator weighs that term.
     """
 
-    def __init__(self, name: str, config: Any, context: LossContext) -> None:
-        super().__init__(name, config, context)
-        self.classifier = nn.Linear(context.vector_dim, context.num_classes)
-
-    def classify(self, embedding: Tensor) -> Tensor:
-        return self.classifier(embedding)  # type: ignore[no-any-return]
+    linear = True
 
     def measure(self, embedding: Tensor, labels: Tensor) -> Tensor:
         return self.criterion(self.classify(embedding), labels)  # type: ignore[no-any-return]
@@ -118,14 +118,13 @@ class OnLogitsAndVector(OnLogits):
 class WithCrossEntropy(LibraryLoss):
     """Class centres beside the cross entropy of a linear classifier, as in the centre loss."""
 
-    def __init__(self, name: str, config: Any, context: LossContext) -> None:
-        super().__init__(name, config, context, config.latent_dim)
-        self.weight = config.weight
-        self.classifier = nn.Linear(self.dimensions, context.num_classes)
-        self.training_only = ("criterion",)
+    space = "latent"
+    linear = True
+    training_only = ("criterion",)
 
-    def classify(self, embedding: Tensor) -> Tensor:
-        return self.classifier(embedding)  # type: ignore[no-any-return]
+    def __init__(self, name: str, config: Any, context: LossContext) -> None:
+        super().__init__(name, config, context)
+        self.weight = config.weight
 
     def terms(self, embedding: Tensor, labels: Tensor) -> Terms:
         value = self.criterion(self.criterion.distance(embedding), labels)
@@ -138,15 +137,13 @@ class WithCrossEntropy(LibraryLoss):
 class OnCentres(LibraryLoss):
     """A loss of distances to learned class centres; near a centre means of that class."""
 
-    def __init__(self, name: str, config: Any, context: LossContext) -> None:
-        super().__init__(name, config, context, config.latent_dim)
+    space = "latent"
 
 
 class OnAnchors(LibraryLoss):
     """A loss with fixed anchors on the axes, in a space of K dimensions."""
 
-    def __init__(self, name: str, config: Any, context: LossContext) -> None:
-        super().__init__(name, config, context, context.num_classes)
+    space = "classes"
 
 
 class OnEmbedding(LibraryLoss):
@@ -156,8 +153,10 @@ class OnEmbedding(LibraryLoss):
     scale the loss has no lower bound.
     """
 
+    space = "latent"
+
     def __init__(self, name: str, config: Any, context: LossContext) -> None:
-        super().__init__(name, config, context, config.latent_dim)
+        super().__init__(name, config, context)
         norm = nn.BatchNorm1d(config.latent_dim, affine=False)
         self.latent = nn.Sequential(self.latent, norm)
 

@@ -126,8 +126,6 @@ class TimmBackbone(Backbone):
         self._taken = sorted({*stage_maps, len(stages) - 1}) if stage_maps else []
         self._names = tuple(stage_maps[n].name if n in stage_maps else "" for n in self._taken)
 
-    # --- freezing -----------------------------------------------------------------------
-
     def _freeze(self, name: str, freeze: int | str, sample: Tensor, stages: int) -> None:
         if freeze == "all":
             self.network.requires_grad_(False)
