@@ -19,7 +19,7 @@ class PluginError(OpensetError):
 
 
 class CompositionError(OpensetError):
-    """The chosen parts do not fit together."""
+    """The chosen components do not fit together."""
 
 
 class ConfigError(OpensetError):
@@ -35,7 +35,7 @@ class DataError(OpensetError):
 
 
 class AbsentSplitError(DataError):
-    """A data set is there, but laid out in other parts than the one asked for."""
+    """A data set is there, but laid out in other splits than the one asked for."""
 
 
 AbsentPartError = AbsentSplitError
