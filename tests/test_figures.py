@@ -27,6 +27,7 @@ from openset_core.experiment.experiment import resolve
 from openset_core.features.store import FeatureStore, FeatureWriter, StoredLandmarks
 from openset_core.metrics import open_set_curve
 from openset_core.registry import registry
+from openset_core.report.charts.confusion import count_decisions
 from openset_core.report.data import open_run
 from openset_core.report.figure_cache import keep, kept, split_images
 from openset_core.report.figures import (
@@ -36,7 +37,6 @@ from openset_core.report.figures import (
     FeatureSpace,
     Sweep,
 )
-from openset_core.report.figures.confusion import counted
 from openset_core.report.figures.drawing import FigureResult, ResolvedRun, chosen_scorer
 from openset_core.report.figures.feature_space import largest_logits
 from openset_core.report.figures.making import FORMATS, draw, save, shape_with
@@ -648,7 +648,7 @@ def test_what_runs_do_not_have_cannot_be_swept(run):
 def test_confusion_counts_decisions(run):
     with open_run(run) as opened:
         threshold = opened.scorers["msp"].threshold
-        confusion = counted(opened, "msp", threshold)
+        confusion = count_decisions(opened, "msp", threshold)
         matrix = confusion.shares
         known = opened.known
         rejected = known.scores["msp"] > threshold
@@ -801,5 +801,5 @@ def test_images_come_from_the_data_set_once(finished, tmp_path):
 def test_changed_data_gives_no_images(finished, tmp_path):
     with open_run(finished) as opened:
         opened.recorded["record"]["data"]["known"]["data"] = "other"
-        with pytest.raises(FigureError, match="the data of part known changed since"):
+        with pytest.raises(FigureError, match="the data of split known changed since"):
             split_images(opened, "known", np.array([0]), tmp_path)

@@ -26,7 +26,7 @@ from openset_core.report.embedding import drawn_rows, map_of, tsne
 from openset_core.report.figure_cache import kept_images
 from openset_core.report.run_page import charts, galleries, provenance
 from openset_core.report.run_page.making import is_current, make_report
-from openset_core.report.run_page.view import View, deciding_scorer
+from openset_core.report.run_page.view import View, shown_scorer
 from openset_core.results.run_results import PublishedFigure, Results
 from openset_core.training.sample_history import (
     MOST_LOOKS,
@@ -386,7 +386,7 @@ def test_classes_added_after_training(made_up_run, tmp_path, page_of):
 
 
 def view_of(run, scorer=""):
-    return View(run=run, scorer=scorer or deciding_scorer(run), map=map_of(run))
+    return View(run=run, scorer=scorer or shown_scorer(run), map=map_of(run))
 
 
 def test_the_confusion_matrix_is_that_of_scikit_learn(made_up_run, tmp_path, page_of):
@@ -518,8 +518,8 @@ def test_a_flat_embedding_is_its_own_map(made_up_run, tmp_path, page_of):
     shown = [[row["x"], row["y"]] for row in drawn[40:]]
     np.testing.assert_allclose(shown, points, rtol=1e-4)
     landmarks = page.chart_rows("The embedding itself", 1)
-    assert [row["what"] for row in landmarks] == [
-        f"reciprocal point of class-{n}" for n in range(3)
+    assert [(row["kind"], row["group"]) for row in landmarks] == [
+        ("reciprocal point", f"class-{n}") for n in range(3)
     ]
     one = made_up_run(tmp_path / "one", width=1)
     with open_run(one) as run:

@@ -19,13 +19,13 @@ from openset_core.report.charts.curves import (
     roc_chart,
     simplify_polyline,
 )
-from openset_core.report.charts.embedding import embedding_chart
+from openset_core.report.charts.feature_space import MOST_POINTS, Looks, class_looks, few, plane
 from openset_core.report.charts.histograms import histogram, histogram_chart
-from openset_core.report.charts.images import image_grid
 from openset_core.report.charts.output import save_chart, specification
+from openset_core.report.charts.panels import image_table
 from openset_core.report.charts.theme import HOVER, records, with_hover
 from openset_core.report.charts.training import Measured, training_chart, training_panel
-from openset_core.report.colours import PALETTE
+from openset_core.report.colours import PALETTE, UNKNOWN
 
 
 @pytest.fixture
@@ -164,21 +164,28 @@ def test_classes_of_equal_names_stay_apart(rows):
 
 
 @pytest.mark.parametrize("count", [1, 10, 11, 1000])
-def test_an_embedding_colours_classes_and_greys_the_unknown(rows, count):
+def test_a_plane_colours_classes_and_greys_the_unknown(rows, count):
     random = np.random.default_rng(0)
-    classes = np.concatenate([[-1, -1], np.arange(count)])
-    chart = embedding_chart(
-        random.normal(size=(count + 2, 2)).astype(np.float32),
-        classes,
-        [f"c{number}" for number in range(count)],
-        description="some points of a test",
-    )
-    groups = [row["group"] for row in rows(chart)]
-    assert groups[:2] == ["unknown", "unknown"]
-    assert len(set(groups[2:])) == min(count, len(PALETTE))
+    names = [f"c{number}" for number in range(count)]
+    looks = class_looks(names) | {"unknown": (UNKNOWN.light, "cross")}
+    points = random.normal(size=(count + 2, 2)).astype(np.float32)
+    groups = ["unknown", "unknown", *names]
+    chart = plane(points, groups, Looks(groups=looks, legend=[*few(names), "unknown"]), side=200)
+    assert [row["group"] for row in rows(chart)] == groups
     (layer,) = specification(chart)["layer"]
     colour = layer["encoding"]["color"]
-    assert (colour["legend"] is not None) == (count <= len(PALETTE))
+    assert len(set(colour["scale"]["range"][:-1])) == min(count, len(PALETTE))
+    assert colour["scale"]["range"][-1] == UNKNOWN.light
+    assert colour["legend"]["values"] == ["unknown"] if count > 20 else groups[1:]
+    assert len(set(class_looks(names[:20]).values())) == min(count, 20)
+
+
+def test_a_plane_of_many_points_draws_some_of_them_evenly(rows):
+    points = np.arange(4.0 * MOST_POINTS + 2).reshape(-1, 2)
+    chart = plane(points, ["a"] * len(points), Looks(groups=class_looks(["a"])), side=200)
+    drawn = [row["x"] for row in rows(chart)]
+    assert len(drawn) <= MOST_POINTS
+    assert set(np.diff(drawn)) == {6.0}
 
 
 def test_training_shows_gaps_and_single_epochs(rows):
@@ -201,7 +208,13 @@ def test_training_shows_gaps_and_single_epochs(rows):
 
 def test_a_chart_is_saved_as_png_svg_and_pdf(tmp_path):
     images = [np.full((8, 8, 1), 255 * (n % 2), np.uint8) for n in range(5)]
-    chart = image_grid(images, [("a long name → b", "0.1")] * 5, columns=3, description="images")
+    chart = image_table(
+        [(*divmod(at, 3), image) for at, image in enumerate(images)],
+        "images",
+        rows=["", ""],
+        columns=["", "", ""],
+        captions=[("a long name → b", "0.1")] * 5,
+    )
     png, svg, pdf = save_chart(chart, tmp_path / "figures" / "some.images")
     assert (png.name, svg.name, pdf.name) == tuple(
         f"some.images.{e}" for e in ("png", "svg", "pdf")

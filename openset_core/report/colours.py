@@ -12,12 +12,7 @@ from attrs import frozen
 
 @frozen
 class Colour:
-    """One colour in its two forms, as `#rrggbb`.
-
-    Attributes:
-        light: on a white page, and in figures for papers.
-        dark: on a dark page.
-    """
+    """One colour in its two forms, as `#rrggbb`."""
 
     light: str
     dark: str

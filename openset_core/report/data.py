@@ -31,26 +31,15 @@ Integers = npt.NDArray[np.int64]
 
 @frozen(kw_only=True, eq=False)
 class TestSplit:
-    """One split of the test: the known samples, or one unknown set.
-
-    Attributes:
-        name: `known`, or the name of the unknown set.
-        part: its name in the feature store.
-        label: int64 [n]; 0..K-1 for known samples, else numbers in the unknown data set.
-        index: row of each sample in its data set, int64 [n].
-        predicted: class of the largest logit, int64 [n], 0..K-1.
-        confidence: softmax probability of that class, float64 [n].
-        scores: by scorer, float64 [n], higher = more unknown.
-        class_names: names of the classes in `label`, by number.
-    """
+    """One split of the test: the known samples, or one unknown set."""
 
     name: str
     part: str
-    label: Integers
-    index: Integers
-    predicted: Integers
-    confidence: Floats
-    scores: Mapping[str, Floats]
+    label: Integers  # int64 [n]; 0..K-1 for known samples, else numbers in the unknown data set
+    index: Integers  # row of each sample in its data set, int64 [n]
+    predicted: Integers  # class of the largest logit, int64 [n], 0..K-1
+    confidence: Floats  # softmax probability of that class, float64 [n]
+    scores: Mapping[str, Floats]  # by scorer, float64 [n], higher = more unknown
     class_names: Mapping[int, str]
 
     __test__ = False  # no test case, whatever pytest thinks of its name
@@ -71,22 +60,13 @@ class TestSplit:
 
 @define(kw_only=True, eq=False)
 class RunData:
-    """Everything a run folder recorded.
-
-    Attributes:
-        folder: its paths.
-        recorded: contents of experiment.toml.
-        results: contents of results.json.
-        history: lines of metrics.jsonl, one an epoch.
-        store: the feature store, None where it is gone or damaged.
-        gaps: what could not be read, and the command that makes it, in one sentence each.
-    """
+    """Everything a run folder recorded."""
 
     folder: RunFolder
     recorded: Mapping[str, Any]
     results: Results
     history: list[dict[str, Any]]
-    store: FeatureStore | None
+    store: FeatureStore | None  # the feature store, None where it is gone or damaged
     gaps: list[str] = field(factory=list)
 
     @property
@@ -148,22 +128,11 @@ class RunData:
 
     @property
     def generated(self) -> npt.NDArray[np.uint8] | None:
-        """Samples of its generator, uint8 [N, H, W, C]; None where none are kept.
-
-        Raises:
-            RunFolderError: the file is damaged.
-        """
+        """Samples of its generator, uint8 [N, H, W, C]; None where none are kept."""
         return read_samples(self.folder.samples)
 
     def embedding(self, split: TestSplit, rows: Integers | None = None) -> npt.NDArray[np.float32]:
-        """Embeddings of some rows of a split, in ascending order of the rows; all without `rows`.
-
-        Returns:
-            float32 [n, E]
-
-        Raises:
-            StoreError: there is no feature store, or it is damaged.
-        """
+        """Embeddings of some rows of a split, ascending, float32 [n, E]; all without `rows`."""
         if self.store is None:
             raise StoreError(f"{self.folder.features} is not there")
         return rows_of(self.store, split.part, "embedding", rows)
@@ -204,9 +173,6 @@ def rows_of(
     """Some rows of an array of a store, in ascending order; all of them without `rows`.
 
     Reads in chunks, so that a few rows of a large array need little memory.
-
-    Raises:
-        StoreError: the store is damaged, or has no such array.
     """
     if rows is None:
         return store.array(split, array)
@@ -225,9 +191,6 @@ def open_run(path: Path) -> Iterator[RunData]:
     """Read a finished run; the feature store is open while the block runs.
 
     Features or scores that are gone are no error: `RunData.gaps` names them.
-
-    Raises:
-        RunFolderError: not a run folder, or not finished; says which command goes on with it.
     """
     folder = RunFolder(path)
     recorded = folder.read()

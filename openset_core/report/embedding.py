@@ -26,38 +26,23 @@ Points = npt.NDArray[np.float32]
 
 @frozen(kw_only=True, eq=False)
 class MappedSplit:
-    """Some samples of one split of the test on the map.
+    """Some samples of one split of the test on the map."""
 
-    Attributes:
-        part: the split.
-        rows: which of its samples, ascending, int64 [n].
-        points: where they lie, float32 [n, 2].
-    """
-
-    part: TestSplit
-    rows: Integers
-    points: Points
+    split: TestSplit
+    rows: Integers  # which of its samples, ascending, int64 [n]
+    points: Points  # where they lie, float32 [n, 2]
 
 
 @frozen(kw_only=True, eq=False)
 class EmbeddingMap:
-    """Known and unknown test samples in two dimensions.
-
-    Attributes:
-        known: the known samples.
-        unknown: the unknown sets.
-        dimensions: E, of the embedding itself.
-        landmarks: the loss's own points on the map, float32 [P, 2]; empty without.
-        landmark_labels: class of each, int64 [P].
-        landmark_name: what the method calls one of them.
-    """
+    """Known and unknown test samples in two dimensions."""
 
     known: MappedSplit
     unknown: tuple[MappedSplit, ...]
-    dimensions: int
-    landmarks: Points
-    landmark_labels: Integers
-    landmark_name: str
+    dimensions: int  # E, of the embedding itself
+    landmarks: Points  # the loss's own points on the map, float32 [P, 2]; empty without
+    landmark_labels: Integers  # class of each, int64 [P]
+    landmark_name: str  # what the method calls one of them
 
     @property
     def exact(self) -> bool:
@@ -65,25 +50,29 @@ class EmbeddingMap:
         return self.dimensions <= 2
 
     @property
+    def title(self) -> str:
+        """What kind of map it is."""
+        return "The embedding itself" if self.exact else "t-SNE"
+
+    @property
     def whole(self) -> bool:
         """Whether all samples are on the map."""
-        return all(len(each.rows) == len(each.part) for each in (self.known, *self.unknown))
+        return all(len(each.rows) == len(each.split) for each in (self.known, *self.unknown))
+
+    @property
+    def count(self) -> str:
+        """How many samples are on the map."""
+        unknown = sum(len(each.rows) for each in self.unknown)
+        return f"{len(self.known.rows):,} known" + (f" and {unknown:,} unknown" if unknown else "")
 
 
 def map_of(run: RunData) -> EmbeddingMap | None:
-    """The map of a run; what was slow to get is kept in the run folder.
-
-    Returns:
-        None without a feature store, or where embeddings tell nothing apart.
-
-    Raises:
-        StoreError: the feature store is damaged.
-    """
+    """The map of a run, None without features or where embeddings tell nothing apart; what was
+    slow to get is kept in the run folder."""
     if run.known is None or run.store is None:
         return None
     splits = (run.known, *run.unknown)
-    sizes = [len(split) for split in splits]
-    drawn = [np.sort(rows) for rows in drawn_rows(sizes, MOST_POINTS, SEED)]
+    drawn = [np.sort(r) for r in drawn_rows([len(s) for s in splits], MOST_POINTS, SEED)]
     vectors = [run.embedding(split, rows) for split, rows in zip(splits, drawn, strict=True)]
     finite = [np.isfinite(each).all(axis=1) for each in vectors]
     vectors = [each[good] for each, good in zip(vectors, finite, strict=True)]
@@ -91,38 +80,30 @@ def map_of(run: RunData) -> EmbeddingMap | None:
     dimensions = vectors[0].shape[1]
     points, labels, name = _landmarks(run, dimensions)
     joint = np.concatenate([*vectors, points])
-    samples = len(joint) - len(points)
-    if samples < LEAST_POINTS or not np.ptp(joint, axis=0).any():
+    if len(joint) - len(points) < LEAST_POINTS or not np.ptp(joint, axis=0).any():
         return None
     if dimensions > 2:
         placed = _reduced(run, joint, len(points))
     else:
         # One dimension becomes a line.
         placed = np.pad(joint, ((0, 0), (0, 2 - dimensions))).astype(np.float32)
-    ends = np.cumsum([len(rows) for rows in drawn])
-    pieces = np.split(placed, ends)
-    mapped = [
-        MappedSplit(part=split, rows=rows, points=piece)
-        for split, rows, piece in zip(splits, drawn, pieces[:-1], strict=True)
-    ]
+    *pieces, landmarks = np.split(placed, np.cumsum([len(rows) for rows in drawn]))
+    known, *unknown = (
+        MappedSplit(split=split, rows=rows, points=piece)
+        for split, rows, piece in zip(splits, drawn, pieces, strict=True)
+    )
     return EmbeddingMap(
-        known=mapped[0],
-        unknown=tuple(mapped[1:]),
+        known=known,
+        unknown=tuple(unknown),
         dimensions=dimensions,
-        landmarks=pieces[-1],
+        landmarks=landmarks,
         landmark_labels=labels,
         landmark_name=name,
     )
 
 
 def drawn_rows(sizes: list[int], most: int, seed: int) -> list[Integers]:
-    """A random draw of rows from several splits, the first of which gets half of the places.
-
-    Args:
-        sizes: rows of each split.
-        most: rows to draw from all of them together, at most.
-        seed: of the draw.
-    """
+    """A random draw of at most so many rows from splits of these sizes; the first gets half."""
     if sum(sizes) <= most:
         return [np.arange(size, dtype=np.int64) for size in sizes]
     rest = sum(sizes[1:])
@@ -157,16 +138,7 @@ def _reduced(run: RunData, joint: Points, landmarks: int) -> Points:
 
 
 def tsne(vectors: Points, seed: int, perplexity: float = PERPLEXITY) -> Points:
-    """scikit-learn's t-SNE in two dimensions, the same each time.
-
-    Args:
-        vectors: float32 [n, E], E > 2, n at least `LEAST_POINTS`, not all equal.
-        seed: of what is random in it.
-        perplexity: about how many neighbours count; less where there are few samples.
-
-    Returns:
-        float32 [n, 2]
-    """
+    """scikit-learn's t-SNE of vectors [n, E], E > 2, to float32 [n, 2], the same each time."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits

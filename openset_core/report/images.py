@@ -15,11 +15,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def data_uri(pixels: Pixels) -> str:
-    """An image as a PNG inside an address.
-
-    Args:
-        pixels: uint8 [H, W] or [H, W, C] with C = 1, 3 or 4 (transparency last).
-    """
+    """An image as a PNG inside an address."""
     from PIL import Image
 
     if pixels.ndim == 3 and pixels.shape[2] == 1:
@@ -30,13 +26,7 @@ def data_uri(pixels: Pixels) -> str:
 
 
 def montage(images: Pixels, columns: int, gap: int = 1) -> Pixels:
-    """Images side by side in rows, uint8 [H, W, C], with grey lines between them.
-
-    Args:
-        images: uint8 [N, h, w, C].
-        columns: images in a row.
-        gap: pixels between two images.
-    """
+    """Images side by side in rows, uint8 [H, W, C], with grey lines between them."""
     count, height, width, channels = images.shape
     rows = -(-count // columns)
     whole = np.full(

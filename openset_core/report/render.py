@@ -56,11 +56,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def write_page(template: str, path: Path, **values: Any) -> Path:
-    """Write a page whole or not at all, and return its path.
-
-    Raises:
-        RunFolderError: the folder cannot be written.
-    """
+    """Write a page whole or not at all, and return its path."""
     write_text(path, render(template, **values))
     return path
 

@@ -51,11 +51,7 @@ def draw(shape: ByEpoch, runs: FigureRuns) -> FigureResult:
 
 
 def by_epoch(run: RunData, metric: str, shape: ByEpoch) -> list[tuple[int, float]]:
-    """Epochs from 1, and a metric after each, a fraction.
-
-    Raises:
-        FigureError: the run did not write its epochs down, or not this.
-    """
+    """Epochs from 1, and a metric after each, a fraction."""
     path = run.folder.path / FILE_NAME
     if not path.exists():
         names = ",".join([*run.recorded.get("plugins", ()), "by-epoch"])

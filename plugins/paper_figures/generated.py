@@ -17,7 +17,6 @@ from openset_core.report.figure_cache import keep, kept, split_images
 from openset_core.report.figures.drawing import (
     FigureResult,
     FigureRuns,
-    by_class,
     check_plane,
     drawn,
     known_split,
@@ -32,11 +31,6 @@ def embedded_samples(run: RunData, source: RunData, samples: Pixels) -> npt.NDAr
     """Embeddings of generated samples by a run's network, float32 [N, E].
 
     The network is asked once; the answer is kept in the run folder.
-
-    Args:
-        run: whose network.
-        source: the run that the samples are of.
-        samples: the samples.
     """
     name = f"embedded-{hashlib.sha256(samples.tobytes()).hexdigest()[:16]}"
     arrays = kept(run, name)
@@ -55,11 +49,7 @@ def embedded_samples(run: RunData, source: RunData, samples: Pixels) -> npt.NDAr
 
 
 def with_samples(runs: FigureRuns) -> list[tuple[str, RunData, Pixels]]:
-    """Label, run and samples of the runs that keep generated samples.
-
-    Raises:
-        FigureError: none does.
-    """
+    """Label, run and samples of the runs that keep generated samples."""
     keeping = [(label, run, run.generated) for label, run in runs.runs]
     there = [(label, run, samples) for label, run, samples in keeping if samples is not None]
     if not there:
@@ -84,9 +74,11 @@ def draw_features(shape: GeneratedFeatures, runs: FigureRuns) -> FigureResult:
         check_plane(run)
         chosen = drawn(known, shape.samples, shape.seed)
         made = embedded_samples(run, source, samples)
-        clouds = by_class(run, run.embedding(known, chosen), known.label[chosen])
         side = panel_width(len(labelled), 2)
-        charts.append((label, plane([*clouds, ("generated", made)], looks, side=side)))
+        points = np.concatenate([run.embedding(known, chosen), made])
+        groups = [run.class_names[each] for each in known.label[chosen]]
+        groups += ["generated"] * len(made)
+        charts.append((label, plane(points, groups, looks, side=side)))
         for kind, points in (("known", run.embedding(known)), ("generated", made)):
             length = np.linalg.norm(points.astype(np.float64), axis=1)
             rows.append((label, kind, len(length), float(length.mean()), float(length.max())))

@@ -31,16 +31,6 @@ def nearest_on_way(
 
     The way is walked in equal steps, both ends included; at each the nearest candidate that was
     not met before is taken.
-
-    Args:
-        candidates: float [n, E] in pieces, so that they need not fit into memory.
-        start: float [E].
-        end: float [E].
-        steps: number of stops.
-
-    Returns:
-        Rows of the candidates in the order of the way, int64 [s], and their distances to their
-        stops, float64 [s]; s is the least of `steps` and n.
     """
     stops = [start + share * (end - start) for share in np.linspace(0.0, 1.0, steps)]
     # At most `steps - 1` candidates are taken by other stops, so `steps` of them suffice.

@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from attrs import frozen
 
+from openset_core.metrics import open_set_predictions
 from openset_core.report.charts.output import Chart
 from openset_core.report.charts.theme import TEXT, names_at, records
 from openset_core.report.colours import KNOWN
+from openset_core.report.data import RunData
 from openset_core.report.formatting import percent
 from openset_core.report.images import data_uri
 
@@ -27,19 +29,17 @@ DARKEST = 0.75
 
 @frozen(kw_only=True, eq=False)
 class Confusion:
-    """Samples by true class and by prediction over K+1 classes.
+    """Samples by true class and by prediction over K+1 classes."""
 
-    Attributes:
-        counts: int64 [rows, K + 1]; the known classes' rows come first.
-        rows: what each row is.
-        columns: what each column is; the last one is unknown.
-        known: number of known classes K, which is the number of rows before the unknown ones.
-    """
-
-    counts: Integers
+    counts: Integers  # int64 [rows, K + 1]; the known classes' rows come first
     rows: tuple[str, ...]
-    columns: tuple[str, ...]
+    columns: tuple[str, ...]  # what each column is; the last one is unknown
     known: int
+
+    @property
+    def named(self) -> bool:
+        """Whether rows and columns have names, and cells numbers."""
+        return self.known <= MOST_NAMED
 
     @property
     def shares(self) -> npt.NDArray[np.float64]:
@@ -59,13 +59,38 @@ class Confusion:
         return [place for place in places if wrong[place]]
 
 
-def confusion_chart(shown: Confusion, *, side: int = 400) -> Chart:
-    """The matrix in percent of each row.
+def count_decisions(
+    run: RunData, scorer: str, threshold: float, each_class: bool = False
+) -> Confusion:
+    """Known classes and unknown sets, or each class of these, by decision: unknown above the
+    threshold of a scorer. The run has known samples with scores."""
+    assert run.known is not None
+    rows = list(run.class_names)
+    size = len(rows)
+    places, decisions = [], []
+    for split in (run.known, *run.unknown):
+        if split is run.known:
+            places.append(split.label)
+        elif each_class:
+            labels, numbers = np.unique(split.label, return_inverse=True)
+            places.append(len(rows) + numbers)
+            before = f"{split.name}: " if len(run.unknown) > 1 else ""
+            rows += [before + split.class_name(label) for label in labels]
+        else:
+            places.append(np.full(len(split), len(rows)))
+            rows.append(split.name)
+        if len(split):
+            decisions.append(
+                open_set_predictions(split.scores[scorer], split.predicted, threshold, size)
+            )
+    counts = np.zeros((len(rows), size + 1), dtype=np.int64)
+    np.add.at(counts, (np.concatenate(places), np.concatenate(decisions)), 1)
+    columns = (*run.class_names, "unknown")
+    return Confusion(counts=counts, rows=tuple(rows), columns=columns, known=size)
 
-    Args:
-        shown: the counts.
-        side: of the plot in pixels, where the classes are too many for names.
-    """
+
+def confusion_chart(shown: Confusion, *, side: int = 400) -> Chart:
+    """The matrix in percent of each row."""
     words = [
         f"{shown.rows[row]} taken for {shown.columns[column]} {shown.counts[row, column]:,} times"
         for row, column in shown.largest(3)
@@ -73,7 +98,7 @@ def confusion_chart(shown: Confusion, *, side: int = 400) -> Chart:
     said = f"Confusion matrix of {shown.known:,} known classes and unknown; " + (
         f"largest confusions: {', '.join(words)}" if words else "no sample is confused"
     )
-    drawn = _named(shown) if shown.known <= MOST_NAMED else _as_image(shown, side)
+    drawn = _named(shown) if shown.named else _as_image(shown, side)
     return drawn.properties(description=said)
 
 
@@ -184,9 +209,6 @@ def matrix_pixels(shown: Confusion) -> tuple[npt.NDArray[np.uint8], int]:
 
     Unknown rows and the unknown column are as wide as a twentieth of the known ones, at least, so
     that they are seen beside a thousand classes.
-
-    Returns:
-        uint8 [H, W, 4], and the place in pixels where the unknown begins.
     """
     side = max(1, IMAGE_SIDE // (shown.known + 1))
     band = max(side, shown.known * side // 20)

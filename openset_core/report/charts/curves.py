@@ -41,19 +41,13 @@ FPR, TPR, CCR = (
 
 @frozen(kw_only=True, eq=False)
 class NamedCurve:
-    """A curve to draw.
-
-    Attributes:
-        name: for the legend.
-        curve: what is accepted at every threshold.
-        threshold: the rejection threshold, which is marked; None marks nothing.
-        trials: curves of further trials, which share no thresholds: drawn is the mean of all at
-            equal false positive rates, with a band of one standard deviation.
-    """
+    """A curve to draw."""
 
     name: str
     curve: OpenSetCurve
-    threshold: float | None = None
+    threshold: float | None = None  # the rejection threshold, which is marked; None marks nothing
+    # curves of further trials, which share no thresholds: drawn is the mean of all at equal false
+    # positive rates, with a band of one standard deviation
     trials: tuple[OpenSetCurve, ...] = ()
 
     @property
@@ -70,16 +64,7 @@ def roc_chart(
     points: int = 6000,
     interactive: bool = True,
 ) -> Chart:
-    """ROC curves with the AUROC beside each name.
-
-    Args:
-        curves: of one test, in the order of the legend.
-        side: of the square plot, in pixels.
-        against: names the unknown samples in the description.
-        points: of all curves together, at most; each curve keeps 40.
-        interactive: whether the legend hides curves and the pointer finds points, which only a
-            chart that stands by itself can do.
-    """
+    """ROC curves with the AUROC beside each name."""
     return _chart(curves, True, side, against, points, interactive)
 
 
@@ -92,16 +77,7 @@ def oscr_chart(
     interactive: bool = True,
     log_from: float = 0.0,
 ) -> Chart:
-    """OSCR curves with the area beside each name.
-
-    Args:
-        curves: as for `roc_chart`.
-        side: as for `roc_chart`.
-        against: as for `roc_chart`.
-        points: as for `roc_chart`.
-        interactive: as for `roc_chart`.
-        log_from: where a logarithmic axis of false positive rates begins; 0 for a linear axis.
-    """
+    """OSCR curves with the area beside each name."""
     return _chart(curves, False, side, against, points, interactive, log_from)
 
 
@@ -223,15 +199,6 @@ def simplify_polyline(
 
     The algorithm of Ramer, Douglas and Peucker: points of the curve itself stay, none is moved,
     and no point left out is farther than the tolerance from the line drawn.
-
-    Args:
-        x: [n], in units of the drawing's side.
-        y: [n], likewise.
-        most: where more points would stay, the tolerance is doubled until fewer do.
-        tolerance: distance that does not matter.
-
-    Returns:
-        Ascending positions of the points to keep, int64 [at most `most`].
     """
     keep = np.zeros(len(x), dtype=bool)
     keep[[0, -1]] = True
@@ -253,11 +220,7 @@ def simplify_polyline(
 
 
 def distances(x: Floats, y: Floats, first: int, last: int) -> Floats:
-    """Distances of the points between two points of a polyline from the straight line there.
-
-    Returns:
-        float64 [last - first - 1]
-    """
+    """Distances of the points between two points of a polyline from the straight line there."""
     inner = slice(first + 1, last)
     dx, dy = x[last] - x[first], y[last] - y[first]
     from_x, from_y = x[inner] - x[first], y[inner] - y[first]

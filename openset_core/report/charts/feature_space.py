@@ -1,4 +1,4 @@
-"""The plane of two-dimensional embeddings: groups of points, landmarks, and densities below."""
+"""Two-dimensional embeddings: groups of points, landmarks, and densities below."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from openset_core.report.charts.theme import DOUBLE_COLUMN, TEXT, legend_below, 
 from openset_core.report.colours import colour
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-down")
-"""Of known classes; they change where the colours begin anew."""
+"""Of known classes, so that they differ without colours too."""
 
 MANY_CLASSES = 20
 """More known classes than this are not told apart in a legend."""
+
+MOST_POINTS = 5000
+"""Points of a plane; of more only some are drawn, evenly, so that files stay small."""
 
 UNKNOWN_LOOKS = (
     ("#4d4d4d", "cross"),
@@ -35,15 +38,12 @@ Points = npt.NDArray[Any]
 
 @frozen(kw_only=True)
 class Looks:
-    """Colour and symbol of each group of points, and which groups the legend explains.
-
-    Attributes:
-        groups: colour and symbol by name.
-        legend: names; all by default.
-    """
+    """Colour and symbol of each group of points, by name, and the groups that the legend explains:
+    all by default."""
 
     groups: Mapping[str, tuple[str, str]]
     legend: Sequence[str] = field()
+    width: int = DOUBLE_COLUMN
 
     @legend.default
     def _all(self) -> list[str]:
@@ -60,9 +60,11 @@ class Looks:
         return alt.Scale(domain=list(self.groups), range=[s for _, s in self.groups.values()])
 
     @property
-    def explained(self) -> alt.Legend:
-        """The legend under a figure."""
-        legend = legend_below(self.legend, width=DOUBLE_COLUMN)
+    def explained(self) -> alt.Legend | None:
+        """The legend under a figure; None where there is nothing to explain."""
+        if not self.legend:
+            return None
+        legend = legend_below(self.legend, width=self.width)
         legend.values = list(self.legend)
         legend.symbolSize = 50
         return legend
@@ -74,8 +76,8 @@ def few(classes: Sequence[str]) -> list[str]:
 
 
 def class_looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Colour and symbol of known classes, by name."""
-    return {name: (colour(n).light, SYMBOLS[n // 10 % 4]) for n, name in enumerate(names)}
+    """Colour and symbol of known classes, by name; the pairs repeat after 20."""
+    return {name: (colour(n).light, SYMBOLS[(n + n // 10) % 4]) for n, name in enumerate(names)}
 
 
 def unknown_looks(names: Sequence[str], coloured: bool = False) -> dict[str, tuple[str, str]]:
@@ -88,81 +90,79 @@ def unknown_looks(names: Sequence[str], coloured: bool = False) -> dict[str, tup
 
 
 def plane(
-    clouds: Sequence[tuple[str, Points]],
+    points: Points,
+    groups: Sequence[str],
     looks: Looks,
     *,
     side: float,
     titles: tuple[str, str] = ("dimension 1", "dimension 2"),
-    landmarks: Sequence[tuple[str, Points]] = (),
+    landmarks: tuple[Points, Sequence[str]] | None = None,
     landmark_name: str = "",
     numbers: bool = True,
+    hover: Mapping[str, Sequence[Any]] | None = None,
 ) -> Chart:
-    """Points in a plane with equal scales on both axes.
+    """Points in a plane with equal scales on both axes, at most `MOST_POINTS` of them.
 
     Args:
-        clouds: name of a group and its points [n, 2]; later ones lie on top.
+        points: [n, 2]; later ones lie on top.
+        groups: name of the group of each point.
         looks: of these groups.
         side: pixels of the square.
         titles: of the axes; an empty one for none.
-        landmarks: name of a group and its landmarks [n, 2], drawn as triangles of its colour.
+        landmarks: landmarks [P, 2] and their groups, drawn as triangles of their group's colour.
         landmark_name: what the legend calls them.
         numbers: whether the axes have ticks and numbers.
+        hover: what is told of each point beside its group, by title.
     """
-    every = np.concatenate([points for _, points in (*clouds, *landmarks)]).astype(np.float64)
+    marked, owners = (np.empty((0, 2)), ()) if landmarks is None else landmarks
+    every = np.concatenate([points, marked]).astype(np.float64)
     low, high = every.min(axis=0), every.max(axis=0)
-    half = 0.54 * max(float((high - low).max()), 1e-6)
-    ticks: dict[str, Any] = {
-        "grid": False,
-        "tickCount": 5,
-        "labels": numbers,
-        "ticks": numbers,
-        "domain": True,
+    centre, half = (low + high) / 2, 0.54 * max(float((high - low).max()), 1e-6)
+    ticks = alt.Axis(grid=False, tickCount=5, labels=numbers, ticks=numbers, domain=True)
+    place: dict[str, Any] = {
+        name: kind(
+            f"{name}:Q",
+            title=title or None,
+            scale=alt.Scale(domain=[middle - half, middle + half], nice=False, zero=False),
+            axis=ticks,
+        )
+        for name, kind, title, middle in zip("xy", (alt.X, alt.Y), titles, centre, strict=True)
     }
-
-    def frame(groups: Sequence[tuple[str, Points]], **more: Any) -> alt.InlineData:
-        places = np.concatenate([points for _, points in groups])
-        names = [name for name, points in groups for _ in range(len(points))]
-        constant = {key: [value] * len(names) for key, value in more.items()}
-        return records(x=places[:, 0], y=places[:, 1], group=names, **constant)
-
-    def axis(name: str, title: str, centre: float) -> Any:
-        scale = alt.Scale(domain=[centre - half, centre + half], nice=False, zero=False)
-        kind = alt.X if name == "x" else alt.Y
-        return kind(f"{name}:Q", title=title or None, scale=scale, axis=alt.Axis(**ticks))
-
-    centre = (low + high) / 2
-    place = {"x": axis("x", titles[0], centre[0]), "y": axis("y", titles[1], centre[1])}
+    kept = slice(None, None, thinning(len(points)))
+    told = {name: values[kept] for name, values in (hover or {}).items()}
+    x, y = points[kept].T
     layers = [
-        alt.Chart(frame(clouds))
+        alt.Chart(records(x=x, y=y, group=groups[kept], **told))
         .mark_point(filled=True, size=max(4.0, side / 18), opacity=0.55)
         .encode(
             **place,
             color=alt.Color("group:N", scale=looks.colours, legend=looks.explained),
             shape=alt.Shape("group:N", scale=looks.symbols, legend=looks.explained),
-            tooltip=["group:N"],
+            tooltip=[f"{name}:N" for name in told or ("group",)],
         )
     ]
-    if landmarks:
+    if len(marked):
+        legend = alt.Legend(
+            title=None, orient="bottom", symbolType="triangle-up", symbolFillColor="white"
+        )
+        named = alt.Scale(domain=[landmark_name], range=[TEXT])
+        kinds = [landmark_name] * len(marked)
         layers.append(
-            alt.Chart(frame(landmarks, kind=landmark_name))
+            alt.Chart(records(x=marked[:, 0], y=marked[:, 1], group=owners, kind=kinds))
             .mark_point(filled=True, shape="triangle-up", size=45, opacity=1, strokeWidth=0.8)
             .encode(
                 **place,
                 color=alt.Color("group:N", scale=looks.colours),
-                stroke=alt.Stroke(
-                    "kind:N",
-                    scale=alt.Scale(domain=[landmark_name], range=[TEXT]),
-                    legend=alt.Legend(
-                        title=None,
-                        orient="bottom",
-                        symbolType="triangle-up",
-                        symbolFillColor="white",
-                    ),
-                ),
+                stroke=alt.Stroke("kind:N", scale=named, legend=legend),
                 tooltip=["group:N", "kind:N"],
             )
         )
     return alt.layer(*layers).properties(width=side, height=side)
+
+
+def thinning(count: int) -> int:
+    """Of so many points a plane draws one in this many."""
+    return max(1, -(-count // MOST_POINTS))
 
 
 def densities(

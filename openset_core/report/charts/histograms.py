@@ -30,22 +30,12 @@ FAR = 0.75
 
 @frozen(kw_only=True, eq=False)
 class Histogram:
-    """Shares of known and unknown samples in bins of the score.
-
-    Attributes:
-        scorer: its name.
-        threshold: the rejection threshold.
-        edges: of the bins, ascending, float64 [BINS + 1].
-        known: share of the known samples in each bin, float64 [BINS].
-        unknown: the same for each unknown set, by name.
-        below: whether the first bin also holds scores below it.
-        above: whether the last bin also holds scores above it.
-    """
+    """Shares of known and unknown samples in bins of the score."""
 
     scorer: str
     threshold: float
-    edges: Floats
-    known: Floats
+    edges: Floats  # of the bins, ascending, float64 [BINS + 1]
+    known: Floats  # share of the known samples in each bin, float64 [BINS]
     unknown: Mapping[str, Floats]
     below: bool
     above: bool
@@ -67,12 +57,6 @@ def histogram(
 
     A few scores that lie far from all others are counted in the outermost bins, so that the rest
     does not shrink to one bar.
-
-    Args:
-        scorer: its name.
-        threshold: the rejection threshold.
-        known: scores of the known samples, float64 [n], n > 0.
-        unknown: scores of each unknown set, by name.
     """
     pooled = np.concatenate([known, *unknown.values()])
     low, high = float(pooled.min()), float(pooled.max())
@@ -107,14 +91,7 @@ def histogram(
 def histogram_chart(
     shown: Histogram, *, width: int = 320, height: int = 200, titled: bool = False
 ) -> Chart:
-    """One panel an unknown set, known samples in each.
-
-    Args:
-        shown: what to draw.
-        width: of a panel, in pixels.
-        height: of the panel where there is one; several are half as high.
-        titled: whether the scorer's name stands above, for files of several charts.
-    """
+    """One panel an unknown set, known samples in each."""
     sets = list(shown.unknown) or [""]
     panels = [
         _panel(

@@ -24,16 +24,7 @@ def specification(chart: Chart) -> dict[str, Any]:
 
 
 def save_chart(chart: Chart, stem: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write a chart whole as `stem.png` and so on.
-
-    Args:
-        chart: what to write.
-        stem: path without suffix.
-        formats: of `png`, `svg` and `pdf`.
-
-    Raises:
-        OpensetError: the folder cannot be written.
-    """
+    """Write a chart whole as `stem.png` and so on."""
     import vl_convert
 
     drawing = vl_convert.vegalite_to_svg(json.dumps(_on_paper(specification(chart))))

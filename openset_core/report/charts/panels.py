@@ -11,13 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from openset_core.report.charts.output import Chart
-from openset_core.report.charts.theme import DOUBLE_COLUMN, names_at, records
+from openset_core.report.charts.theme import DOUBLE_COLUMN, TEXT, names_at, records
 from openset_core.report.colours import colour
 from openset_core.report.images import data_uri
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 CHARACTER = 6.5
 """Width in pixels of a letter, on average."""
+
+SMALL = 4.6
+"""Width in pixels of a letter under an image, at most."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -62,8 +65,10 @@ def image_table(
     columns: Sequence[str],
     below: Sequence[str] = (),
     symbols: Sequence[tuple[int, int, str]] = (),
+    captions: Sequence[Sequence[str]] = (),
+    side: float = 60.0,
 ) -> Chart:
-    """Images in a grid.
+    """Images in a grid, each fitted into a square.
 
     Args:
         images: row, column and pixels, uint8 [H, W, 1 or 3].
@@ -72,73 +77,64 @@ def image_table(
         columns: title of each column, above it.
         below: title of each column, below it.
         symbols: row, column and name of a symbol that stands there.
+        captions: lines of text under each image; cut where they are too wide.
+        side: of a square in pixels, where there is room.
     """
-    size = min(60.0, DOUBLE_COLUMN / len(columns))
+    size = min(side, DOUBLE_COLUMN / len(columns))
+    lines = max(map(len, captions), default=0)
+    step = size + 10 * lines + (4 if lines else 0)
 
     def axis(titles: Sequence[str], **more: Any) -> Any:
         if not any(titles):
             return None
-        plain: dict[str, Any] = {
-            "domain": False,
-            "ticks": False,
-            "grid": False,
-            "title": None,
-            "labelPadding": 4,
-        }
         label = f"split({names_at(titles)}, '\\n')"
-        return alt.Axis(labelExpr=label, labelAngle=0, labelLimit=200, **plain, **more)
+        plain: dict[str, Any] = {"domain": False, "ticks": False, "grid": False, "title": None}
+        plain |= {"labelAngle": 0, "labelLimit": 200, "labelPadding": 4}
+        return alt.Axis(labelExpr=label, **plain, **more)
 
-    def place(row: Any, column: Any, top: Sequence[str], orient: str) -> dict[str, Any]:
-        return {
-            "x": alt.X(
-                "column:O",
-                scale=alt.Scale(domain=list(range(len(columns))), paddingInner=0.06),
-                axis=axis(top, orient=orient),
-            ),
-            "y": alt.Y(
-                "row:O",
-                scale=alt.Scale(domain=list(range(len(rows))), paddingInner=0.06),
-                axis=axis(rows),
-            ),
-        }
+    def scale(titles: Sequence[str]) -> alt.Scale:
+        return alt.Scale(domain=list(range(len(titles))), padding=0)
 
-    numbers = list(range(len(columns)))
-    layers = [
-        alt.Chart(
-            records(
-                row=[row for row, _, _ in images],
-                column=[column for _, column, _ in images],
-                url=[data_uri(pixels) for _, _, pixels in images],
-            )
+    def place(at: Sequence[tuple[int, int]], more: dict[str, Any], beyond: bool = False) -> Any:
+        row, column = zip(*at, strict=True)
+        top = axis(below, orient="bottom") if beyond else axis(columns, orient="top")
+        return alt.Chart(records(row=row, column=column, **more)).encode(
+            x=alt.X("column:O", scale=scale(columns), axis=top),
+            y=alt.Y("row:O", scale=scale(rows), axis=axis(rows)),
         )
-        .mark_image(width=0.94 * size, height=0.94 * size, smooth=False)
-        .encode(**place(rows, numbers, columns, "top"), url="url:N")
+
+    at = [(row, column) for row, column, _ in images]
+    # Small images keep their pixels.
+    layers = [
+        place(at, {"url": [data_uri(pixels) for _, _, pixels in images]})
+        .mark_image(width=0.94 * size, height=0.94 * size, smooth=False, yOffset=(size - step) / 2)
+        .encode(url="url:N")
     ]
+    for line in range(lines):
+        texts = [_cut(each[line], int((size + 4) / SMALL)) for each in captions]
+        down = size - step / 2 + 6 + 10 * line
+        layers.append(
+            place(at, {"text": texts})
+            .mark_text(fontSize=7.5, color=TEXT, dy=down)
+            .encode(text="text:N")
+        )
     if symbols:
         names = list(dict.fromkeys(symbol for _, _, symbol in symbols))
+        there = [(row, column) for row, column, _ in symbols]
+        shape = alt.Shape("symbol:N", scale=alt.Scale(domain=names, range=names), legend=None)
         layers.append(
-            alt.Chart(
-                records(
-                    row=[row for row, _, _ in symbols],
-                    column=[column for _, column, _ in symbols],
-                    symbol=[symbol for _, _, symbol in symbols],
-                )
-            )
+            place(there, {"symbol": [symbol for _, _, symbol in symbols]})
             .mark_point(filled=True, size=90, opacity=1, color=colour(1).light)
-            .encode(
-                **place(rows, numbers, columns, "top"),
-                shape=alt.Shape(
-                    "symbol:N", scale=alt.Scale(domain=names, range=names), legend=None
-                ),
-            )
+            .encode(shape=shape)
         )
     if below:
-        layers.append(
-            alt.Chart(records(row=[0] * len(columns), column=numbers))
-            .mark_point(opacity=0)
-            .encode(**place(rows, numbers, below, "bottom"))
-        )
+        ends = [(0, column) for column in range(len(columns))]
+        layers.append(place(ends, {}, beyond=True).mark_point(opacity=0))
     chart: alt.LayerChart = alt.layer(*layers).resolve_axis(x="independent" if below else "shared")
     return chart.properties(
-        width=size * len(columns), height=size * len(rows), description=description
+        width=size * len(columns), height=step * len(rows), description=description
     )
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -141,13 +141,7 @@ def shown_by_legend(field: str, names: Sequence[str]) -> alt.Parameter:
 
 
 def with_hover(points: alt.Chart, told: Mapping[str, str], size: int = 70) -> alt.Chart:
-    """Points that appear one by one, next to the pointer, and tell their numbers; see `HOVER`.
-
-    Args:
-        points: where they lie.
-        told: field by title, with a number format behind a bar: `{"FPR": "fpr|.1%"}`.
-        size: of a point.
-    """
+    """Points that appear one by one, next to the pointer, and tell their numbers; see `HOVER`."""
     near = alt.selection_point(
         name=HOVER, on="pointerover", clear="pointerout", nearest=True, empty=False
     )

@@ -27,16 +27,7 @@ def bars(
     labels: bool = True,
     width: float = 170,
 ) -> Chart:
-    """A bar for each value with the value at its end.
-
-    Args:
-        names: of the rows, from top to bottom.
-        values: lengths of the bars.
-        kinds: what the colour tells.
-        title: of the values.
-        labels: whether the names stand at the left.
-        width: in pixels, with room for the texts.
-    """
+    """A bar for each value with the value at its end."""
     order = list(range(len(names)))
     every = list(dict.fromkeys(kinds))
     base = alt.Chart(

@@ -24,20 +24,12 @@ MOST_DOTS = 40
 
 @frozen(kw_only=True, eq=False)
 class Measured:
-    """One quantity over the epochs.
-
-    Attributes:
-        title: its name.
-        detail: says more, such as the phase of a loss term.
-        epochs: from 1, float64 [n].
-        values: float64 [n]; gaps where not finite.
-        fraction: whether values are fractions, shown in percent.
-    """
+    """One quantity over the epochs."""
 
     title: str
     detail: str = ""
-    epochs: Floats
-    values: Floats
+    epochs: Floats  # from 1, float64 [n]
+    values: Floats  # float64 [n]; gaps where not finite
     fraction: bool = False
 
     def text(self, value: float) -> str:
@@ -46,13 +38,7 @@ class Measured:
 
 
 def training_panel(measured: Measured, *, width: int = 190, titled: bool = False) -> alt.Chart:
-    """One quantity over the epochs.
-
-    Args:
-        measured: what to draw.
-        width: of the plot, in pixels.
-        titled: whether its title stands above, for files of several panels.
-    """
+    """One quantity over the epochs."""
     values, epochs = measured.values, measured.epochs
     finite = values[np.isfinite(values)]
     scale = float(np.ptp(finite)) or 1.0 if len(finite) else 1.0

@@ -107,7 +107,7 @@ class Confusion(FigureConfig):
 class EmbeddingMap(FigureConfig):
     """A two-dimensional t-SNE map of the embedding, a panel a run."""
 
-    factory: ClassVar[Factory] = f"{_HERE}.embedding_map:draw"
+    factory: ClassVar[Factory] = f"{_HERE}.feature_space:draw_map"
 
     unknown: bool = option(False, "unknown samples too, in grey")
     samples: int = option(2000, "most samples drawn, chosen by a seed", validator=ge(10))

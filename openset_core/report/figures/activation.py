@@ -38,25 +38,13 @@ HEAT_SHARE = 0.6
 def activation_maps(
     model: OpenSetModel, images: Tensor, labels: Tensor, map_name: str
 ) -> tuple[Tensor, Tensor]:
-    """Class activation maps of some images.
+    """Class activation maps [B, h, w] of preprocessed images [B, C, H, W], and logits [B, K].
 
     Channel k of the map weighs sum_xy dz/dA_k(x, y), with z the logit of the image's class. Where
     the vector is the average over this map and the logits are linear in it, as in Zhou et al., CVPR
     2016, that is the class's weight of the channel, so that the result is their class activation
     map; otherwise it is Grad-CAM's (Selvaraju et al., ICCV 2017) but for a constant factor, without
     the final rectifier.
-
-    Args:
-        model: in evaluation mode.
-        images: preprocessed, float [B, C, H, W].
-        labels: the class of each image, int64 [B].
-        map_name: name of the backbone's map.
-
-    Returns:
-        Maps, float [B, h, w], and logits, float [B, K].
-
-    Raises:
-        FigureError: the logits do not depend on the map.
     """
     import torch
 
@@ -76,14 +64,7 @@ def activation_maps(
 
 
 def map_of(model: OpenSetModel, map_name: str, image_size: int, where: str) -> str:
-    """The map that is looked at: the one named, else the deepest with enough pixels.
-
-    Args:
-        model: the network.
-        map_name: a name, or empty.
-        image_size: height and width of the images.
-        where: the run, for messages.
-    """
+    """The map that is looked at: the one named, else the deepest with enough pixels."""
     maps = {info.name: info.side(image_size) for info in model.backbone.feature_info}
     if map_name and map_name not in maps:
         raise FigureError(
@@ -111,26 +92,20 @@ def draw(shape: ClassActivation, runs: FigureRuns) -> FigureResult:
     chosen = chosen_rows(first, shape, tuple(others))
     pixels = split_images(first, "known", chosen, runs.data_root)
     classes = known.label[chosen]
+    names = [first.class_names[number] for number in classes]
     images: list[tuple[int, int, Pixels]] = [(row, 0, image) for row, image in enumerate(pixels)]
-    rows: list[tuple[Any, ...]] = []
+    rows: dict[tuple[int, int], tuple[Any, ...]] = {}  # by row and column of the figure
     for column, (label, run) in enumerate(runs.runs, start=1):
         maps, probabilities = _maps(run, chosen, pixels, classes, shape)
-        images += [(row, column, heated(pixels[row], each)) for row, each in enumerate(maps)]
-        rows += [
-            (
-                label,
-                int(chosen[row]),
-                first.class_names[classes[row]],
-                float(probability),
-                inside(each),
-            )
-            for row, (each, probability) in enumerate(zip(maps, probabilities, strict=True))
-        ]
+        for row, (values, probability) in enumerate(zip(maps, probabilities, strict=True)):
+            images.append((row, column, heated(pixels[row], values)))
+            numbers = float(probability), inside(values)
+            rows[row, column] = (label, int(chosen[row]), names[row], *numbers)
     return FigureResult(
         chart=image_table(
             images,
             f"Rows of images with the class activation maps of {', '.join(labels)}.",
-            rows=[first.class_names[number] for number in classes],
+            rows=names,
             columns=["image", *labels],
         ),
         caption=(
@@ -145,23 +120,17 @@ def draw(shape: ClassActivation, runs: FigureRuns) -> FigureResult:
             "probability of the class",
             "share of the map's middle half",
         ),
-        rows=sorted(rows, key=lambda row: chosen.tolist().index(row[1])),
+        rows=[rows[place] for place in sorted(rows)],
     )
 
 
 def heated(image: Pixels, values: Floats) -> Pixels:
-    """An image with a map over it, uint8 [H, W, 3], enlarged to a side of at least 96 pixels.
-
-    Args:
-        image: uint8 [H, W, 1 or 3].
-        values: [h, w], of any scale.
-    """
+    """An image with a map over it, uint8 [H, W, 3], enlarged to a side of at least 96 pixels."""
     from PIL import Image
 
     times = max(1, 96 // max(image.shape[:2]))
-    below = (
-        np.broadcast_to(image, (*image.shape[:2], 3)).repeat(times, axis=0).repeat(times, axis=1)
-    )
+    colours = np.broadcast_to(image, (*image.shape[:2], 3))
+    below = colours.repeat(times, axis=0).repeat(times, axis=1)
     size = (below.shape[1], below.shape[0])
     smooth = Image.fromarray(scaled(values)).resize(size, Image.Resampling.BILINEAR)
     steps = np.linspace(0.0, 1.0, len(HEAT))
@@ -191,41 +160,33 @@ def chosen_rows(run: RunData, shape: ClassActivation, others: tuple[RunData, ...
     known = known_split(run)
     right = known.correct.copy()
     for other in others:
-        assert other.known is not None
-        right &= other.known.correct
+        right &= known_split(other).correct
     random = np.random.default_rng(shape.seed)
-    order = random.permutation(np.flatnonzero(right))
     turns: dict[int, int] = {}
-    keys = []
-    for row in order:  # the n-th sample of every class comes before the n+1-th of any
+    ranked = []
+    for row in random.permutation(np.flatnonzero(right)).tolist():
         number = int(known.label[row])
         turns[number] = turns.get(number, -1) + 1
-        keys.append((turns[number], number))
-    ranked = [int(order[i]) for i in sorted(range(len(order)), key=keys.__getitem__)]
+        ranked.append((turns[number], number, row))
     if not ranked:
         raise FigureError(f"{run.folder.path} classifies no known test sample rightly")
-    return np.array(ranked[: shape.images])
+    # The n-th sample of every class comes before the n+1-th of any.
+    return np.array([row for _turn, _number, row in sorted(ranked)[: shape.images]])
 
 
 def _maps(
-    run: RunData,
-    rows: Integers,
-    images: npt.NDArray[np.uint8],
-    labels: Integers,
-    shape: ClassActivation,
+    run: RunData, rows: Integers, images: Pixels, labels: Integers, shape: ClassActivation
 ) -> tuple[Floats, Floats]:
     """Maps [n, h, w] and probabilities of the true class [n]; computed once and kept."""
     digest = hashlib.sha256(repr((rows.tolist(), shape.map)).encode()).hexdigest()[:16]
     arrays = kept(run, f"activation-{digest}")
     if arrays is None:
-        arrays = _computed(run, images, labels, shape)
+        arrays = _computed(run, images, labels, shape.map)
         keep(run, f"activation-{digest}", arrays)
     return arrays["maps"], arrays["probabilities"]
 
 
-def _computed(
-    run: RunData, images: npt.NDArray[np.uint8], labels: Integers, shape: ClassActivation
-) -> dict[str, Any]:
+def _computed(run: RunData, images: Pixels, labels: Integers, map_name: str) -> dict[str, Any]:
     import torch
 
     from openset_core.data.inference_input import inference_inputs
@@ -233,16 +194,11 @@ def _computed(
 
     trained = load(run.folder.path)
     image = trained.description.image
-    name = map_of(trained.network, shape.map, image.size, str(run.folder.path))
-    pixels = torch.cat(list(inference_inputs(images, image))).to(trained.device)
-    maps, logits = activation_maps(
-        trained.network,
-        trained.pixel_scale(pixels),
-        torch.from_numpy(labels).to(trained.device),
-        name,
+    name = map_of(trained.network, map_name, image.size, str(run.folder.path))
+    pixels = trained.pixel_scale(
+        torch.cat(list(inference_inputs(images, image))).to(trained.device)
     )
+    truth = torch.from_numpy(labels).to(trained.device)
+    maps, logits = activation_maps(trained.network, pixels, truth, name)
     shares = logits.softmax(dim=1).cpu().numpy()
-    return {
-        "maps": maps.cpu().numpy(),
-        "probabilities": shares[np.arange(len(labels)), labels],
-    }
+    return {"maps": maps.cpu().numpy(), "probabilities": shares[np.arange(len(labels)), labels]}

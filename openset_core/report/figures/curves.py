@@ -83,11 +83,7 @@ def draw(shape: Curves, runs: FigureRuns) -> FigureResult:
 
 
 def unknown_sets(runs: FigureRuns) -> list[str]:
-    """Unknown sets that every run has, in the first run's order.
-
-    Raises:
-        FigureError: there is none.
-    """
+    """Unknown sets that every run has, in the first run's order."""
     names = {
         str(run.folder.path): [split.name for split in run.unknown] for _label, run in runs.runs
     }

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from attrs import frozen
 
 from openset_core.errors import FigureError, OpensetError, did_you_mean
 from openset_core.experiment import config
 from openset_core.experiment.experiment import Experiment, resolve
 from openset_core.metrics import METRICS
-from openset_core.model.artefact import deciding_scorer, read_description
+from openset_core.model.artefact import deciding_scorer, own_scorer
+from openset_core.report.charts.feature_space import thinning
 from openset_core.report.charts.output import Chart, specification
 from openset_core.report.data import Integers, RunData, TestSplit
 from openset_core.results.comparison.runs import (
@@ -264,13 +264,6 @@ def drawn(split: TestSplit, samples: int, seed: int) -> Integers:
     return np.sort(np.random.default_rng(seed).choice(len(split), samples, replace=False))
 
 
-def by_class(
-    run: RunData, points: npt.NDArray[Any], labels: Integers
-) -> list[tuple[str, npt.NDArray[Any]]]:
-    """Name of each known class that occurs, and its points."""
-    return [(run.class_names[each], points[labels == each]) for each in np.unique(labels)]
-
-
 def landmark_note(run: RunData) -> str:
     """What is to be said of a run that does not record whether its loss keeps landmarks."""
     if run.store is None or run.store.describes_loss:
@@ -279,6 +272,13 @@ def landmark_note(run: RunData) -> str:
         f"{run.folder.features} is older than landmarks, so that none are shown; `openset extract "
         f"{run.folder.path} --rebuild` adds them"
     )
+
+
+def thinning_note(points: int) -> tuple[str, ...]:
+    """What is to be said where a plane of so many points draws only some of them."""
+    step = thinning(points)
+    said = f"of up to {points:,} points a panel one in {step} is drawn, so that files stay small"
+    return (said,) if step > 1 else ()
 
 
 def chosen_scorer(run: RunData, name: str) -> str:
@@ -299,10 +299,7 @@ def chosen_scorer(run: RunData, name: str) -> str:
         raise FigureError(
             f"{path} holds no scores of its samples; `openset score {path}` makes them"
         )
-    own = ""
-    with contextlib.suppress(OpensetError):  # without a model the first of the run
-        own = read_description(run.folder.model).scorer
-    return deciding_scorer(own, run.scored)
+    return deciding_scorer(own_scorer(run.folder.model), run.scored)
 
 
 def unknown_set(run: RunData, name: str) -> str | None:

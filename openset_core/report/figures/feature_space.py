@@ -1,13 +1,15 @@
-"""The plane of a two-dimensional embedding: known classes, unknown sets and landmarks."""
+"""The plane of a two-dimensional embedding with landmarks, and t-SNE maps of wider ones."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import altair as alt
 import numpy as np
 import numpy.typing as npt
 
+from openset_core.errors import FigureError
 from openset_core.report.charts.feature_space import (
     Looks,
     class_looks,
@@ -18,16 +20,18 @@ from openset_core.report.charts.feature_space import (
 )
 from openset_core.report.charts.panels import panel_width, panels
 from openset_core.report.colours import KNOWN
-from openset_core.report.data import RunData, TestSplit
-from openset_core.report.figures import FeatureSpace
+from openset_core.report.data import Integers, RunData, TestSplit
+from openset_core.report.embedding import LEAST_POINTS, drawn_rows, tsne
+from openset_core.report.figure_cache import keep, kept
+from openset_core.report.figures import EmbeddingMap, FeatureSpace
 from openset_core.report.figures.drawing import (
     FigureResult,
     FigureRuns,
-    by_class,
     check_plane,
     drawn,
     known_split,
     landmark_note,
+    thinning_note,
 )
 
 BINS = 60
@@ -35,46 +39,50 @@ TOGETHER = {"set": "known", "class": "known, all classes"}
 """What the legend calls all known samples, by the shape's option `colour`."""
 
 
+# --- the plane ------------------------------------------------------------------------------------
+
+
 def draw(shape: FeatureSpace, runs: FigureRuns) -> FigureResult:
     """Draw a panel for each run."""
     labelled = runs.runs
-    for _label, run in labelled:
-        check_plane(run)
     opened = [run for _label, run in labelled]
+    for run in opened:
+        check_plane(run)
     sets = list(dict.fromkeys(split.name for run in opened for split in run.unknown))
     looks = _looks(opened, shape, sets)
     side = panel_width(len(labelled))
     together = TOGETHER[shape.colour]
     rows: list[tuple[Any, ...]] = []
     charts: list[tuple[str, Any]] = []
+    most = 0
     for number, (label, run) in enumerate(labelled):
-        clouds = []
-        # The known samples come last, on top: the question is how far the unknown reach under them.
-        for place, split in reversed(list(enumerate(splits_of(run)))):
-            chosen = drawn(split, shape.samples, shape.seed + place)
-            points = run.embedding(split, chosen)
-            if place > 0:
-                clouds.append((f"unknown: {split.name}", points))
-            elif shape.colour == "set":
-                clouds.append((together, points))
-            else:
-                clouds += by_class(run, points, split.label[chosen])
-        landmarks = run.store.landmarks if run.store is not None else None
-        marks = []
-        if landmarks is not None:
-            marks = by_class(run, landmarks.points, landmarks.labels)
+        splits = [known_split(run), *run.unknown]
+
+        def names(labels: Integers, run: RunData = run) -> list[str]:
             if shape.colour == "set":
-                marks = [(together, landmarks.points)]
+                return [together] * len(labels)
+            return [run.class_names[each] for each in labels]
+
+        points, groups = [], []
+        # The known samples come last, on top: the question is how far the unknown reach under them.
+        for place, split in reversed(list(enumerate(splits))):
+            chosen = drawn(split, shape.samples, shape.seed + place)
+            points.append(run.embedding(split, chosen))
+            unknown = [f"unknown: {split.name}"] * len(chosen)
+            groups += unknown if place else names(split.label[chosen])
+        landmarks = run.store.landmarks if run.store is not None else None
+        most = max(most, len(groups))
         chart: Any = plane(
-            clouds,
+            np.concatenate(points),
+            groups,
             looks,
             side=side,
-            titles=("dimension 1", "dimension 2" if number % 4 == 0 else ""),
-            landmarks=marks,
-            landmark_name="" if landmarks is None else landmarks.name,
+            titles=("dimension 1", "" if number % 4 else "dimension 2"),
+            landmarks=(landmarks.points, names(landmarks.labels)) if landmarks else None,
+            landmark_name=landmarks.name if landmarks else "",
         )
         if shape.histogram:
-            edges, curves = _densities(run)
+            edges, curves = _densities(run, splits)
             rows += [
                 (label, name, float(low), float(high), float(value))
                 for name, values in curves
@@ -86,34 +94,30 @@ def draw(shape: FeatureSpace, runs: FigureRuns) -> FigureResult:
                 edges,
                 looks,
                 title=shape.histogram_label,
-                y_title="density" if number % 4 == 0 else "",
+                y_title="" if number % 4 else "density",
                 width=side,
                 height=0.45 * side,
             )
             chart = alt.vconcat(chart, below, spacing=8)
         else:
-            rows += [
-                (label, split.name, len(split), *map(float, _centre(run, split)))
-                for split in splits_of(run)
-            ]
-        title = f"K = {run.num_classes}" if shape.title == "classes" else label
-        charts.append((title, chart))
-    columns = (
-        ("run", "split", "from", "to", "density")
-        if shape.histogram
-        else ("run", "split", "samples", "mean of dimension 1", "mean of dimension 2")
-    )
-    names = ", ".join(label for label, _run in labelled)
+            for split in splits:
+                centre = run.embedding(split).mean(axis=0, dtype=np.float64)
+                rows.append((label, split.name, len(split), float(centre[0]), float(centre[1])))
+        charts.append((f"K = {run.num_classes}" if shape.title == "classes" else label, chart))
+    notes = [note for run in opened if (note := landmark_note(run))]
     return FigureResult(
         chart=panels(
             charts,
-            f"{len(charts)} scatter plots of the embedding, for {names}: known classes in colours, "
+            f"{len(charts)} scatter plots of the embedding, for "
+            f"{', '.join(label for label, _run in labelled)}: known classes in colours, "
             "unknown sets apart from them.",
         ),
         caption=_caption(labelled, shape),
-        columns=columns,
+        columns=("run", "split", "from", "to", "density")
+        if shape.histogram
+        else ("run", "split", "samples", "mean of dimension 1", "mean of dimension 2"),
         rows=rows,
-        notes=tuple(note for run in opened if (note := landmark_note(run))),
+        notes=(*notes, *thinning_note(most)),
     )
 
 
@@ -140,28 +144,15 @@ def _caption(labelled: list[tuple[str, RunData]], shape: FeatureSpace) -> str:
 
 def _looks(runs: list[RunData], shape: FeatureSpace, sets: list[str]) -> Looks:
     """Of all groups; the legend has classes where all runs have the same few."""
-    unknown = {
-        f"unknown: {name}": look
-        for name, look in unknown_looks(sets, coloured=shape.colour == "set").items()
-    }
+    coloured = shape.colour == "set"
+    unknown = {f"unknown: {name}": look for name, look in unknown_looks(sets, coloured).items()}
     known = {TOGETHER[shape.colour]: (KNOWN.light, "circle")}
-    classes = dict.fromkeys(name for run in runs for name in run.class_names)
-    if shape.colour == "set":
+    if coloured:
         return Looks(groups=known | unknown)
-    groups = class_looks(list(classes)) | known | unknown
-    shown = few(list(classes))
+    classes = list(dict.fromkeys(name for run in runs for name in run.class_names))
+    shown = few(classes)
     shown += [*(known if shape.histogram or not shown else ()), *unknown]
-    return Looks(groups=groups, legend=shown)
-
-
-def splits_of(run: RunData) -> list[TestSplit]:
-    """The known test samples, and the unknown sets."""
-    return [known_split(run), *run.unknown]
-
-
-def _centre(run: RunData, split: TestSplit) -> npt.NDArray[np.float64]:
-    centre: npt.NDArray[np.float64] = run.embedding(split).mean(axis=0, dtype=np.float64)
-    return centre
+    return Looks(groups=class_looks(classes) | known | unknown, legend=shown)
 
 
 def largest_logits(run: RunData, split: TestSplit) -> npt.NDArray[np.float64]:
@@ -172,12 +163,70 @@ def largest_logits(run: RunData, split: TestSplit) -> npt.NDArray[np.float64]:
 
 
 def _densities(
-    run: RunData,
+    run: RunData, splits: list[TestSplit]
 ) -> tuple[npt.NDArray[np.float64], list[tuple[str, npt.NDArray[np.float64]]]]:
     """Edges of bins, and the density of the largest logit in each split of the test."""
-    values = [(split.name, largest_logits(run, split)) for split in splits_of(run)]
-    pooled = np.concatenate([each for _name, each in values])
-    edges = np.linspace(pooled.min(), pooled.max(), BINS + 1)
-    if edges[0] == edges[-1]:  # constant logits
-        edges = np.linspace(edges[0] - 0.5, edges[0] + 0.5, BINS + 1)
+    values = [(split.name, largest_logits(run, split)) for split in splits]
+    edges = np.histogram_bin_edges(np.concatenate([each for _name, each in values]), BINS)
     return edges, [(name, np.histogram(each, edges, density=True)[0]) for name, each in values]
+
+
+# --- t-SNE ----------------------------------------------------------------------------------------
+
+
+def draw_map(shape: EmbeddingMap, runs: FigureRuns) -> FigureResult:
+    """Draw a map for each run."""
+    labelled = runs.runs
+    classes = list(dict.fromkeys(name for _label, run in labelled for name in run.class_names))
+    unknown = unknown_looks(["unknown"] if shape.unknown else [])
+    looks = Looks(groups=class_looks(classes) | unknown, legend=few(classes) + list(unknown))
+    side = panel_width(len(labelled), 2, most=280)
+    rows: list[tuple[Any, ...]] = []
+    charts = []
+    most = 0
+    for label, run in labelled:
+        points, labels = mapped(run, shape)
+        names = [*run.class_names, "unknown"]
+        rows += [
+            (label, names[each], float(x), float(y))
+            for each, (x, y) in zip(labels, points, strict=True)
+        ]
+        order = np.argsort(labels >= 0, kind="stable")  # known samples on top
+        groups = [names[each] for each in labels[order]]
+        titles = ("t-SNE 1", "t-SNE 2")
+        chart = plane(points[order], groups, looks, side=side, titles=titles, numbers=False)
+        charts.append((label, chart))
+        most = max(most, len(points))
+    return FigureResult(
+        chart=panels(
+            charts,
+            f"t-SNE maps of {', '.join(label for label, _ in labelled)}, coloured by known class.",
+            columns=2,
+        ),
+        caption=(
+            f"t-SNE maps (perplexity {shape.perplexity:g}, seed {shape.seed}) of the embeddings of "
+            f"at most {shape.samples:,} test samples. Distances between far groups mean nothing."
+        ),
+        columns=("run", "class", "t-SNE 1", "t-SNE 2"),
+        rows=rows,
+        notes=thinning_note(most),
+    )
+
+
+def mapped(run: RunData, shape: EmbeddingMap) -> tuple[npt.NDArray[np.float32], Integers]:
+    """Map of some test samples, float32 [n, 2], and their classes, int64 [n], -1 for unknown."""
+    known = known_split(run)
+    splits = [known, *(run.unknown if shape.unknown else ())]
+    rows = [np.sort(each) for each in drawn_rows(list(map(len, splits)), shape.samples, shape.seed)]
+    labels = [known.label[rows[0]], *(np.full(len(each), -1) for each in rows[1:])]
+    vectors = np.concatenate([run.embedding(s, r) for s, r in zip(splits, rows, strict=True)])
+    narrow = len(vectors) < LEAST_POINTS or vectors.shape[1] < 2
+    if narrow or not np.ptp(vectors, axis=0).any():
+        raise FigureError(f"{run.folder.path} has too few different embeddings for a map")
+    facts = repr((shape.unknown, shape.samples, shape.seed, shape.perplexity))
+    name = f"tsne-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
+    arrays = kept(run, name)
+    if arrays is None:
+        arrays = {"points": tsne(vectors, shape.seed, shape.perplexity)}
+        keep(run, name, arrays)
+    return arrays["points"], np.concatenate(labels).astype(np.int64)

@@ -42,23 +42,7 @@ def make_figure(
     root: Path = DEFAULT_RUNS,
     data_root: Path | None = None,
 ) -> FigureResult:
-    """Find a figure's runs, draw it and write it.
-
-    Args:
-        spec: the figure.
-        runs: run folders, or folders that hold some; those that its commands make without any.
-        options: options of the figure that are set anew.
-        protocol: taken instead of the figure's own.
-        settings: further assignments of the commands that make the runs.
-        stem: path of the files without suffix; nothing is written without.
-        formats: kinds of file, some of `FORMATS`.
-        root: the folder of runs, where none are named.
-        data_root: the folder of data sets; $OPENSET_DATA or `./data` by default.
-
-    Raises:
-        OpensetError: too few runs, runs that do not hold what the figure shows, or an unknown
-            format.
-    """
+    """Find a figure's runs, draw it and write it."""
     formats = check_formats(formats)
     shape = shape_with(spec, options or {})
     data = data_folder(data_root)
@@ -70,11 +54,7 @@ def make_figure(
 
 
 def check_formats(names: Sequence[str]) -> tuple[str, ...]:
-    """The formats asked for, each once.
-
-    Raises:
-        FigureError: an unknown one.
-    """
+    """The formats asked for, each once."""
     for name in names:
         if name not in FORMATS:
             raise FigureError(
@@ -85,11 +65,7 @@ def check_formats(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def shape_with(spec: FigureSpec, changes: Mapping[str, Any]) -> FigureConfig:
-    """A figure's shape with some options set anew.
-
-    Raises:
-        ConfigError: an option that it does not have, or a value that does not fit.
-    """
+    """A figure's shape with some options set anew."""
     if not changes:
         return spec.shape
     values = {**config.unstructure(spec.shape), **changes}
@@ -97,11 +73,7 @@ def shape_with(spec: FigureSpec, changes: Mapping[str, Any]) -> FigureConfig:
 
 
 def draw(spec: FigureSpec, shape: FigureConfig, runs: FigureRuns) -> FigureResult:
-    """Draw a figure from its runs.
-
-    Raises:
-        FigureError: there are too few runs, or they do not hold what the figure shows.
-    """
+    """Draw a figure from its runs."""
     runs.require(spec.min_runs)
     factory: Callable[..., FigureResult] = specs.load_factory(spec.factory)
     return evolve(factory(shape, runs), runs=runs)

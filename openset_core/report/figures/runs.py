@@ -73,21 +73,7 @@ def collected(
     root: Path = DEFAULT_RUNS,
     data_root: Path = Path("data"),
 ) -> Iterator[FigureRuns]:
-    """Find and open the runs of a figure; they stay open while the block runs.
-
-    Args:
-        spec: the figure.
-        paths: run folders, or folders that hold some, of which those are taken that the figure
-            asks for where there are any; without paths, the folders that the figure's commands
-            make are looked for.
-        protocol: taken instead of the figure's own.
-        settings: further assignments of those commands.
-        root: the folder of runs, where paths are not given.
-        data_root: the folder of data sets.
-
-    Raises:
-        RunFolderError: a path that is no run, or is not finished.
-    """
+    """Find and open the runs of a figure; they stay open while the block runs."""
     required = required_runs(spec, protocol, settings)
     with contextlib.ExitStack() as stack:
         runs: list[RunData] = []

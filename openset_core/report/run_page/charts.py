@@ -8,18 +8,24 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from openset_core.metrics import confusion_matrix, open_set_curve
-from openset_core.report.charts.confusion import MOST_NAMED, Confusion, confusion_chart
+from openset_core.metrics import open_set_curve
+from openset_core.report.charts.confusion import (
+    MOST_NAMED,
+    Confusion,
+    confusion_chart,
+    count_decisions,
+)
 from openset_core.report.charts.curves import NamedCurve, oscr_chart, roc_chart
-from openset_core.report.charts.embedding import embedding_chart
+from openset_core.report.charts.feature_space import Looks, class_looks, few, plane
 from openset_core.report.charts.histograms import Histogram, histogram, histogram_chart
-from openset_core.report.charts.images import image_grid
 from openset_core.report.charts.output import Chart
+from openset_core.report.charts.panels import image_table
 from openset_core.report.charts.theme import SINGLE_COLUMN
 from openset_core.report.charts.training import Measured, training_chart, training_panel
+from openset_core.report.colours import UNKNOWN
 from openset_core.report.data import TestSplit
 from openset_core.report.embedding import PERPLEXITY, SEED, EmbeddingMap
-from openset_core.report.formatting import number, percent
+from openset_core.report.formatting import number
 from openset_core.report.run_page.galleries import galleries, generated
 from openset_core.report.run_page.view import View
 
@@ -36,6 +42,9 @@ TITLES: Mapping[str, tuple[str, bool]] = {
 }
 """Titles of what an epoch's record holds beside the terms, and whether it is a fraction."""
 
+MAP_SIDE = 440
+GALLERY_COLUMNS = 8
+
 
 # --- curves and scores ----------------------------------------------------------------------------
 
@@ -43,7 +52,7 @@ TITLES: Mapping[str, tuple[str, bool]] = {
 def curves_of(view: View, sets: Sequence[TestSplit]) -> list[NamedCurve]:
     """Exact curves of every scorer with scores against some unknown sets together."""
     known = view.run.known
-    if known is None or not len(known) or not any(map(len, sets)):
+    if not known or not any(map(len, sets)):
         return []
     return [
         NamedCurve(
@@ -65,29 +74,27 @@ def curves(view: View) -> Values | None:
     together = curves_of(view, sets)
     if not together:
         return None
-    drawn = {
-        "roc": roc_chart(together, points=4000),
-        "oscr": oscr_chart(together, points=4000),
-        "each": {},
-    }
+    each: dict[str, dict[str, Chart]] = {}
     if len(sets) > 1:
         alone = {split.name: curves_of(view, (split,)) for split in sets}
         points = 3000 // len(sets)
-        drawn["each"] = {
-            title: {
-                name: chart(found, side=230, against=name, points=points)
-                for name, found in alone.items()
+        for title, chart in (("ROC", roc_chart), ("OSCR", oscr_chart)):
+            each[title] = {
+                name: chart(named, side=230, against=name, points=points)
+                for name, named in alone.items()
             }
-            for title, chart in (("ROC", roc_chart), ("OSCR", oscr_chart))
-        }
-        drawn["folded"] = not view.run.results.per_unknown
-    return drawn
+    return {
+        "roc": roc_chart(together, points=4000),
+        "oscr": oscr_chart(together, points=4000),
+        "each": each,
+        "folded": not view.run.results.per_unknown,
+    }
 
 
-def histograms_of(view: View) -> list[Histogram]:
+def histograms(view: View) -> list[Histogram]:
     """The histogram of each scorer; empty without known samples."""
     known, unknown = view.run.known, view.run.unknown
-    if known is None or not len(known):
+    if not known:
         return []
     return [
         histogram(
@@ -100,66 +107,50 @@ def histograms_of(view: View) -> list[Histogram]:
     ]
 
 
-def histograms(view: View) -> list[Values]:
-    """A chart a scorer: known samples over each unknown set."""
-    return [
-        {
-            "title": each.scorer,
-            "subtitle": f"threshold {number(each.threshold)}",
-            "chart": histogram_chart(each),
-            "note": each.note,
-        }
-        for each in histograms_of(view)
-    ]
-
-
-# --- confusion matrix -----------------------------------------------------------------------------
-
-
 def confusion_of(view: View) -> Confusion | None:
     """Count the decisions of a run's test; None without scores."""
-    run = view.run
-    if run.known is None or not view.has_scores or not len(run.known):
+    if not view.has_scores:
         return None
-    size = run.num_classes
-    blocks = [confusion_matrix(view.decisions(run.known), run.known.label, size)[:size]]
-    rows = list(run.class_names)
-    classes = sum(len(np.unique(split.label)) for split in run.unknown)
-    each_class = classes <= MOST_UNKNOWN_ROWS and size <= MOST_NAMED
-    for split in run.unknown:
-        decisions = view.decisions(split)
-        if not each_class:
-            blocks.append(np.bincount(decisions, minlength=size + 1)[None])
-            rows.append(split.name)
-            continue
-        for label in np.unique(split.label):
-            blocks.append(np.bincount(decisions[split.label == label], minlength=size + 1)[None])
-            name = split.class_name(label)
-            rows.append(f"{split.name}: {name}" if len(run.unknown) > 1 else name)
-    return Confusion(
-        counts=np.concatenate(blocks).astype(np.int64),
-        rows=tuple(rows),
-        columns=(*run.class_names, "unknown"),
-        known=size,
-    )
-
-
-def confusion(view: View) -> Values | None:
-    """The matrix, and its largest confusions where it is too large for numbers."""
-    counted = confusion_of(view)
-    if counted is None:
-        return None
-    largest = [
-        {
-            "header": f"{counted.rows[row]} → {counted.columns[column]}",
-            "cells": [f"{counted.counts[row, column]:,}", percent(counted.shares[row, column])],
-        }
-        for row, column in (counted.largest() if counted.known > MOST_NAMED else ())
-    ]
-    return {"chart": confusion_chart(counted), "known": counted.known, "largest": largest}
+    classes = sum(len(np.unique(split.label)) for split in view.run.unknown)
+    each_class = classes <= MOST_UNKNOWN_ROWS and view.run.num_classes <= MOST_NAMED
+    return count_decisions(view.run, view.scorer, view.threshold, each_class)
 
 
 # --- embeddings -----------------------------------------------------------------------------------
+
+
+def map_chart(view: View, shown: EmbeddingMap) -> Chart:
+    """Unknown samples first, so that known ones lie above them."""
+    splits = (*shown.unknown, shown.known)
+    names = view.run.class_names
+    group: list[str] = []
+    hover: dict[str, list[Any]] = {"split": [], "class": [], "predicted": []}
+    for each in splits:
+        split = each.split
+        own = [split.class_name(label) for label in split.label[each.rows]]
+        group += own if each is shown.known else ["unknown"] * len(own)
+        hover["split"] += [split.name] * len(own)
+        hover["class"] += own
+        hover["predicted"] += [names[label] for label in split.predicted[each.rows]]
+    if view.has_scores:
+        scores = np.concatenate([each.split.scores[view.scorer][each.rows] for each in splits])
+        hover["score"] = [number(float(score)) for score in scores]
+    unknown = {"unknown": (UNKNOWN.light, "cross")} if len(group) > len(shown.known.rows) else {}
+    drawn = plane(
+        np.concatenate([each.points for each in splits]),
+        group,
+        Looks(groups=class_looks(names) | unknown, legend=[*few(names), *unknown], width=MAP_SIDE),
+        side=MAP_SIDE,
+        titles=("z₁", "z₂") if shown.exact else ("", ""),
+        landmarks=(shown.landmarks, [names[label] for label in shown.landmark_labels]),
+        landmark_name=shown.landmark_name,
+        numbers=shown.exact,
+        hover=hover,
+    )
+    return drawn.properties(
+        description=f"{shown.title} of {shown.count} test samples, known ones coloured by class, "
+        "unknown ones in grey"
+    )
 
 
 def embedding(view: View) -> Values | None:
@@ -167,61 +158,13 @@ def embedding(view: View) -> Values | None:
     shown = view.map
     if shown is None:
         return None
-    return {
-        "chart": map_chart(view, shown),
-        "title": _map_title(shown),
-        "subtitle": _how_mapped(shown),
-        "landmarks": shown.landmark_name if len(shown.landmarks) else "",
-        "classes": len(view.run.class_names),
-    }
-
-
-def map_chart(view: View, shown: EmbeddingMap) -> Chart:
-    """Unknown samples first, so that known ones lie above them."""
-    splits = (*shown.unknown, shown.known)
-    names = view.run.class_names
-    hover: dict[str, list[Any]] = {"split": [], "class": [], "predicted": []}
-    for each in splits:
-        hover["split"] += [each.part.name] * len(each.rows)
-        hover["class"] += [each.part.class_name(label) for label in each.part.label[each.rows]]
-        hover["predicted"] += [names[label] for label in each.part.predicted[each.rows]]
-    if view.has_scores:
-        scores = np.concatenate([view.scores(each.part)[each.rows] for each in splits])
-        hover["score"] = [number(float(score)) for score in scores]
-    unknown = sum(len(each.rows) for each in shown.unknown)
-    return embedding_chart(
-        np.concatenate([each.points for each in splits]),
-        np.concatenate([np.full(unknown, -1), shown.known.part.label[shown.known.rows]]),
-        names,
-        hover=hover,
-        landmarks=shown.landmarks,
-        landmark_classes=shown.landmark_labels,
-        landmark_name=shown.landmark_name,
-        axes=shown.exact,
-        description=f"{_map_title(shown)} of {_map_count(shown)} test samples, known ones coloured "
-        "by class, unknown ones in grey",
-    )
-
-
-def _map_title(shown: EmbeddingMap) -> str:
-    return "The embedding itself" if shown.exact else "t-SNE"
-
-
-def _map_count(shown: EmbeddingMap) -> str:
-    unknown = sum(len(each.rows) for each in shown.unknown)
-    return f"{len(shown.known.rows):,} known" + (f" and {unknown:,} unknown" if unknown else "")
-
-
-def _how_mapped(shown: EmbeddingMap) -> str:
-    which = f"{_map_count(shown)} test samples" + (
-        "" if shown.whole else f", drawn with seed {SEED}"
-    )
-    if shown.exact:
-        return which
-    return (
-        f"{which}; {shown.dimensions} dimensions, perplexity {PERPLEXITY:.0f}, seed {SEED}. "
-        "Distances between clusters mean little."
-    )
+    how = f"{shown.count} test samples" + ("" if shown.whole else f", drawn with seed {SEED}")
+    if not shown.exact:
+        how += (
+            f"; {shown.dimensions} dimensions, perplexity {PERPLEXITY:.0f}, seed {SEED}. "
+            "Distances between clusters mean little."
+        )
+    return {"chart": map_chart(view, shown), "title": shown.title, "subtitle": how}
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -229,18 +172,14 @@ def _how_mapped(shown: EmbeddingMap) -> str:
 
 def measured(history: Sequence[Values]) -> tuple[list[Measured], list[Measured]]:
     """Loss terms, and everything else that a run's epochs recorded; numbers alone count."""
-    names = list(dict.fromkeys(name for line in history for name in line.get("terms", {})))
+    terms = [{"epoch": line["epoch"], **line.get("terms", {})} for line in history]
+    names = list(dict.fromkeys(name for line in terms for name in line if name != "epoch"))
     several = len({name.partition("/")[0] for name in names}) > 1
-    terms = []
+    losses = []
     for name in names:
         phase, _, term = name.rpartition("/")
-        terms.append(
-            _over_epochs(
-                [(line["epoch"], line.get("terms", {}).get(name)) for line in history],
-                title=term.replace("_", " "),
-                detail=f"phase {phase}" if several and phase else "",
-            )
-        )
+        detail = f"phase {phase}" if several and phase else ""
+        losses.append(_over_epochs(terms, name, title=term.replace("_", " "), detail=detail))
     others = {
         name
         for line in history
@@ -251,39 +190,25 @@ def measured(history: Sequence[Values]) -> tuple[list[Measured], list[Measured]]
     rest = []
     for name in sorted(others, key=lambda n: (order.index(n) if n in order else 1.5, n)):
         title, fraction = TITLES.get(name, (name.replace("_", " "), False))
-        values = [(line["epoch"], line.get(name)) for line in history]
-        rest.append(_over_epochs(values, title=title, fraction=fraction))
-    return terms, rest
+        rest.append(_over_epochs(history, name, title=title, fraction=fraction))
+    return losses, rest
 
 
-def _over_epochs(pairs: Sequence[tuple[int, Any]], **words: Any) -> Measured:
+def _over_epochs(lines: Sequence[Values], name: str, **words: Any) -> Measured:
+    pairs = [(line["epoch"], line.get(name)) for line in lines]
     numbers = [(epoch, value) for epoch, value in pairs if isinstance(value, int | float)]
     array = np.array(numbers, dtype=np.float64)
     return Measured(epochs=array[:, 0], values=array[:, 1], **words)
 
 
-def training(view: View) -> Values | None:
-    """Small charts, each with its own scale."""
-    history = view.run.history
-    if not history:
-        return None
-    terms, rest = measured(history)
+def training(view: View) -> dict[str, list[tuple[Measured, Chart]]]:
+    """Small charts by group, each with its own scale."""
+    terms, rest = measured(view.run.history)
     groups = {"Loss terms": terms, "Validation, rate and speed": rest}
     return {
-        "epochs": int(history[-1]["epoch"]),
-        "groups": {
-            title: [
-                {
-                    "title": each.title,
-                    "subtitle": (f"{each.detail} · " if each.detail else "")
-                    + f"last {each.text(float(each.values[-1]))}",
-                    "chart": training_panel(each),
-                }
-                for each in group
-            ]
-            for title, group in groups.items()
-            if group
-        },
+        title: [(each, training_panel(each)) for each in group]
+        for title, group in groups.items()
+        if group
     }
 
 
@@ -299,7 +224,7 @@ def figures(view: View) -> dict[str, Chart]:
         made["oscr"] = oscr_chart(together, side=SINGLE_COLUMN)
     shown: list[Any] = [
         histogram_chart(each, width=SINGLE_COLUMN, height=130, titled=True)
-        for each in histograms_of(view)
+        for each in histograms(view)
     ]
     if shown:
         made["scores"] = alt.concat(*shown, columns=2).properties(
@@ -314,20 +239,25 @@ def figures(view: View) -> dict[str, Chart]:
     if terms or rest:
         made["training"] = training_chart([*terms, *rest])
     for gallery in galleries(view):
-        pictured = [each for each in gallery["samples"] if each["pixels"] is not None]
+        pictured = gallery["pictured"]
         if pictured:
-            made[gallery["kind"]] = image_grid(
-                [each["pixels"] for each in pictured],
-                [(f"{each['true']} → {each['predicted']}", each["score"]) for each in pictured],
-                description=gallery["title"],
+            columns = min(len(pictured), GALLERY_COLUMNS)
+            made[gallery["kind"]] = image_table(
+                [(*divmod(at, columns), each["pixels"]) for at, each in enumerate(pictured)],
+                gallery["title"],
+                rows=[""] * -(-len(pictured) // columns),
+                columns=[""] * columns,
+                captions=[
+                    (f"{each['true']} → {each['predicted']}", each["score"]) for each in pictured
+                ],
             )
     history = generated(view)
     if history:
-        made["generated"] = image_grid(
-            [each["pixels"] for each in history],
-            [(f"epoch {each['epoch']:,}",) for each in history],
-            columns=4,
+        made["generated"] = image_table(
+            [(0, at, each["pixels"]) for at, each in enumerate(history)],
+            "Generated samples after some epochs",
+            rows=[""],
+            columns=[f"epoch {each['epoch']:,}" for each in history],
             side=130,
-            description="Generated samples after some epochs",
         )
     return made

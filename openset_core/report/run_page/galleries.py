@@ -22,21 +22,13 @@ GENERATED = 36
 
 @frozen(kw_only=True, eq=False)
 class Mistakes:
-    """Wrong decisions of one kind, the worst first.
-
-    Attributes:
-        title: what they have in common.
-        kind: short name, for files.
-        samples: split and row of each.
-        of: how many there are.
-        among: how many there could be.
-    """
+    """Wrong decisions of one kind, the worst first."""
 
     title: str
-    kind: str
-    samples: Sequence[tuple[TestSplit, int]]
-    of: int
-    among: int
+    kind: str  # short name, for files
+    samples: Sequence[tuple[TestSplit, int]]  # split and row; at most MOST_SAMPLES
+    of: int  # how many there are
+    among: int  # how many there could be
 
 
 def mistakes(run: RunData, scorer: str) -> tuple[Mistakes, ...]:
@@ -44,30 +36,27 @@ def mistakes(run: RunData, scorer: str) -> tuple[Mistakes, ...]:
     if run.known is None or scorer not in run.scored:
         return ()
     threshold = run.scorers[scorer].threshold
-    known = run.known.scores[scorer]
-    rejected = np.flatnonzero(known > threshold)
-    worst = rejected[np.argsort(-known[rejected], kind="stable")][:MOST_SAMPLES]
-    kinds = [
-        Mistakes(
-            title="Known, but rejected",
-            kind="known-rejected",
-            samples=[(run.known, int(row)) for row in worst],
-            of=len(rejected),
-            among=len(known),
-        )
-    ]
-    if run.unknown:
-        pooled = run.pooled(scorer)
-        accepted = np.flatnonzero(pooled <= threshold)
-        worst = accepted[np.argsort(pooled[accepted], kind="stable")][:MOST_SAMPLES]
-        places = [(split, row) for split in run.unknown for row in range(len(split))]
+    kinds = []
+    sets = (
+        ("Known, but rejected", "known-rejected", (run.known,)),
+        ("Unknown, but accepted with the highest confidence", "unknown-accepted", run.unknown),
+    )
+    for title, kind, splits in sets:
+        if not splits:
+            continue
+        rejected = kind == "known-rejected"
+        scores = np.concatenate([split.scores[scorer] for split in splits])
+        wrong = np.flatnonzero((scores > threshold) == rejected)
+        badness = -scores[wrong] if rejected else scores[wrong]
+        worst = wrong[np.argsort(badness, kind="stable")][:MOST_SAMPLES]
+        places = [(split, row) for split in splits for row in range(len(split))]
         kinds.append(
             Mistakes(
-                title="Unknown, but accepted with the highest confidence",
-                kind="unknown-accepted",
+                title=title,
+                kind=kind,
                 samples=[places[at] for at in worst],
-                of=len(accepted),
-                among=len(pooled),
+                of=len(wrong),
+                among=len(scores),
             )
         )
     return tuple(kinds)
@@ -92,16 +81,9 @@ def galleries(view: View) -> list[dict[str, Any]]:
         if not kind.samples:
             count = f"None of {kind.among:,} samples"
         samples = [_sample(view, split, row) for split, row in kind.samples]
-        pictured = any(sample["pixels"] is not None for sample in samples)
-        made.append(
-            {
-                "title": kind.title,
-                "kind": kind.kind,
-                "count": f"{count}.",
-                "samples": samples,
-                "pictured": pictured,
-            }
-        )
+        texts = {"title": kind.title, "kind": kind.kind, "count": f"{count}."}
+        pictured = [sample for sample in samples if sample["pixels"] is not None]
+        made.append({**texts, "samples": samples, "pictured": pictured})
     return made
 
 
@@ -113,7 +95,7 @@ def _sample(view: View, split: TestSplit, row: int) -> dict[str, Any]:
     return {
         "true": true,
         "predicted": view.run.class_names[split.predicted[row]],
-        "score": number(float(view.scores(split)[row])),
+        "score": number(float(split.scores[view.scorer][row])),
         "pixels": None if pixels is None else thumbnail(pixels),
     }
 

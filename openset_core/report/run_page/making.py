@@ -13,13 +13,15 @@ from attrs import frozen
 from openset_core import __version__
 from openset_core.errors import ConfigError, OpensetError, did_you_mean
 from openset_core.files import sha256, write_text
+from openset_core.report.charts.confusion import confusion_chart
+from openset_core.report.charts.histograms import histogram_chart
 from openset_core.report.charts.output import save_chart
 from openset_core.report.data import RunData, open_run
 from openset_core.report.embedding import map_of
 from openset_core.report.figure_cache import images_of, kept_images
 from openset_core.report.render import inputs_in, render
 from openset_core.report.run_page import charts, galleries, provenance, results
-from openset_core.report.run_page.view import View, deciding_scorer
+from openset_core.report.run_page.view import View, shown_scorer
 from openset_core.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -31,13 +33,7 @@ FORMAT = 2
 
 @frozen(kw_only=True)
 class Report:
-    """What was made of a run.
-
-    Attributes:
-        page: report.html.
-        figures: PNG and SVG files, by name.
-        remarks: what could not be shown, and why, in one sentence each.
-    """
+    """What was made of a run."""
 
     page: Path
     figures: tuple[Path, ...]
@@ -56,23 +52,10 @@ def make_report(
 
     Recorded data is all that is needed; images of the galleries come from the data sets the first
     time, and are kept in the run folder.
-
-    Args:
-        path: the run folder.
-        scorer: whose decisions the confusion matrix and the galleries show; by default the one
-            that decides in the saved model.
-        figures: whether to write figures/ too.
-        data_root: folder of data sets.
-        data: the run's data where it is there already; read when it is needed otherwise.
-
-    Raises:
-        RunFolderError: not a finished run; says which command goes on with it.
-        ConfigError: the run has no such scorer.
-        StoreError: the feature store is damaged.
     """
     with open_run(path) as run:
         view = _view(run, scorer, data_root, data)
-        origin = provenance.provenance(run)
+        confusion = charts.confusion_of(view)
         text = render(
             "run.html",
             kind="Run",
@@ -83,12 +66,13 @@ def make_report(
             view=view,
             summary=results.summary(view),
             tiles=results.tiles(view),
-            warnings=[*origin["warnings"], *run.gaps, *view.remarks],
+            warnings=[*provenance.warnings(run), *run.gaps, *view.remarks],
             results=results.tables(view),
-            facts=origin,
+            facts=provenance.provenance(run),
             curves=charts.curves(view),
-            histograms=charts.histograms(view),
-            confusion=charts.confusion(view),
+            histograms=[(each, histogram_chart(each)) for each in charts.histograms(view)],
+            confusion=confusion,
+            confusion_chart=confusion and confusion_chart(confusion),
             embedding=charts.embedding(view),
             galleries=galleries.galleries(view),
             training=charts.training(view),
@@ -108,7 +92,7 @@ def _view(run: RunData, scorer: str | None, root: Path | None, data: ExperimentD
             f"{did_you_mean(scorer, run.scorers) or '; it has ' + ', '.join(run.scorers)}"
             " (`openset score RUN --plugins NAME` adds one)"
         )
-    deciding = scorer or deciding_scorer(run)
+    deciding = scorer or shown_scorer(run)
     needed = galleries.images_for(galleries.mistakes(run, deciding))
     remarks = []
     try:
@@ -120,12 +104,7 @@ def _view(run: RunData, scorer: str | None, root: Path | None, data: ExperimentD
 
 
 def inputs_of(path: Path, scorer: str = "") -> str:
-    """What a page is made from, as one word; a page that carries another one is out of date.
-
-    Args:
-        path: the run folder.
-        scorer: the scorer that was asked for; empty for the model's own.
-    """
+    """What a page is made from, as one word; a page that carries another one is out of date."""
     folder = RunFolder(path)
     files = (folder.experiment, folder.results, folder.metrics, folder.sample_history)
     facts = [FORMAT, [sha256(file) if file.exists() else "" for file in files]]

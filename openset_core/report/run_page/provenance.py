@@ -12,111 +12,66 @@ import numpy as np
 from openset_core.errors import OpensetError
 from openset_core.experiment import config
 from openset_core.experiment.experiment import Experiment, resolve
+from openset_core.model.artefact import read_description
 from openset_core.report.data import RunData
-from openset_core.report.formatting import number, percent, seconds
+from openset_core.report.formatting import number, percent
 from openset_core.run_folder import open_folder
 from openset_core.scoring.fitting import file_name
 
 FEW_SAMPLES = 30
 """Below so many validation samples a share of them is a coarse measure."""
 
-
-STAGES = ("train", "extract", "score")
+Change = tuple[str, str, Any, Any]
+"""Section, key, recorded value, and the value without the change."""
 
 
 def provenance(run: RunData) -> dict[str, Any]:
-    """What was run and recorded, as the page's template wants it.
-
-    Read from the run folder, and from the installed plugins where they are still there. Among it:
-    `changes`, settings that differ from those of protocol and components; `command`, which
-    repeats the run; `warnings`, one sentence each.
-    """
-    recorded, record, name = run.recorded, run.record, run.results.protocol
-    unchanged = _without_changes(run)
-    changed = _changes(recorded, unchanged)
-    content = None if unchanged is None else unchanged.protocol.content
-    if content is not None:
-        name += f": {content.summary}" + (f" ({content.source})" if content.source else "")
-    times = record.get("seconds", {})
-    versions = {library: str(version) for library, version in record.get("versions", {}).items()}
-    if "git_commit" in record:
-        versions["commit"] = str(record["git_commit"])
-    return {
-        "components": _components(run, unchanged),
-        "protocol": name,
-        "changes": [
-            f"{section}.{key} = {_written(value)} (otherwise {_written(usual)})"
-            for section, key, value, usual in changed
-        ],
-        "command": _command(run, changed if unchanged else _all_settings(recorded)),
-        "warnings": list(_warnings(run)),
-        "classes": _names(run.class_names),
-        "epochs": run.results.epochs,
-        "parameters": _parameters(run),
-        "thresholds": [
-            f"{scorer}: {number(result.threshold, 4)}{_how_set(run, scorer)}"
-            for scorer, result in run.scorers.items()
-        ],
-        "times": ", ".join(
-            f"{stage} {seconds(times[stage])}" for stage in STAGES if stage in times
-        ),
-        "hardware": _hardware(record),
-        "data": [
-            {
-                "header": split,
-                "cells": [
-                    f"{each.get('samples', 0):,}",
-                    {"text": each.get("split", ""), "kind": "hash"},
-                    {"text": each.get("data", ""), "kind": "hash"},
-                ],
-            }
-            for split, each in record.get("data", {}).items()
-        ],
-        "versions": versions | {"experiment": str(record.get("digest", ""))},
-        "options": {
-            section: [f"{key} = {value!r}" for key, value in values.items()]
-            for section, values in recorded.items()
-            if section != "record" and isinstance(values, Mapping) and values
-        },
-    }
-
-
-def _without_changes(run: RunData) -> Experiment | None:
-    """The experiment with no setting changed; None where a plugin is gone."""
-    try:
-        _, experiment = open_folder(run.folder.path)
-        return resolve(
-            experiment.selection.names,
-            experiment.protocol.reference,
-            experiment.trial,
-            experiment.seed,
-        )
-    except OpensetError:
-        return None
-
-
-Change = tuple[str, str, Any, Any]
-
-
-def _changes(recorded: Mapping[str, Any], unchanged: Experiment | None) -> list[Change]:
-    """Section, key, recorded value and the value without the change."""
-    if unchanged is None:
-        return []
-    usual = unchanged.to_toml()
-    return [
-        (section, key, value, usual.get(section, {}).get(key))
-        for section, key, value, _ in _all_settings(recorded)
-        if value != usual.get(section, {}).get(key)
-    ]
-
-
-def _all_settings(recorded: Mapping[str, Any]) -> list[Change]:
-    return [
+    """Set-up from what the run recorded, and from the installed plugins where they are there."""
+    recorded = run.recorded
+    unchanged = _unchanged(run)
+    settings: list[Change] = [
         (section, key, value, None)
         for section, values in recorded.items()
         if section not in ("record", "threshold") and isinstance(values, Mapping)
         for key, value in values.items()
     ]
+    changes: list[Change] = []
+    protocol = run.results.protocol
+    if unchanged is not None:
+        usual = unchanged.to_toml()
+        pairs = [(*setting[:3], usual.get(setting[0], {}).get(setting[1])) for setting in settings]
+        changes = [change for change in pairs if change[2] != change[3]]
+        content = unchanged.protocol.content
+        if content.summary:
+            protocol += f": {content.summary}" + (f" ({content.source})" if content.source else "")
+    try:
+        parameters = read_description(run.folder.model).parameters
+    except OpensetError:
+        parameters = 0
+    return {
+        "components": _components(run, unchanged),
+        "protocol": protocol,
+        "changes": [
+            f"{section}.{key} = {_written(value)} (otherwise {_written(usual)})"
+            for section, key, value, usual in changes
+        ],
+        "command": _command(run, settings if unchanged is None else changes),
+        "parameters": parameters,
+        "thresholds": [
+            f"{scorer}: {number(results.threshold, 4)}{_how_set(run, scorer)}"
+            for scorer, results in run.scorers.items()
+        ],
+    }
+
+
+def _unchanged(run: RunData) -> Experiment | None:
+    """The experiment with no setting changed; None where a plugin is gone."""
+    try:
+        _, experiment = open_folder(run.folder.path)
+        names, reference = experiment.selection.names, experiment.protocol.reference
+        return resolve(names, reference, experiment.trial, experiment.seed)
+    except OpensetError:
+        return None
 
 
 def _command(run: RunData, changed: list[Change]) -> str:
@@ -143,23 +98,18 @@ def _written(value: Any) -> str:
     """A value as `--set` takes it."""
     if value is None:
         return "nothing"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return repr(value)
-    if isinstance(value, list | dict):
+    if isinstance(value, bool | list | dict):
         return json.dumps(value)
     return str(value)
 
 
 def _components(run: RunData, experiment: Experiment | None) -> list[dict[str, str]]:
-    """Kind, name, distribution with its version and, where the plugin is installed, summary."""
+    """Kind, name and version, with summary and reference where the plugin is installed."""
     versions = run.record.get("plugins", {})
     if experiment is None:
-        names = [str(name) for name in run.recorded.get("plugins", [])]
         return [
-            {"kind": "component", "name": name, "distribution": str(versions.get(name, ""))}
-            for name in names
+            {"kind": "component", "name": str(name), "distribution": str(versions.get(name, ""))}
+            for name in run.recorded.get("plugins", [])
         ]
     return [
         {
@@ -175,7 +125,18 @@ def _components(run: RunData, experiment: Experiment | None) -> list[dict[str, s
     ]
 
 
-def _warnings(run: RunData) -> Iterator[str]:
+def _how_set(run: RunData, scorer: str) -> str:
+    path = run.folder.model / "scorers" / f"{file_name(scorer)}.toml"
+    try:
+        acceptance = config.read_toml(path, "scorer").get("acceptance")
+    except OpensetError:
+        return ""
+    if acceptance is None:
+        return ", given as a score"
+    return f", accepts {100 * acceptance:.4g} % of the validation samples"
+
+
+def warnings(run: RunData) -> Iterator[str]:
     """What limits what the numbers mean."""
     record, results = run.record, run.results
     if "dirty" in str(record.get("git_commit", "")):
@@ -215,46 +176,3 @@ def _about_scorer(run: RunData, scorer: str) -> Iterator[str]:
         yield f"The threshold of {scorer} rejects every test sample."
     elif run.unknown and (scores <= threshold).all():
         yield f"The threshold of {scorer} accepts every test sample."
-
-
-def _names(names: tuple[str, ...], most: int = 40) -> str:
-    said = f"{len(names):,}: " + ", ".join(names[:most])
-    return said if len(names) <= most else f"{said} and {len(names) - most:,} more"
-
-
-def _parameters(run: RunData) -> int:
-    from openset_core.model.artefact import read_description
-
-    try:
-        return read_description(run.folder.model).parameters
-    except OpensetError:
-        return 0
-
-
-def _how_set(run: RunData, scorer: str) -> str:
-    path = run.folder.model / "scorers" / f"{file_name(scorer)}.toml"
-    try:
-        acceptance = config.read_toml(path, "scorer").get("acceptance")
-    except OpensetError:
-        return ""
-    if acceptance is None:
-        return ", given as a score"
-    return f", accepts {100 * acceptance:.4g} % of the validation samples"
-
-
-def _hardware(record: Mapping[str, Any]) -> str:
-    device, machine = record.get("device", {}), record.get("hardware", {})
-    said = []
-    if device:
-        processes = device.get("processes", 1)
-        many = f"{processes} × " if processes > 1 else ""
-        said.append(f"{many}{device.get('name', '?')}, {device.get('precision', '?')}")
-        threads = device.get("threads", 0)
-        if threads:
-            said.append(f"{threads} {'threads' if threads > 1 else 'thread'}")
-    if machine:
-        said.append(
-            f"{machine.get('processors', '?')} processors, {machine.get('system', '')} "
-            f"{machine.get('machine', '')}"
-        )
-    return "; ".join(said) or "not recorded"

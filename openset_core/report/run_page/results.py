@@ -30,9 +30,9 @@ def subtitle(view: View) -> str:
 def summary(view: View) -> str:
     """What the scorer's decisions come to, in a sentence."""
     run = view.run
-    if run.known is None or not view.has_scores or not len(run.known):
+    if run.known is None or not view.has_scores:
         return ""
-    accepted = view.scores(run.known) <= view.threshold
+    accepted = run.known.scores[view.scorer] <= view.threshold
     said = (
         f"At its threshold {view.scorer} accepts {percent(float(accepted.mean()))} % of the known "
         f"test samples; {percent(float((accepted & run.known.correct).mean()))} % of all known "
