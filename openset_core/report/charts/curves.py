@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -56,39 +57,25 @@ class NamedCurve:
         return (self.curve, *self.trials)
 
 
-def roc_chart(
-    curves: Sequence[NamedCurve],
-    *,
-    side: int = 320,
-    against: str = "",
-    points: int = 6000,
-    interactive: bool = True,
-) -> Chart:
-    """ROC curves with the AUROC beside each name."""
-    return _chart(curves, True, side, against, points, interactive)
+def roc_chart(curves: Sequence[NamedCurve], **options: Any) -> Chart:
+    """ROC curves with the AUROC beside each name; options as of `_chart`."""
+    return _chart(curves, True, **options)
 
 
-def oscr_chart(
-    curves: Sequence[NamedCurve],
-    *,
-    side: int = 320,
-    against: str = "",
-    points: int = 6000,
-    interactive: bool = True,
-    log_from: float = 0.0,
-) -> Chart:
-    """OSCR curves with the area beside each name."""
-    return _chart(curves, False, side, against, points, interactive, log_from)
+def oscr_chart(curves: Sequence[NamedCurve], **options: Any) -> Chart:
+    """OSCR curves with the area beside each name; options as of `_chart`."""
+    return _chart(curves, False, **options)
 
 
 def _chart(
     curves: Sequence[NamedCurve],
     roc: bool,
-    side: int,
-    against: str,
-    points: int,
-    interactive: bool,
-    log_from: float = 0.0,
+    *,
+    side: int = 320,
+    against: str = "",  # names the unknown samples in the description
+    points: int = 6000,  # of all curves together, at most; each curve keeps 40
+    interactive: bool = True,  # only a chart that stands by itself can be
+    log_from: float = 0.0,  # where a logarithmic axis of false positive rates begins
 ) -> Chart:
     title, measure, axis = ("ROC", "AUROC", TPR) if roc else ("OSCR", "OSCR", CCR)
     names = []
@@ -165,12 +152,12 @@ def _chart(
                 x="x:Q", y="y:Q"
             ),
         )
-    area_text = ", ".join(f"{name} %" for name in names)
+    areas_text = ", ".join(f"{name} %" for name in names)
     return alt.layer(*layers, data=records(**rows)).properties(
         width=side,
         height=side,
         description=f"{title} curves{f' against {against}' if against else ''}; {measure}: "
-        f"{area_text}",
+        f"{areas_text}",
     )
 
 

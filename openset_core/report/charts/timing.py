@@ -28,28 +28,19 @@ def bars(
     width: float = 170,
 ) -> Chart:
     """A bar for each value with the value at its end."""
-    order = list(range(len(names)))
     every = list(dict.fromkeys(kinds))
-    base = alt.Chart(
-        records(
-            row=order,
-            name=names,
-            value=values,
-            text=[cell_text(value) for value in values],
-            kind=kinds,
-        )
-    ).encode(
-        y=alt.Y(
-            "row:O",
-            title=None,
-            axis=alt.Axis(
-                labels=labels,
-                ticks=False,
-                domain=True,
-                labelExpr=names_at(names),
-                labelLimit=260,
-            ),
-        ),
+    axis = alt.Axis(
+        labels=labels, ticks=False, domain=True, labelExpr=names_at(names), labelLimit=260
+    )
+    data = records(
+        row=list(range(len(names))),
+        name=names,
+        value=values,
+        text=[cell_text(value) for value in values],
+        kind=kinds,
+    )
+    base = alt.Chart(data).encode(
+        y=alt.Y("row:O", title=None, axis=axis),
         x=alt.X(
             "value:Q",
             title=title,

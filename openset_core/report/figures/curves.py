@@ -29,7 +29,6 @@ def draw(shape: Curves, runs: FigureRuns) -> FigureResult:
     """Draw the curves of every group of runs; a group of several trials as their mean."""
     labels = runs.labels()
     sets = unknown_sets(runs)
-    side = int(panel_width(len(sets), 3))
     # Below the share of a single sample there is nothing to see.
     least = min(0.1, 1 / max(len(split) for _label, run in runs.runs for split in run.unknown))
     rows: list[tuple[Any, ...]] = []
@@ -40,42 +39,41 @@ def draw(shape: Curves, runs: FigureRuns) -> FigureResult:
             NamedCurve(name=label, curve=first, trials=tuple(others))
             for label, (first, *others) in zip(labels, curves, strict=True)
         ]
+        options = {"side": int(panel_width(len(sets), 3)), "against": unknown, "interactive": False}
         charts: list[Any] = []
         for kind in shape.rows:
             if kind == "roc":
-                charts.append(roc_chart(named, side=side, against=unknown, interactive=False))
+                charts.append(roc_chart(named, **options))
             else:
                 start = least if shape.scale == "log" else 0.0
-                charts.append(
-                    oscr_chart(named, side=side, against=unknown, interactive=False, log_from=start)
-                )
+                charts.append(oscr_chart(named, log_from=start, **options))
             for label, trials in zip(labels, curves, strict=True):
                 areas = [c.auroc() if kind == "roc" else c.oscr() for c in trials]
                 deviation = percent(float(np.std(areas, ddof=1))) if len(areas) > 1 else None
                 mean = percent(float(np.mean(areas)))
                 rows.append((AREAS[kind], unknown, label, len(areas), mean, deviation))
         columns.append((f"unknown: {unknown}", alt.vconcat(*charts).resolve_scale(**OWN)))
-    measured = ", ".join(AREAS[kind] for kind in shape.rows)
+    measured = [AREAS[kind] for kind in shape.rows]
     scorers = [chosen_scorer(group.first, shape.scorer) for group in runs.groups]
     said = ", ".join(f"{scorer} for {label}" for scorer, label in zip(scorers, labels, strict=True))
     if len(set(scorers)) == 1:
         said = f"{scorers[0]} for all"
-    trials_text = (
-        "One run each."
-        if all(len(group.runs) == 1 for group in runs.groups)
-        else "Curves of several trials are means at equal false positive rates, with one deviation."
-    )
+    trials_text = "One run each."
+    if any(len(group.runs) > 1 for group in runs.groups):
+        trials_text = (
+            "Curves of several trials are means at equal false positive rates, with one deviation."
+        )
     return FigureResult(
         chart=panels(
             columns,
-            f"{measured.replace(', ', ' and ')} curves of {', '.join(labels)} against "
-            f"{', '.join(sets)}; the areas stand in the table.",
+            f"{' and '.join(measured)} curves of {', '.join(labels)} against {', '.join(sets)}; "
+            "the areas stand in the table.",
             columns=3,
             shared=False,
         ),
         caption=(
-            f"Curves of known test samples against each unknown set; {measured} in percent beside "
-            f"the names, exact under ties. Scores: {said}. {trials_text}"
+            f"Curves of known test samples against each unknown set; {', '.join(measured)} in "
+            f"percent beside the names, exact under ties. Scores: {said}. {trials_text}"
         ),
         columns=("area", "unknown set", "run", "trials", "percent", "deviation"),
         rows=rows,

@@ -121,22 +121,21 @@ def _value(run: RunData, metric: str, shape: Sweep, unknown: str | None) -> floa
 
 
 def _notes(shape: Sweep, runs: list[RunData]) -> Iterator[str]:
+    def some(runs: list[RunData]) -> str:
+        more = len(runs) - 1
+        return (
+            f"{runs[0].folder.path} and {more} more have" if more else f"{runs[0].folder.path} has"
+        )
+
+    rule = shape.rule
     without = [
-        run for run in runs if not run.scorers[chosen_scorer(run, shape.scorer)].by_rule(shape.rule)
+        run for run in runs if not run.scorers[chosen_scorer(run, shape.scorer)].by_rule(rule)
     ]
     if without:
-        yield (
-            f"{_some(without)} no results by the {RULES[shape.rule]}, so the exact ones are shown"
-        )
+        yield f"{some(without)} no results by the {RULES[rule]}, so the exact ones are shown"
     silent = [run for run in runs if run.store is not None and not run.store.describes_loss]
     if silent and any(metric.startswith(LEARNED) for metric in shape.metrics):
         yield (
-            f"{_some(silent)} no record of what the loss learned; `openset extract RUN --rebuild` "
+            f"{some(silent)} no record of what the loss learned; `openset extract RUN --rebuild` "
             "adds it"
         )
-
-
-def _some(runs: list[RunData]) -> str:
-    """Some runs as the subject of a sentence, with its verb."""
-    first, others = runs[0].folder.path, len(runs) - 1
-    return f"{first} and {others} more have" if others else f"{first} has"
