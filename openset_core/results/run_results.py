@@ -20,7 +20,7 @@ from openset_core.experiment.protocol import Published
 from openset_core.features.store import FeatureStore
 from openset_core.files import write_text
 from openset_core.metrics import IncrementalResults, add_classes_one_by_one
-from openset_core.results.tables import EMPTY, Column, Number, Table, cell_text, text
+from openset_core.results.tables import EMPTY, Column, Number, Table, cell_text, many, text
 from openset_core.scoring.fitting import ScoredRun
 
 FORMAT = 1
@@ -32,11 +32,8 @@ RULES = {
 }
 """Evaluation rules and what a table calls them."""
 
-PUBLISHED = "published"
-"""What a table calls figures from papers."""
-
-AT_THRESHOLD = ("macro_f1", "known_accepted", "unknown_rejected")
-"""Metrics that depend on the threshold."""
+PUBLISHED = "published"  # what a table calls figures from papers
+AT_THRESHOLD = ("macro_f1", "known_accepted", "unknown_rejected")  # depend on the threshold
 
 
 @attrs.frozen(kw_only=True)
@@ -262,9 +259,6 @@ def _incremental(store: FeatureStore) -> IncrementalResults | None:
     )
 
 
-# --- tables -----------------------------------------------------------------------------------
-
-
 Summary = Mapping[str, Mapping[str, tuple[float, float | None]]]
 """(mean, deviation or None) by scorer and metric."""
 
@@ -384,13 +378,12 @@ class TrialsResults:
     def table(self) -> str:
         """Mean and deviation over trials as text: a table for each group of trials."""
         groups = self.groups()
-        if len(groups) > 1:
-            return "\n\n".join(
-                f"{group}, {len(trials.results)} trial{'s' if len(trials.results) > 1 else ''}\n"
-                f"{trials.table()}"
-                for group, trials in groups.items()
-            )
-        return self.lines().text()
+        if len(groups) == 1:
+            return self.lines().text()
+        return "\n\n".join(
+            f"{group}, {many(len(trials.results), 'trial')}\n{trials.table()}"
+            for group, trials in groups.items()
+        )
 
     def lines(self) -> ResultsTable:
         """Mean and deviation over trials of one group, line by line, as the table has them."""

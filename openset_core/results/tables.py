@@ -13,11 +13,8 @@ import attrs
 
 EMPTY = "-"
 GAP = "  "
-LINE_WIDTH = 100
-"""Columns after which a note continues on the next line."""
-
-LONGEST_FLOAT = 40
-"""Rows of a LaTeX table up to which it stands on one page."""
+LINE_WIDTH = 100  # columns after which a note continues on the next line
+LONGEST_FLOAT = 40  # rows of a LaTeX table up to which it stands on one page
 
 
 @attrs.frozen(kw_only=True)
@@ -65,7 +62,9 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-# --- cells ----------------------------------------------------------------------------------------
+def many(count: int, what: str) -> str:
+    """A number of things: `1 trial`, `5 trials`."""
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
 
 
 def percent(value: float, signed: bool = False) -> str:
@@ -106,9 +105,6 @@ def cell_text(cell: Cell) -> str:
         return f"[{percent(cell.low, cell.signed)}, {percent(cell.high, cell.signed)}]{rank}"
     spread = f" ± {percent(cell.deviation)}" if cell.deviation is not None else ""
     return f"{percent(cell.value, cell.signed)}{spread}{rank}{cell.mark and ' ' + cell.mark}"
-
-
-# --- text -----------------------------------------------------------------------------------------
 
 
 def text(tables: Sequence[Table], notes: Sequence[str] = (), width: int | None = None) -> str:
@@ -163,9 +159,6 @@ def _wrapped(sentences: Iterable[str]) -> list[str]:
     return [line for sentence in sentences for line in wrapper.wrap(sentence)]
 
 
-# --- Markdown -------------------------------------------------------------------------------------
-
-
 def markdown(tables: Sequence[Table], notes: Sequence[str] = ()) -> str:
     """Tables as GitHub's Markdown, the best of each kind in bold."""
     parts = []
@@ -191,8 +184,6 @@ def _markdown_cell(cell: Cell) -> str:
     shown = _markdown_text(cell_text(cell))
     return f"**{shown}**" if isinstance(cell, Number) and cell.best else shown
 
-
-# --- LaTeX ----------------------------------------------------------------------------------------
 
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -253,9 +244,6 @@ def _latex_cell(cell: Cell) -> str:
     number, *rest = shown.split(" ")
     body = " ".join([rf"\mathbf{{{number}}}" if cell.best else number, *rest])
     return f"${body.replace('±', chr(92) + 'pm')}$".replace(" *$", "^{*}$") + rank
-
-
-# --- CSV ------------------------------------------------------------------------------------------
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

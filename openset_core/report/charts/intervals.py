@@ -27,33 +27,23 @@ from openset_core.report.charts.theme import (
 )
 
 WIDTH = 300
-HEADING, ROW, GAP = 16, 20, 6
-"""Heights in pixels of a line of a name, of a row, and between methods."""
-
-BELOW = 6
-"""How far single values lie below their row."""
-
-NAME_LENGTH = 44
-"""Letters of a method's name in one line."""
-
-LETTER = 6.8
-"""Width in pixels of a bold letter."""
-
-LONGEST_LABEL = 14
-"""Letters of a scorer's name up to which it stands beside its row on a page, not above it."""
+HEADING, ROW, GAP = 16, 20, 6  # pixels of a line of a name, of a row, and between methods
+BELOW = 6  # pixels from a row to its single values
+NAME_LENGTH = 44  # letters of a method's name in one line
+LETTER = 6.8  # width in pixels of a bold letter
+LONGEST_LABEL = 14  # letters of a scorer's name that stands beside its row, not above it
 
 FAR = 8.0
 """A row is far off from so many median deviations from the median on."""
 
-LEAST_DEVIATION, LEAST_SPAN = 0.005, 0.01
-"""An axis shows one percent at least, lest differences look larger than they are."""
-
 ROOM_GAINED = 4.0
 """Rows far off leave the axis only where the others get so many times as much room by that."""
 
+LEAST_DEVIATION, LEAST_SPAN = 0.005, 0.01
+"""An axis shows one percent at least, lest differences look larger than they are."""
+
 LONGEST_REACH = 3.0
 """An interval reaches so many times as far as the median one at most; a longer one is cut off."""
-
 
 ALL = "all scorers"
 
@@ -88,9 +78,6 @@ class IntervalRow:
         return self.value if self.value is not None else float(np.mean(self.places))
 
 
-# --- the axis -------------------------------------------------------------------------------------
-
-
 def axis_range(
     rows: Sequence[IntervalRow], zero: bool = False
 ) -> tuple[float, float, tuple[IntervalRow, ...]]:
@@ -122,9 +109,6 @@ def axis_range(
     margin = 0.05 * (high - low)
     low, high = low - margin, high + margin
     return (low, high, far) if zero else (max(low, -0.01), min(high, 1.01), far)
-
-
-# --- the layout -----------------------------------------------------------------------------------
 
 
 @frozen(kw_only=True)
@@ -183,9 +167,6 @@ def broken(name: str, longest: int) -> tuple[str, ...]:
     """A name in lines of so many letters at most, broken after commas or at blanks."""
     lines = textwrap.wrap(name.replace(",", ", "), longest, break_on_hyphens=False)
     return tuple(line.replace(", ", ",") for line in lines)
-
-
-# --- the chart ------------------------------------------------------------------------------------
 
 
 def interval_chart(

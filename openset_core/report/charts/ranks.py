@@ -18,14 +18,10 @@ from openset_core.report.charts.output import Chart
 from openset_core.report.charts.theme import TEXT, records
 from openset_core.results.comparison.statistics import Ranking
 
-LEAST_METHODS = 3
-"""Two methods have no diagram; their difference is enough."""
-
+LEAST_METHODS = 3  # the difference of two is enough
 WIDTH = 220
-BAR, LINE = 9.0, 14.0
-"""Heights in pixels of a level of bars, and of a line of a name."""
-
-NAME_LENGTH = 26
+BAR, LINE = 9.0, 14.0  # pixels of a level of bars, and of a line of a name
+NAME_LENGTH = 26  # letters in a line
 MOST_TICKS = 8
 
 

@@ -19,8 +19,7 @@ from openset_core.results.comparison.tables import p_text, verdict
 from openset_core.results.run_results import RULES
 from openset_core.results.tables import percent as signed_percent
 
-MOST_FIGURES = 12
-"""Figures are made of so many settings; of more nobody would print them."""
+MOST_FIGURES = 12  # settings that figures are made of; more nobody would print
 
 VERDICTS = {
     "better": (colour(0).light, False),

@@ -40,18 +40,14 @@ from openset_core.results.tables import (
     Number,
     Table,
     cell_text,
+    many,
     rank_text,
 )
 from openset_core.run_folder import RunFolder
 
-MOST_NOTES = 4
-"""Notes at the head of the page; more stand further below."""
-
-MOST_ROWS = 1500
-"""Rows of single values on a page; files have them all."""
-
-OPEN_SETTINGS = 3
-"""Charts of so many settings stand open on a page; those of others are folded away."""
+MOST_NOTES = 4  # at the head of the page; more stand further below
+MOST_ROWS = 1500  # of single values on a page; files have them all
+OPEN_SETTINGS = 3  # whose charts stand open on a page; those of others are folded away
 
 
 def write_comparison_page(
@@ -129,9 +125,6 @@ def _shown(c: Comparison) -> list[tuple[EvaluationSetting, str]]:
     return [(setting, metric) for setting in c.settings for metric in c.metrics_in([setting])]
 
 
-# --- the head -------------------------------------------------------------------------------------
-
-
 def _title(c: Comparison) -> str:
     names = list(dict.fromkeys(method.name for method in c.methods))
     where = ", ".join(c.protocols) if len(c.protocols) <= 3 else f"{len(c.protocols)} protocols"
@@ -183,9 +176,6 @@ def _tile(c: Comparison, metric: str) -> dict[str, Any] | None:
         beside = [f"average over {over}"]
     name = f"{first.name} {scorer_label(c, first, metric)}".strip()
     return {"title": f"Best {title}", "value": value, "beside": [name, *beside]}
-
-
-# --- results --------------------------------------------------------------------------------------
 
 
 def _legend(c: Comparison) -> str:
@@ -245,9 +235,6 @@ def _cell(cell: Cell) -> dict[str, str]:
         kind = "best" if cell.best else "close" if cell.close else ""
         plain = Number(value=cell.value, signed=cell.signed)
     return {"text": cell_text(plain).replace("-", "−"), "small": small, "kind": kind}
-
-
-# --- what was compared ----------------------------------------------------------------------------
 
 
 def _methods(c: Comparison) -> tuple[list[str], list[dict[str, Any]]]:
@@ -335,9 +322,6 @@ def _numbers(values: Iterable[int]) -> str:
     )
 
 
-# --- charts ---------------------------------------------------------------------------------------
-
-
 def _by_setting(
     c: Comparison, chart: Callable[[Comparison, EvaluationSetting, str], Chart | None]
 ) -> list[dict[str, Any]]:
@@ -395,25 +379,19 @@ def _ranks(c: Comparison) -> dict[str, Any] | None:
                     "subtitle": c.ranked_over(metric) + tested,
                 }
             )
-    unit = "seed" if " seeds" in c.ranked_over(next(iter(rankings))) else "trial"
-    return {"charts": drawn, "unit": unit, "reason": "" if drawn else _no_diagram(c, rankings)}
-
-
-def _no_diagram(c: Comparison, rankings: Mapping[str, Any]) -> str:
-    metric = max(rankings, key=lambda metric: len(rankings[metric][0]))
-    methods, ranking = len(rankings[metric][0]), rankings[metric][1]
+    metric, (ranked, ranking) = max(rankings.items(), key=lambda item: len(item[1][0]))
+    over, methods = c.ranked_over(metric), len(ranked)
     if methods < LEAST_METHODS:
-        return "Two methods have no diagram of critical differences; their difference is enough."
-    if ranking.critical_difference < methods - 1:
-        return "All methods share their ranks."
-    return (
-        f"There is no diagram of critical differences: the average ranks of {methods} methods over "
-        f"{c.ranked_over(metric)} would have to lie {ranking.critical_difference:.2f} apart to be "
-        f"told apart, and can lie {methods - 1} apart at most. More of them help."
-    )
-
-
-# --- single runs ----------------------------------------------------------------------------------
+        reason = "Two methods have no diagram of critical differences; their difference is enough."
+    elif ranking.critical_difference < methods - 1:
+        reason = "All methods share their ranks."
+    else:
+        reason = (
+            f"There is no diagram of critical differences: the average ranks of {methods} methods "
+            f"over {over} would have to lie {ranking.critical_difference:.2f} apart to be told "
+            f"apart, and can lie {methods - 1} apart at most. More of them help."
+        )
+    return {"charts": drawn, "unit": "seed" if " seeds" in over else "trial", "reason": reason}
 
 
 def _run_tables(c: Comparison, origin: Origin) -> Iterator[dict[str, Any]]:
@@ -457,14 +435,6 @@ def _run_table(
     names = (Column(title, left=True) for title in ("method", "run", "scorer"))
     columns = (*names, *(Column(METRICS[metric].title) for metric in metrics), Column("time"))
     return Table(title="Percent, exact evaluation", columns=columns, rows=rows), links
-
-
-# --- words ----------------------------------------------------------------------------------------
-
-
-def many(count: int, what: str) -> str:
-    """A number of things: `1 trial`, `5 trials`."""
-    return f"{count:,} {what}" + ("" if count == 1 else "s")
 
 
 def _sentence(text: str) -> str:

@@ -30,8 +30,7 @@ from openset_core.results.comparison.runs import (
 )
 from openset_core.results.run_results import RULES, PublishedFigure
 
-SHOWN_CHANGES = 3
-"""How many differing options a method's name carries before it is numbered instead."""
+SHOWN_CHANGES = 3  # differing options that a method's name carries before it is numbered instead
 
 
 @attrs.frozen(kw_only=True)
@@ -153,9 +152,6 @@ def _in_protocol(setting: EvaluationSetting, run: FinishedRun) -> Iterator[Publi
                 metric=figure.metric,
                 figure=PublishedFigure.from_protocol(figure),
             )
-
-
-# --- names ----------------------------------------------------------------------------------------
 
 
 def _protocol_names(runs: Sequence[FinishedRun]) -> dict[Path, str]:

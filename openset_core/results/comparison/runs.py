@@ -71,9 +71,6 @@ class RunCollection:
     left_out: tuple[LeftOut, ...] = ()
 
 
-# --- finding --------------------------------------------------------------------------------------
-
-
 def find_runs(paths: Sequence[Path]) -> RunCollection:
     """Finished runs below run folders, benches, or folders that contain either at any depth."""
     names: dict[Path, str] = {}
@@ -126,9 +123,6 @@ def _run_folders(top: Path, names: dict[Path, str]) -> Iterator[Path]:
         if EXPERIMENT_FILE in files:
             inner.clear()  # folders inside belong to the run
             yield folder
-
-
-# --- what a run is --------------------------------------------------------------------------------
 
 
 def method_components(run: RecordedRun) -> tuple[str, ...]:
@@ -194,9 +188,6 @@ def matches(run: RecordedRun, experiment: Experiment) -> bool:
         if any(asked[name] != recorded[name] for name in asked.keys() & recorded.keys()):
             return False
     return True
-
-
-# --- several runs ---------------------------------------------------------------------------------
 
 
 def by_experiment(runs: Iterable[Run]) -> list[list[Run]]:

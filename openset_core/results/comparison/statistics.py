@@ -18,8 +18,7 @@ Samples = Mapping[tuple[int, int], float]
 Floats = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
-NOISE = 1e-12
-"""Differences of fractions below this are rounding, not results."""
+NOISE = 1e-12  # differences of fractions below this are rounding, not results
 
 
 @attrs.frozen(kw_only=True)

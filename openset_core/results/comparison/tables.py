@@ -12,8 +12,7 @@ from openset_core.results.comparison.statistics import Difference, Estimate, Ran
 from openset_core.results.run_results import RULES
 from openset_core.results.tables import Cell, Column, Interval, Number, Table, rank_text
 
-FEW_BLOCKS = 10
-"""Up to so many blocks the distribution behind Friedman's test is a rough approximation."""
+FEW_BLOCKS = 10  # the distribution behind Friedman's test is a rough approximation for these
 
 Row = tuple[EvaluationSetting, Method, list[Cell]]
 METHOD_COLUMNS = (Column("method", left=True), Column("scorer", left=True))
@@ -82,11 +81,18 @@ def metric_tables(comparison: Analysis, *, marks: bool = True) -> list[Table]:
         rows: list[Row] = []
         marked = False
         for setting in settings:
-            columns = [_metric_column(c, setting, metric, marks) for metric in metrics]
-            for method in c.methods_in(setting):
-                cells = [column[method] for column in columns]
-                marked = marked or any(cell is not None and cell.mark for cell in cells)
-                rows.append((setting, method, [*cells]))
+            by_method: dict[Method, list[Cell]] = {method: [] for method in c.methods_in(setting)}
+            for metric in metrics:
+                best, close = c.best(setting, metric), c.not_significantly_worse(setting, metric)
+                compared = c.differences(setting, metric) if marks else {}
+                for method, cells in by_method.items():
+                    difference = compared.get(c.duplicate_of(method, metric))
+                    differs = difference is not None and difference.significant(c.confidence)
+                    estimate = c.estimate(setting, method, metric)
+                    marked = marked or (differs and estimate is not None)
+                    look = {"best": method in best, "close": method in close}
+                    cells.append(_number(estimate, mark="*" if differs else "", **look))
+            rows += [(setting, method, cells) for method, cells in by_method.items()]
         notes = list(dict.fromkeys(spread_note(c, setting) for setting in settings))
         if marked:
             notes.append(
@@ -94,23 +100,6 @@ def metric_tables(comparison: Analysis, *, marks: bool = True) -> list[Table]:
             )
         tables.append(_table(f"{protocol}: percent", settings, _titles(metrics), rows, notes))
     return tables
-
-
-def _metric_column(
-    c: Analysis, setting: EvaluationSetting, metric: str, marks: bool
-) -> dict[Method, Number | None]:
-    best, close = c.best(setting, metric), c.not_significantly_worse(setting, metric)
-    compared = c.differences(setting, metric) if marks else {}
-    cells = {}
-    for method in c.methods_in(setting):
-        difference = compared.get(c.duplicate_of(method, metric))
-        cells[method] = _number(
-            c.estimate(setting, method, metric),
-            mark="*" if difference and difference.significant(c.confidence) else "",
-            best=method in best,
-            close=method in close,
-        )
-    return cells
 
 
 def spread_note(comparison: Analysis, setting: EvaluationSetting) -> str:
@@ -332,10 +321,7 @@ def ranking_tables(comparison: Analysis) -> list[Table]:
         if ranked := comparison.ranking(metric):
             methods, ranking = ranked
             alike.setdefault((methods, comparison.ranked_over(metric)), {})[metric] = ranking
-    return [
-        _ranking_table(comparison, methods, over, rankings)
-        for (methods, over), rankings in alike.items()
-    ]
+    return [_ranking_table(comparison, *key, rankings) for key, rankings in alike.items()]
 
 
 def _ranking_table(
@@ -368,28 +354,22 @@ def _ranking_table(
     return Table(
         title=f"Average ranks over {over}",
         columns=(*METHOD_COLUMNS, *map(Column, _titles(rankings))),
-        rows=tuple(
-            (
-                method.name,
-                method.scorer,
-                *(
-                    f"{ranking.average_ranks[position]:.2f} {_letters(position, ranking.groups)}"
-                    for ranking in rankings.values()
-                ),
-            )
-            for position, method in enumerate(methods)
-        ),
+        rows=[
+            (method.name, method.scorer, *(_lettered(each, n) for each in rankings.values()))
+            for n, method in enumerate(methods)
+        ],
         notes=tuple(notes),
     )
 
 
-def _letters(method: int, groups: Sequence[Sequence[int]]) -> str:
-    """The letters of a method's groups; `a` is the group of the best."""
-    return "".join(
+def _lettered(ranking: Ranking, method: int) -> str:
+    """An average rank with the letters of the method's groups; `a` is the group of the best."""
+    letters = (
         chr(ord("a") + number) if number < 26 else f"({number + 1})"
-        for number, group in enumerate(groups)
+        for number, group in enumerate(ranking.groups)
         if method in group
     )
+    return f"{ranking.average_ranks[method]:.2f} {''.join(letters)}"
 
 
 # --- pieces ---------------------------------------------------------------------------------------

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from openset_core.experiment.experiment import TRAINING_SECTION
 from openset_core.results.comparison.grouping import GroupedRun, GroupedRuns
 from openset_core.results.comparison.model import Method
 from openset_core.results.comparison.runs import LeftOut, differing, option_key
 
-NAMED = 3
-"""How many trials a warning names before it only counts the rest."""
+NAMED = 3  # trials that a warning names before it only counts the rest
 
 
 def warnings(grouped: GroupedRuns, left_out: Sequence[LeftOut]) -> list[str]:
@@ -24,23 +23,24 @@ def warnings(grouped: GroupedRuns, left_out: Sequence[LeftOut]) -> list[str]:
         f"left out: {run.folder} repeats {earlier.folder}, with the same method, trial and seed"
         for run, earlier in grouped.repeated
     ]
-    notes += _protocol_contents(by_protocol)
+    contents: dict[str, list[str]] = defaultdict(list)
+    for protocol in by_protocol:
+        contents[protocol.partition(" (")[0]].append(protocol)
+    notes += [
+        f"protocol {name} says different things about data in different runs, which are not "
+        f"compared with each other: {', '.join(several)}"
+        for name, several in contents.items()
+        if len(several) > 1
+    ]
     for protocol, runs in by_protocol.items():
-        for check in (_data, _missing, _training, _thresholds):
+        for check in (_data, _missing, _training):
             notes += check(protocol, runs)
-    return [*notes, *_environments(grouped.runs)]
-
-
-def _protocol_contents(protocols: Iterable[str]) -> Iterator[str]:
-    versions: dict[str, list[str]] = defaultdict(list)
-    for protocol in protocols:
-        versions[protocol.partition(" (")[0]].append(protocol)
-    for name, several in versions.items():
-        if len(several) > 1:
-            yield (
-                f"protocol {name} says different things about data in different runs, which are "
-                f"not compared with each other: {', '.join(several)}"
+        if len({option_key(each.run.recorded.get("threshold", {})) for each in runs}) > 1:
+            notes.append(
+                f"rejection thresholds on {protocol} are set by different rules; metrics at a "
+                "threshold do not compare"
             )
+    return [*notes, *_environments(grouped.runs)]
 
 
 def _data(protocol: str, runs: Sequence[GroupedRun]) -> Iterator[str]:
@@ -100,14 +100,6 @@ def _training(protocol: str, runs: Sequence[GroupedRun]) -> Iterator[str]:
     others = [name for name in names if name != "epochs"]
     if others:
         yield f"training options on {protocol} differ between methods: {', '.join(others)}"
-
-
-def _thresholds(protocol: str, runs: Sequence[GroupedRun]) -> Iterator[str]:
-    if len({option_key(each.run.recorded.get("threshold", {})) for each in runs}) > 1:
-        yield (
-            f"rejection thresholds on {protocol} are set by different rules; metrics at a "
-            "threshold do not compare"
-        )
 
 
 def _environments(runs: Sequence[GroupedRun]) -> Iterator[str]:
