@@ -18,6 +18,7 @@ from openset_core.results.comparison.comparison import Comparison, compare_runs,
 from openset_core.results.comparison.model import Method
 from openset_core.results.comparison.runs import RunCollection, read_run
 from openset_core.results.comparison.tables import comparison_tables
+from openset_core.results.tables import many
 
 
 @attrs.frozen(kw_only=True)
@@ -104,11 +105,6 @@ def _heading(plan: Plan, comparison: Comparison) -> str:
         f"{versions['openset']}, torch {versions['torch']}. Repeat it with `openset bench "
         "bench.toml`.\n\n"
     )
-
-
-def many(count: int, what: str) -> str:
-    """A number of things: `1 trial`, `5 trials`."""
-    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 def save(

@@ -281,8 +281,8 @@ def _seeds(text: str | None) -> int | list[int] | None:
 
 
 def _announce(plan: Plan, status: BenchStatus, folder: Path, launcher: str) -> None:
-    from openset_core.benching.results import many
     from openset_core.benching.status import DONE
+    from openset_core.results.tables import many
 
     runs = [run.experiment for run in plan.runs]
     protocols = ", ".join(dict.fromkeys(run.protocol.name for run in runs))

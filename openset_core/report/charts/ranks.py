@@ -48,7 +48,6 @@ class Bar:
 class Diagram:
     """A diagram of critical differences, from the best to the worst."""
 
-    methods: int
     leaders: tuple[Leader, ...]
     bars: tuple[Bar, ...]
     critical_difference: float
@@ -85,7 +84,6 @@ def diagram(ranking: Ranking) -> Diagram:
         ends[level : level + 1] = [high]
         bars.append(Bar(low=low, high=high, level=level))
     return Diagram(
-        methods=len(ranks),
         leaders=tuple(leaders),
         bars=tuple(bars),
         critical_difference=ranking.critical_difference,
@@ -101,7 +99,7 @@ def ticks(methods: int) -> list[int]:
 def rank_chart(ranking: Ranking, names: Sequence[str], description: str) -> Chart:
     """The diagram as a chart; names are in the order of the ranking."""
     made = diagram(ranking)
-    last = made.methods
+    last = len(names)
     room = 0.012 * (last - 1)
     end = 1 + made.critical_difference
     lines: dict[str, list[tuple[float, ...]]] = {"axis": [], "leader": [], "bar": []}

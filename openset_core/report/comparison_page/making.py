@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -379,17 +379,17 @@ def _ranks(c: Comparison) -> dict[str, Any] | None:
                     "subtitle": c.ranked_over(metric) + tested,
                 }
             )
-    metric, (ranked, ranking) = max(rankings.items(), key=lambda item: len(item[1][0]))
-    over, methods = c.ranked_over(metric), len(ranked)
-    if methods < LEAST_METHODS:
+    largest, (members, ranking) = max(rankings.items(), key=lambda item: len(item[1][0]))
+    over, count = c.ranked_over(largest), len(members)
+    if count < LEAST_METHODS:
         reason = "Two methods have no diagram of critical differences; their difference is enough."
-    elif ranking.critical_difference < methods - 1:
+    elif ranking.critical_difference < count - 1:
         reason = "All methods share their ranks."
     else:
         reason = (
-            f"There is no diagram of critical differences: the average ranks of {methods} methods "
+            f"There is no diagram of critical differences: the average ranks of {count} methods "
             f"over {over} would have to lie {ranking.critical_difference:.2f} apart to be told "
-            f"apart, and can lie {methods - 1} apart at most. More of them help."
+            f"apart, and can lie {count - 1} apart at most. More of them help."
         )
     return {"charts": drawn, "unit": "seed" if " seeds" in over else "trial", "reason": reason}
 
@@ -406,35 +406,29 @@ def _run_tables(c: Comparison, origin: Origin) -> Iterator[dict[str, Any]]:
     for setting in c.settings:
         runs = sorted((each for each in c.runs if setting in each.settings), key=place)
         count = sum(len(each.methods) for each in runs)
-        name = heading(c, setting)
-        title = f"Every run{f': {name}' if name else ''}"
+        title = f"Every run: {heading(c, setting)}".removesuffix(": ")
         if count > left:
             missing = f"{count:,} rows are too many for a page; CSV and JSON have them."
             yield {"title": title, "missing": f"{title}: {missing}"}
-        else:
-            left -= count
-            table, links = _run_table(c, origin, setting, runs)
-            yield {"title": title, "table": table, "links": links}
-
-
-def _run_table(
-    c: Comparison, origin: Origin, setting: EvaluationSetting, runs: Sequence[GroupedRun]
-) -> tuple[Table, dict[int, str | None]]:
-    metrics = c.metrics_in([setting])
-    rows: list[tuple[Cell, ...]] = []
-    links: dict[int, str | None] = {}
-    for each in runs:
-        run = each.run
-        links[len(rows)] = origin.link(RunFolder(run.folder).report)
-        for number, (scorer, method) in enumerate(each.methods.items()):
-            values = run.results.scorers[scorer].by_rule("exact", setting.unknown)
-            taken = "" if number else seconds(run.seconds) if run.seconds else "–"
+            continue
+        left -= count
+        metrics = c.metrics_in([setting])
+        rows: list[tuple[Cell, ...]] = []
+        links: dict[int, str | None] = {}
+        for each in runs:
+            run = each.run
+            links[len(rows)] = origin.link(RunFolder(run.folder).report)
             name = f"trial {run.results.trial}, seed {run.results.seed}"
-            cells = [Number(value=values[m]) if m in values else None for m in metrics]
-            rows.append((method.name, name, method.scorer, *cells, taken))
-    names = (Column(title, left=True) for title in ("method", "run", "scorer"))
-    columns = (*names, *(Column(METRICS[metric].title) for metric in metrics), Column("time"))
-    return Table(title="Percent, exact evaluation", columns=columns, rows=rows), links
+            for number, (scorer, method) in enumerate(each.methods.items()):
+                values = run.results.scorers[scorer].by_rule("exact", setting.unknown)
+                taken = "" if number else seconds(run.seconds) if run.seconds else "–"
+                cells = [Number(value=values[m]) if m in values else None for m in metrics]
+                rows.append((method.name, name, method.scorer, *cells, taken))
+        titles = [*(METRICS[metric].title for metric in metrics), "time"]
+        names = (Column(each, left=True) for each in ("method", "run", "scorer"))
+        columns = (*names, *map(Column, titles))
+        table = Table(title="Percent, exact evaluation", columns=columns, rows=rows)
+        yield {"title": title, "table": table, "links": links}
 
 
 def _sentence(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,41 +117,37 @@ def published_figures(grouped: GroupedRuns) -> list[PublishedEntry]:
     """
     entries: dict[tuple[Any, ...], PublishedEntry] = {}
     files: dict[EvaluationSetting, FinishedRun] = {}
-    for each in grouped.runs:
-        for setting in each.settings:
-            files[setting] = each.run
-            for scorer, method in each.methods.items():
-                figures = each.run.results.scorers[scorer].published_against(setting.unknown)
+    for one in grouped.runs:
+        for setting in one.settings:
+            files[setting] = one.run
+            for scorer, method in one.methods.items():
+                figures = one.run.results.scorers[scorer].published_against(setting.unknown)
                 for metric, figure in figures.items():
                     entry = PublishedEntry(
                         setting=setting, method=method, run=True, metric=metric, figure=figure
                     )
                     entries.setdefault((setting, method, metric), entry)
     beside = {(e.setting, e.method.components, e.metric, e.figure) for e in entries.values()}
-    others = [
-        entry
-        for setting, run in files.items()
-        for entry in _in_protocol(setting, run)
-        if (setting, entry.method.components, entry.metric, entry.figure) not in beside
-    ]
+    others = []
+    for setting, run in files.items():
+        try:
+            content = load_protocol(str(run.recorded.get("protocol", ""))).content
+        except OpensetError:
+            continue
+        for each in content.published:
+            theirs = PublishedFigure.from_protocol(each)
+            if (
+                each.unknown == setting.unknown
+                and each.group in (None, setting.group)
+                and (setting, each.method, each.metric, theirs) not in beside
+            ):
+                own = Method(name=each.method, scorer=each.scorer or "", components=each.method)
+                others.append(
+                    PublishedEntry(
+                        setting=setting, method=own, run=False, metric=each.metric, figure=theirs
+                    )
+                )
     return [*entries.values(), *others]
-
-
-def _in_protocol(setting: EvaluationSetting, run: FinishedRun) -> Iterator[PublishedEntry]:
-    try:
-        content = load_protocol(str(run.recorded.get("protocol", ""))).content
-    except OpensetError:
-        return
-    for figure in content.published:
-        if figure.unknown == setting.unknown and figure.group in (None, setting.group):
-            name, scorer = figure.method, figure.scorer or ""
-            yield PublishedEntry(
-                setting=setting,
-                method=Method(name=name, scorer=scorer, components=name),
-                run=False,
-                metric=figure.metric,
-                figure=PublishedFigure.from_protocol(figure),
-            )
 
 
 def _protocol_names(runs: Sequence[FinishedRun]) -> dict[Path, str]:
