@@ -15,7 +15,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def data_uri(pixels: Pixels) -> str:
-    """An image as a PNG inside an address."""
+    """An image, uint8 [H, W] or [H, W, C], C = 1, 3 or 4 (transparency last), as a PNG address."""
     from PIL import Image
 
     if pixels.ndim == 3 and pixels.shape[2] == 1:

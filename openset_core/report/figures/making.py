@@ -42,7 +42,7 @@ def make_figure(
     root: Path = DEFAULT_RUNS,
     data_root: Path | None = None,
 ) -> FigureResult:
-    """Find a figure's runs, draw it and write it."""
+    """Find a figure's runs, draw it, and write files `stem.FORMAT` if there is a stem."""
     formats = check_formats(formats)
     shape = shape_with(spec, options or {})
     data = data_folder(data_root)
