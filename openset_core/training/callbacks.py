@@ -1,14 +1,12 @@
-"""What happens beside the training loop: each callback tells the observers one kind of thing.
+"""Callbacks of the training loop, which tell the observers what happens.
 
-A callback may read the network and the loss terms. It leaves no trace: training goes on to the last
-bit as if it were not there.
+They read the network and the loss terms, and leave no trace: training goes on to the last bit.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import Tensor
@@ -23,6 +21,7 @@ from openset_core.observers import (
     ImagesSeen,
     Observers,
     ParametersRead,
+    RunEvent,
     SamplesDrawn,
     StepsDone,
     TrainingStarted,
@@ -67,44 +66,14 @@ class FirstImages(Callback):
             self._observers.send(ImagesSeen(epoch=epoch, images=pixels))
 
 
-class ParameterValues(Callback):
-    """Sends the trained parameters after each epoch."""
+class AfterEpochs(Callback):
+    """Sends what `make` gives for each finished epoch."""
 
-    def __init__(self, observers: Observers, model: OpenSetModel) -> None:
-        self._observers, self._model = observers, model
-
-    def on_epoch_end(self, epoch: int, record: Mapping[str, Any]) -> None:
-        self._observers.send(ParametersRead(epoch=epoch, values=parameter_values(self._model)))
-
-
-class GeneratedSamples(Callback):
-    """Sends what the sample generator makes after each epoch, from the same noise."""
-
-    def __init__(
-        self,
-        observers: Observers,
-        model: OpenSetModel,
-        scale: PixelScale,
-        autocast: Callable[[], AbstractContextManager[Any]],
-    ) -> None:
-        self._observers, self._model, self._scale = observers, model, scale
-        self._autocast = autocast
+    def __init__(self, observers: Observers, make: Callable[[int], RunEvent]) -> None:
+        self._observers, self._make = observers, make
 
     def on_epoch_end(self, epoch: int, record: Mapping[str, Any]) -> None:
-        images = draw_samples(self._model, self._scale, self._autocast())
-        self._observers.send(SamplesDrawn(epoch=epoch, images=images))
-
-
-class EpochScoring(Callback):
-    """Sends the metrics on the test splits after each epoch; nothing is chosen by them."""
-
-    def __init__(
-        self, observers: Observers, evaluate: Callable[[], Mapping[str, EpochScores]]
-    ) -> None:
-        self._observers, self._evaluate = observers, evaluate
-
-    def on_epoch_end(self, epoch: int, record: Mapping[str, Any]) -> None:
-        self._observers.send(EpochTested(epoch=epoch, scorers=self._evaluate()))
+        self._observers.send(self._make(epoch))
 
 
 class ProgressEvents(Callback):
@@ -171,15 +140,21 @@ def event_callbacks(
     accelerator: Any,
     evaluate: Callable[[], Mapping[str, EpochScores]] | None,
 ) -> list[Callback]:
-    """The callbacks that tell observers of training; costly ones only where they are wanted."""
+    """Those that observers want; costly ones only where an observer asks for them."""
     callbacks: list[Callback] = []
+    makers: list[Callable[[int], RunEvent]] = []
     if observers.want(ImagesSeen):
         callbacks.append(FirstImages(observers, loader.scale))
     if observers.want(ParametersRead):
-        callbacks.append(ParameterValues(observers, model))
+        makers.append(lambda epoch: ParametersRead(epoch=epoch, values=parameter_values(model)))
     if model.generator is not None and observers.want(SamplesDrawn):
-        callbacks.append(GeneratedSamples(observers, model, loader.scale, accelerator.autocast))
+        makers.append(
+            lambda epoch: SamplesDrawn(
+                epoch=epoch, images=draw_samples(model, loader.scale, accelerator.autocast())
+            )
+        )
     if evaluate is not None and observers.want(EpochTested):
-        callbacks.append(EpochScoring(observers, evaluate))
+        makers.append(lambda epoch: EpochTested(epoch=epoch, scorers=evaluate()))
+    callbacks += [AfterEpochs(observers, make) for make in makers]
     # Last, because the end of an epoch is told after all else of it.
     return [*callbacks, ProgressEvents(observers, model, loader, epochs, accelerator)]

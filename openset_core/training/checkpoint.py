@@ -41,7 +41,6 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Set every global random generator."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
@@ -52,7 +51,6 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -60,11 +58,7 @@ def seed_everything(seed: int) -> None:
 
 @contextlib.contextmanager
 def preserved_random_state(seed: int | None = None) -> Iterator[None]:
-    """Restore every global random generator when the block ends, however it ends.
-
-    Args:
-        seed: of the generators inside the block; they go on as they are when None.
-    """
+    """Put every global random generator back after the block, which may have a seed of its own."""
     state = random_state()
     try:
         if seed is not None:
@@ -81,11 +75,7 @@ def save(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load(folder: Path) -> dict[str, Any] | None:
-    """Read the last checkpoint; None when there is none.
-
-    Raises:
-        ModelError: the file is damaged or not a checkpoint of openset.
-    """
+    """The last checkpoint; None when there is none."""
     path = folder / FILE_NAME
     if not path.exists():
         return None
@@ -117,14 +107,7 @@ def capture(
     optimizers: Sequence[PhaseOptimizer],
     order: torch.Generator,
 ) -> dict[str, Any]:
-    """All that the next epoch depends on; `resume` brings it back.
-
-    Args:
-        epochs_done: finished epochs.
-        model: backbone, loss and generator.
-        optimizers: of the phases.
-        order: generator of the data order and the augmentation.
-    """
+    """All that the next epoch depends on; `order` draws the data order and the augmentation."""
     return {
         "epochs_done": epochs_done,
         "model": model.state_dict(),
@@ -139,15 +122,7 @@ def capture(
 def resume(
     folder: Path, model: OpenSetModel, optimizers: Sequence[PhaseOptimizer], order: torch.Generator
 ) -> int:
-    """Bring back the last checkpoint of a folder.
-
-    Returns:
-        The number of finished epochs, 0 without a checkpoint.
-
-    Raises:
-        ModelError: the file is damaged.
-        TrainingError: it is of another experiment.
-    """
+    """Bring back the last checkpoint; returns the number of finished epochs, 0 without one."""
     state = load(folder)
     if state is None:
         return 0

@@ -15,27 +15,20 @@ from openset_core.observers import Observer, Observers, RunEvent
 
 @attrs.frozen
 class Relay:
-    """The sending end; it goes to a worker process with its arguments.
-
-    Attributes:
-        connection: where events are sent.
-        wants: what the observers at the other end want beside the usual events.
-    """
+    """The sending end; it goes to a worker process with its arguments."""
 
     connection: Connection
+    # what observers at the other end want beside the usual events
     wants: tuple[type[RunEvent], ...]
 
 
 class RelayObserver(Observer):
-    """Sends every event on."""
-
     def __init__(self, relay: Relay) -> None:
         self.wants = relay.wants
         self._connection = relay.connection
 
     def receive(self, event: RunEvent) -> None:
-        """Send an event; nobody listens any more once the starting process has ended."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # nobody listens once the starting process has ended
             self._connection.send(event)
 
 
@@ -43,11 +36,7 @@ class RelayObserver(Observer):
 def relayed(observers: Observers) -> Iterator[Relay]:
     """Receive events in a thread while the block runs, each exactly once and in order.
 
-    Yields:
-        The sending end, for one worker.
-
-    Raises:
-        Exception: what an observer raised; it is told nothing more, and training is not stopped.
+    What an observer raises is raised after the block; training is not stopped by it.
     """
     receiver, sender = multiprocessing.Pipe(duplex=False)
     failures: list[Exception] = []

@@ -29,11 +29,7 @@ def write_samples(path: Path, images: Pixels) -> None:
 
 
 def read_samples(path: Path) -> Pixels | None:
-    """Generated images that a run kept, uint8 [N, H, W, C]; None where there are none.
-
-    Raises:
-        RunFolderError: the file is damaged.
-    """
+    """Generated images that a run kept, uint8 [N, H, W, C]; None where there are none."""
     if not path.exists():
         return None
     try:

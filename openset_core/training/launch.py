@@ -30,17 +30,7 @@ FAILURE_NAME = ".failure.txt"
 def train_in_processes(
     folder: Path, runtime: Runtime, observers: Observers, evaluation: EvaluationFactory
 ) -> None:
-    """Train a run folder's experiment with `runtime.devices` processes.
-
-    Args:
-        folder: the run folder.
-        runtime: where and how.
-        observers: told in this process of what happens in the first worker.
-        evaluation: as for `train_here`; a function that can be imported by its name.
-
-    Raises:
-        TrainingError: fewer devices than asked for, or a process failed; its reason is named.
-    """
+    """Train in `runtime.devices` processes, which import `evaluation`; observers hear of one."""
     import torch
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -114,8 +104,8 @@ def _unexpected(error: Any) -> Exception:
     return RuntimeError(f"training process {rank} failed:\n{trace}")
 
 
-def _never() -> None:
-    """Workers are stopped by the launcher."""
+def _never() -> None:  # workers are stopped by the launcher
+    pass
 
 
 def _worker(folder: str, runtime: Runtime, relay: Relay, evaluation: EvaluationFactory) -> None:

@@ -30,16 +30,14 @@ class PhaseRunner(nn.Module):
         super().__init__()
         self.model = model
         self._phases = phases
-        self._memo: dict[str, Any] = {}
+        self._memo: dict[str, Any] = {}  # what the phases of a step note for each other
 
     def new_step(self) -> None:
-        """Forget what the phases of the last step noted."""
         self._memo = {}
 
     def forward(
         self, number: int, images: Tensor, labels: Tensor, epoch: int, epochs: int
     ) -> Terms:
-        """Terms of phase `number` for a batch."""
         batch = Batch(
             images,
             labels,
@@ -52,7 +50,6 @@ class PhaseRunner(nn.Module):
 
 
 def build_augmentation(options: TrainingOptions) -> Augmentation:
-    """The random changes of training images that training options ask for."""
     randaugment = RandAugment(
         operations=options.randaugment_ops,
         magnitude=options.randaugment_magnitude,
@@ -67,20 +64,7 @@ def build_augmentation(options: TrainingOptions) -> Augmentation:
 
 
 class Trainer:
-    """Trains a model and keeps a checkpoint of every epoch.
-
-    Args:
-        model: backbone, loss and generator.
-        loader: training images on this process's device.
-        validation: held-out known images, for the accuracy of each epoch.
-        options: training options.
-        seed: seed of the data order and the augmentation.
-        accelerator: a Hugging Face `Accelerator`.
-        checkpoints: folder of the resume state.
-        observers: who is told.
-        should_stop: asked after every step; raises to stop.
-        evaluate: metrics on the test by scorer; asked after an epoch where an observer wants it.
-    """
+    """Trains a model and keeps a checkpoint of every epoch."""
 
     def __init__(
         self,
@@ -113,11 +97,7 @@ class Trainer:
             model.backbone.compile()
 
     def fit(self, metrics: Callable[[dict[str, Any]], None]) -> None:
-        """Train until the last epoch, going on after the last checkpoint.
-
-        Args:
-            metrics: called with each epoch's record before its checkpoint is written.
-        """
+        """Train until the last epoch; `metrics` takes each epoch's record before its checkpoint."""
         state = self.model, self.optimizers, self.order
         first = checkpoint.resume(self.checkpoints, *state)
         for callback in self.callbacks:
@@ -176,7 +156,6 @@ class Trainer:
     def _update(
         self, number: int, item: PhaseOptimizer, images: Tensor, labels: Tensor, epoch: int
     ) -> Terms:
-        """One step of one phase: loss, gradients, update."""
         with item.only_own_gradients(self.trainable):
             terms: Terms = self.runner(number, images, labels, epoch, self.options.epochs)
             if not terms:

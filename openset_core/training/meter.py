@@ -10,8 +10,6 @@ from openset_core.errors import TrainingError
 
 
 class TermMeter:
-    """Running means of loss terms, kept on the device, and the first step that was not finite."""
-
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._first_bad: dict[str, Tensor] = {}
@@ -42,11 +40,7 @@ class TermMeter:
         }
 
     def check(self, epoch: int) -> None:
-        """Raise `TrainingError` for a term that was not finite, the earliest in the epoch.
-
-        Within a step, phases and terms count in the order in which they are computed. Waits for
-        the device.
-        """
+        """Refuse a term that was not finite, the first to be computed; waits for the device."""
         worst: tuple[float, str] | None = None
         for phase, names in self._names.items():
             for name, step in zip(names, self._first_bad[phase].tolist(), strict=True):

@@ -17,13 +17,7 @@ from openset_core.experiment.training_options import TrainingOptions
 
 
 def rate_factor(options: TrainingOptions, schedule: str, progress: float) -> float:
-    """Factor on the learning rate.
-
-    Args:
-        options: training options.
-        schedule: name of the schedule.
-        progress: finished epochs, fractions included.
-    """
+    """Factor on the learning rate after `progress` epochs, fractions included."""
     warmup = min(options.warmup_epochs, float(options.epochs))
     if schedule == "cosine" and options.restarts:
         return _restarting_cosine(options, progress, warmup)
@@ -41,13 +35,9 @@ def rate_factor(options: TrainingOptions, schedule: str, progress: float) -> flo
 
 
 def _restarting_cosine(options: TrainingOptions, progress: float, warmup: float) -> float:
-    """Cosine in cycles of equal length; the warm-up rises to where the first cycle then is.
-
-    As Vaze et al. (ICLR 2022) use it, except that the rate changes with each step, not each epoch.
-    A run much shorter than the recipe warms up over half a cycle at most.
-    """
+    """Cosine in cycles of equal length (Vaze et al., ICLR 2022), its rate changing each step."""
     cycle = options.epochs / (options.restarts + 1)
-    warmup = min(warmup, cycle / 2)
+    warmup = min(warmup, cycle / 2)  # for runs much shorter than the recipe
     final = options.final_factor
 
     def cosine(epochs: float) -> float:
@@ -76,16 +66,11 @@ class PhaseOptimizer:
 
     @property
     def rate(self) -> float:
-        """The learning rate in force."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     @contextlib.contextmanager
     def only_own_gradients(self, trainable: list[nn.Parameter]) -> Iterator[None]:
-        """Freeze what the phase does not update; gradients still pass through it.
-
-        Args:
-            trainable: all parameters of the model that are trained.
-        """
+        """Freeze what the phase does not update; gradients still pass through it."""
         if len(self.parameters) == len(trainable):
             yield
             return
@@ -102,11 +87,7 @@ class PhaseOptimizer:
 
 
 def build_optimizers(phases: Iterable[Phase], options: TrainingOptions) -> list[PhaseOptimizer]:
-    """The optimisers of all phases, in order; a phase may share an earlier one's.
-
-    Raises:
-        CompositionError: a phase has nothing to update, or shares with a phase that is not there.
-    """
+    """The optimisers of all phases, in order; a phase may share an earlier one's."""
     built: dict[str, PhaseOptimizer] = {}
     for phase in phases:
         if phase.shares_optimizer is None:
@@ -122,11 +103,7 @@ def build_optimizers(phases: Iterable[Phase], options: TrainingOptions) -> list[
 
 
 def build_optimizer(phase: Phase, options: TrainingOptions) -> PhaseOptimizer:
-    """The optimiser of one phase; what its recipe leaves open follows the options.
-
-    Raises:
-        CompositionError: the phase has nothing to update.
-    """
+    """The optimiser of one phase; what its recipe leaves open follows the options."""
     recipe = phase.optimizer
     groups = _groups(phase.updates, _chosen(recipe.lr, options.lr))
     parameters = [parameter for group in groups for parameter in group["params"]]

@@ -19,11 +19,7 @@ from openset_core.observers import (
 
 @contextlib.contextmanager
 def bar(label: str, total: int, unit: str, shown: bool = True) -> Iterator[Callable[[], None]]:
-    """A bar on standard error, where that is a terminal, for the length of a `with` block.
-
-    Yields:
-        A function to call after each item.
-    """
+    """A bar on standard error, where that is a terminal; yields what to call after each item."""
     if not shown or not sys.stderr.isatty():
         yield lambda: None
         return
@@ -58,11 +54,7 @@ def _bar(stream: TextIO, unit: str, **options: Any) -> Any:
 
 
 class Progress(Observer):
-    """Shows epoch, loss terms, rate and time left while training, and each stage's end.
-
-    Args:
-        stream: where to write; standard error by default.
-    """
+    """Shows epoch, loss terms, rate and time left while training, and each stage's end."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
@@ -78,7 +70,6 @@ class Progress(Observer):
         )
 
     def receive(self, event: RunEvent) -> None:
-        """Show an event."""
         if isinstance(event, TrainingStarted):
             self._begin(event)
         elif isinstance(event, StepsDone):
@@ -92,7 +83,6 @@ class Progress(Observer):
             self._line(f"{event.stage}: {state}, {event.detail}")
 
     def close(self) -> None:
-        """Take the bar away."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None

@@ -26,15 +26,10 @@ MOST_BYTES = 32 * 2**20
 
 @frozen(eq=False)
 class SampleHistory:
-    """Looks at a generator, in order.
+    """Looks at a generator, in order."""
 
-    Attributes:
-        epochs: finished epochs at each look, from 1, int64 [E].
-        images: from the same noise each time, uint8 [E, N, H, W, C].
-    """
-
-    epochs: npt.NDArray[np.int64]
-    images: npt.NDArray[np.uint8]
+    epochs: npt.NDArray[np.int64]  # finished epochs at each look, from 1, int64 [E]
+    images: npt.NDArray[np.uint8]  # from the same noise each time, uint8 [E, N, H, W, C]
 
 
 def read_sample_history(path: Path) -> SampleHistory | None:
@@ -46,12 +41,7 @@ def read_sample_history(path: Path) -> SampleHistory | None:
 
 
 def kept_epochs(epochs: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.bool_]:
-    """Which looks stay: the last one, and as many evenly spread ones as there is room for.
-
-    Args:
-        epochs: ascending, from 1.
-        most: looks to keep, at least 2.
-    """
+    """Which looks stay: the last, and evenly spread ones. `epochs` ascend from 1, `most` >= 2."""
     stride, last = 1, int(epochs[-1])
     while (last - 1) // stride + 1 + bool((last - 1) % stride) > most:
         stride *= 2
@@ -61,11 +51,7 @@ def kept_epochs(epochs: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.bool
 
 
 class SampleHistoryRecorder(Observer):
-    """Keeps looks at what the generator makes.
-
-    Args:
-        path: the file, looks.h5 of a run folder.
-    """
+    """Keeps looks at what the generator makes."""
 
     wants = (SamplesDrawn,)
 

@@ -26,17 +26,7 @@ _SEED = 0  # the same noise each epoch, so that looks compare
 def draw_samples(
     model: OpenSetModel, scale: PixelScale, autocast: Any, count: int = SAMPLES
 ) -> npt.NDArray[np.uint8]:
-    """Generated images as pixels, uint8 [N, H, W, C].
-
-    The generator runs in evaluation mode, so that no batch statistics move, and every random
-    generator is put back: training goes on as if nobody had looked.
-
-    Args:
-        model: a model with a generator.
-        scale: preprocessing of the model's input, to be undone.
-        autocast: context of the mixed precision.
-        count: number of images.
-    """
+    """Generated images, uint8 [N, H, W, C]; moves no batch statistics and no random generator."""
     assert model.generator is not None
     training = [module for module in model.generator.modules() if module.training]
     model.generator.eval()
@@ -57,12 +47,7 @@ def pixels_of(images: Tensor, scale: PixelScale) -> npt.NDArray[np.uint8]:
 
 
 def parameter_values(model: nn.Module, most: int = VALUES) -> dict[str, npt.NDArray[np.float32]]:
-    """Numbers of each trained parameter by its name, evenly spaced where there are very many.
-
-    Args:
-        model: any module.
-        most: numbers of a parameter.
-    """
+    """Numbers of each trained parameter by its name, evenly spaced where there are very many."""
     return {
         name: parameter.detach()
         .flatten()[:: -(-parameter.numel() // most) or 1]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 
 from openset_core.components import OpenSetModel
@@ -42,27 +41,14 @@ def train_here(
     observers: Observers,
     evaluation: EvaluationFactory,
 ) -> ExperimentData:
-    """Train in this process; under a launcher, as one of several.
-
-    Args:
-        folder: the run folder.
-        experiment: what is trained.
-        runtime: where and how.
-        observers: who is told.
-        evaluation: evaluates the test splits after an epoch where an observer asks for it.
-
-    Returns:
-        The data, for the stages that follow.
-
-    Raises:
-        OpensetError: missing data, components that do not fit, a loss that is not finite.
-    """
+    """Train in this process; under a launcher, as one of several. Returns the data."""
     # Accelerate keeps device and precision for the whole process; each run chooses its own.
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
         cpu=runtime.device == "cpu",
         mixed_precision=_mixed_precision(experiment.training, runtime.device),
-        kwargs_handlers=_handlers(),
+        # Each phase uses its own share of the model, so the unused rest must be looked for.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     device = accelerator.device
     if device.type == "cuda":
@@ -132,25 +118,14 @@ def train_here(
     return data
 
 
-def _handlers() -> list[Any]:
-    from accelerate import DistributedDataParallelKwargs
-
-    # Each phase uses its own part of the model, so the unused rest must be looked for.
-    return [DistributedDataParallelKwargs(find_unused_parameters=True)]
-
-
 def _mixed_precision(options: TrainingOptions, device: str) -> str:
     if options.precision != "auto":
         return "no" if options.precision == "fp32" else options.precision
     if device != "cpu" and torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    return "bf16" if cpu_has_bf16() else "no"
-
-
-def cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bf16 numbers itself; without that bf16 is far slower."""
+    # Without a processor that multiplies bf16 numbers itself, bf16 is far slower.
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+    return "bf16" if any(getattr(torch.cpu, name, lambda: False)() for name in checks) else "no"
 
 
 def _check_batches(samples: int, options: TrainingOptions, processes: int) -> None:
@@ -176,14 +151,11 @@ def _record(folder: RunFolder, data: ExperimentData, accelerator: Accelerator) -
     record["data"] = facts
     record["classes"] = list(data.class_names)
     record["unknown_classes"] = data.unknown_classes()
+    device = accelerator.device
     record["device"] = {
-        "name": _device_name(accelerator.device),
+        "name": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision,
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
     }
     folder.write(recorded)
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
