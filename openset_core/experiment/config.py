@@ -7,6 +7,7 @@ accepted where a float is asked for, because TOML writes 1 for 1.0.
 from __future__ import annotations
 
 import contextlib
+import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -22,17 +23,12 @@ Overrides = dict[str, dict[str, Any]]
 """Options by section: `{"m2iosr": {"gamma": 0.1}, "training": {"epochs": 5}}`."""
 
 
-# --- values from text -----------------------------------------------------------------
-
-
 def parse_value(text: str) -> Any:
     """Read one option value as TOML; a bare word is a string.
 
     >>> parse_value("0.1"), parse_value("[1, 2]"), parse_value("kl")
     (0.1, [1, 2], 'kl')
     """
-    import tomllib
-
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -77,9 +73,6 @@ def merge(*layers: Mapping[str, Mapping[str, Any]]) -> Overrides:
     return merged
 
 
-# --- attrs classes from mappings --------------------------------------------------------
-
-
 def type_name(annotation: Any) -> str:
     """A type as a reader of an error or a help text writes it.
 
@@ -114,16 +107,6 @@ def structure(
 ) -> T:
     """Build an attrs class from a mapping.
 
-    Args:
-        values: option values, for example from TOML.
-        cls: an attrs class.
-        where: what the values belong to, for error messages (`"m2iosr"`).
-        error_class: what to raise.
-
-    Raises:
-        ConfigError: (or `error_class`) naming every unknown key, wrong type and value
-            out of range.
-
     >>> from openset_core.experiment.threshold import ThresholdChoice
     >>> structure({"acceptance": 0.9}, ThresholdChoice, "my-scorer")
     ThresholdChoice(acceptance=0.9, score=None)
@@ -133,13 +116,16 @@ def structure(
     """
     if not isinstance(values, Mapping):
         raise error_class(f"{where} expects a table of options, not {values!r}")
-    problems = _unknown_keys(values, cls, where)
     arguments: dict[str, Any] = {}
     fields = {field.name: field for field in _fields(cls)}
-    for key, value in values.items():
-        if key not in fields:
-            continue
-        field = fields[key]
+    hint = f"; it has {', '.join(fields)}" if fields else "; it has no options"
+    problems = [
+        f"{where} has no option {key!r}{did_you_mean(key, list(fields)) or hint}"
+        for key in values
+        if key not in fields
+    ]
+    for key in (key for key in values if key in fields):
+        value, field = values[key], fields[key]
         try:
             arguments[key] = _structured(value, field.type, f"{where}.{key}")
             if field.validator is not None:  # alone, so that every problem is told at once
@@ -148,12 +134,11 @@ def structure(
             problems.append(str(problem))
         except (ValueError, TypeError) as problem:
             problems.append(f"{where}.{key}: {_first_line(problem)}")
-    missing = [
-        name
+    problems += [
+        f"{where} lacks {name}"
         for name, field in fields.items()
         if field.default is attrs.NOTHING and name not in values
     ]
-    problems += [f"{where} lacks {name}" for name in missing]
     if problems:
         raise error_class("; ".join(problems))
     try:
@@ -165,16 +150,6 @@ def structure(
 def _fields(cls: Any) -> Any:
     """The fields of an attrs class, their types resolved from text."""
     return attrs.fields(attrs.resolve_types(cls))
-
-
-def _unknown_keys(values: Mapping[str, Any], cls: type, where: str) -> list[str]:
-    known = [field.name for field in _fields(cls)]
-    hint = f"; it has {', '.join(known)}" if known else "; it has no options"
-    return [
-        f"{where} has no option {key!r}{did_you_mean(key, known) or hint}"
-        for key in values
-        if key not in known
-    ]
 
 
 def _structured(value: Any, annotation: Any, where: str) -> Any:
@@ -254,7 +229,6 @@ class OptionInfo:
 
 
 def describe(cls: type) -> list[OptionInfo]:
-    """The options of a configuration class, in order of declaration."""
     return [
         OptionInfo(
             name=field.name,
@@ -268,13 +242,7 @@ def describe(cls: type) -> list[OptionInfo]:
     ]
 
 
-# --- TOML files ---------------------------------------------------------------------------
-
-
 def read_toml(path: Path, what: str, error_class: type[Exception] = ConfigError) -> dict[str, Any]:
-    """Read a TOML file, with one sentence for a missing or malformed one."""
-    import tomllib
-
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

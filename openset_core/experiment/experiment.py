@@ -29,54 +29,32 @@ THRESHOLD_SECTION = "threshold"
 
 @attrs.frozen(kw_only=True)
 class ExperimentFile:
-    """What an experiment TOML may say beside the option tables of components.
-
-    Attributes:
-        plugins: names of components.
-        protocol: name or path.
-        recipe: name or path of a training recipe; none when empty.
-        trial: number of the trial.
-        seed: training seed.
-        training: training options that differ from the recipe.
-        threshold: how rejection thresholds are set, where not as the protocol says.
-        record: what a finished run wrote down; when read, it only tells where missing
-            components are from.
-    """
+    """What an experiment TOML may say beside the option tables of components."""
 
     plugins: tuple[str, ...] = ()
-    protocol: str = DEFAULT_PROTOCOL
+    protocol: str = DEFAULT_PROTOCOL  # name or path, as `recipe`
     recipe: str = ""
     trial: int = attrs.field(default=0, validator=attrs.validators.ge(0))
     seed: int = attrs.field(default=0, validator=attrs.validators.ge(0))
     training: dict[str, Any] = attrs.field(factory=dict)
     threshold: Thresholds = attrs.field(factory=Thresholds)
+    # of a finished run; read only to tell where missing components are from
     record: dict[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
 class Experiment:
-    """A resolved experiment.
-
-    Attributes:
-        selection: the components.
-        protocol: the protocol; under a recipe with the recipe's preprocessing and options.
-        trial: number of the trial.
-        seed: training seed.
-        training: training options.
-        options: each component's options, by name.
-        thresholds: how rejection thresholds are set, where not as the protocol says.
-        recipe: the training recipe over the protocol's, if any.
-        changes: options that the user set, for the run's default name.
-    """
+    """A resolved experiment."""
 
     selection: Selection
-    protocol: Protocol
+    protocol: Protocol  # under a recipe with the recipe's preprocessing and figures
     trial: int
     seed: int
     training: TrainingOptions
     options: dict[str, Any]
-    thresholds: Thresholds = attrs.field(factory=Thresholds)
+    thresholds: Thresholds = attrs.field(factory=Thresholds)  # where not as the protocol says
     recipe: Recipe | None = None
+    # options that the user set, for the run's default name
     changes: dict[str, dict[str, Any]] = attrs.field(factory=dict, eq=False)
 
     def to_toml(self) -> dict[str, Any]:
@@ -93,7 +71,6 @@ class Experiment:
         }
 
     def threshold_for(self, scorer: str) -> ThresholdChoice:
-        """How a scorer's rejection threshold is set."""
         return self.thresholds.choice(scorer, self.protocol.content.threshold.acceptance)
 
     @cached_property
@@ -125,11 +102,7 @@ class Experiment:
         return defaults[0] if defaults else self.selection.scorers[0].name
 
     def default_folder_name(self) -> str:
-        """A run's folder name: the same experiment always gets the same one.
-
-        Options that the user set enter as a short hash; those of scorers do not, so that another
-        scorer joins the run that is already there.
-        """
+        """A run's folder name: the same for the same experiment, whatever its scorers."""
         selection = self.selection
         words = [
             self.protocol.short_name,
@@ -150,16 +123,10 @@ class Experiment:
     def differences(
         self, other: Mapping[str, Any], ours: Mapping[str, Any] | None = None
     ) -> list[str]:
-        """Names of what differs between this experiment and a recorded one.
-
-        Args:
-            other: what was recorded.
-            ours: what would be recorded of this one; as `to_toml` says when None.
-        """
+        """Names of what differs between this experiment (`ours`) and a recorded one."""
         ours = self.to_toml() if ours is None else ours
-        scorers = {part.name for part in self.selection.scorers}
-        keys = (ours.keys() | other.keys()) - {"record", "plugins", THRESHOLD_SECTION}
-        keys -= scorers
+        scorers = {scorer.name for scorer in self.selection.scorers}
+        keys = (ours.keys() | other.keys()) - {"record", "plugins", THRESHOLD_SECTION} - scorers
         differing = []
         for key in sorted(keys):
             mine, theirs = ours.get(key), other.get(key)
@@ -188,21 +155,7 @@ def resolve(
 
     Options have four layers, each stronger than the one before: defaults of components and core;
     the protocol, see `Protocol.options_for`; the named recipe, see `Recipe.options_for`; what the
-    user says, in the experiment file and over it in `overrides`.
-
-    Args:
-        plugins: names of components; those of the file when empty.
-        protocol: name or path of a protocol, or one that was read already.
-        trial: number of the trial.
-        seed: training seed.
-        overrides: options by section, as from `--set`.
-        file: an experiment TOML.
-        registry_: where components are looked up.
-        threshold: changes to the file's thresholds, as after `--threshold`.
-        recipe: name or path of a training recipe; that of the file when None.
-
-    Raises:
-        OpensetError: of the kind that fits, naming the key.
+    user says, in the experiment `file` and over it in `overrides` (`--set`) and `threshold`.
     """
     installed = registry_ or registry()
     base, tables = _read_file(file)
@@ -245,35 +198,22 @@ def resolve(
 
 
 def _check_installed(names: Sequence[str], origins: Any, installed: Registry) -> None:
-    """Name the distribution of a component that a run was made with and that is not there.
-
-    Args:
-        names: components as they were named.
-        origins: distribution and version by name, as the run recorded them.
-        installed: where components are looked up.
-
-    Raises:
-        PluginError: a distribution is not installed, and so its component is not there.
-    """
+    """Name the distribution of a component that a run was made with and that is not there."""
     for name in names if isinstance(origins, dict) else ():
         bare = name.rpartition("/")[2]
         origin = str(origins.get(bare) or origins.get(bare.partition(":")[2]) or "")
-        if not origin or _is_installed(origin.split()[0]):
+        if not origin:
             continue
         try:
-            installed.find(name)
-        except PluginError:
-            raise PluginError(
-                f"{name} belongs to {origin}, which is not installed; install {origin.split()[0]}"
-            ) from None
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+            importlib.metadata.version(origin.split()[0])
+        except importlib.metadata.PackageNotFoundError:
+            try:
+                installed.find(name)
+            except PluginError:
+                raise PluginError(
+                    f"{name} belongs to {origin}, which is not installed; "
+                    f"install {origin.split()[0]}"
+                ) from None
 
 
 def _beside(protocol: str, file: Path | None) -> str:
@@ -284,7 +224,7 @@ def _beside(protocol: str, file: Path | None) -> str:
 
 
 def _thresholds(before: Thresholds, texts: Sequence[str], selection: Selection) -> Thresholds:
-    scorers = [part.name for part in selection.scorers]
+    scorers = [scorer.name for scorer in selection.scorers]
     for name in before.scorers:
         if name not in scorers:
             raise ConfigError(
@@ -309,8 +249,7 @@ def _read_file(path: Path | None) -> tuple[ExperimentFile, config.Overrides]:
 
 
 def _check_sections(user: config.Overrides, selection: Selection) -> None:
-    """Every option table must belong to a chosen component."""
-    allowed = {part.name for part in selection.components} | {TRAINING_SECTION}
+    allowed = {component.name for component in selection.components} | {TRAINING_SECTION}
     for section in user:
         if section not in allowed:
             raise ConfigError(
@@ -322,7 +261,6 @@ def _check_sections(user: config.Overrides, selection: Selection) -> None:
 def with_epochs(
     overrides: Mapping[str, Mapping[str, Any]] | None, epochs: int | None
 ) -> config.Overrides:
-    """Options by section, with the number of epochs among them."""
     merged: config.Overrides = {name: dict(values) for name, values in (overrides or {}).items()}
     if epochs is not None:
         merged.setdefault("training", {})["epochs"] = epochs

@@ -6,6 +6,8 @@ person's own file works by path.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -36,79 +38,50 @@ from openset_core.registry import Registry, registry
 
 @frozen(kw_only=True)
 class ImageOptions:
-    """Image size and preprocessing: resized, scaled to [0, 1], then (x - mean) / std.
-
-    Attributes:
-        size: height and width.
-        channels: 1 for grey, 3 for RGB.
-        mean: for each channel, or one for all.
-        std: for each channel, or one for all.
-        interpolation: how images are resized.
-        fit: how an image that is not square becomes so: the middle is cut out (`"crop"`) or it is
-            stretched. When absent, image files are cropped and arrays stretched.
-    """
+    """Image size and preprocessing: resized, scaled to [0, 1], then (x - mean) / std."""
 
     size: int = attrs.field(default=32, validator=ge(1))
-    channels: int = attrs.field(default=3, validator=in_((1, 3)))
-    mean: tuple[float, ...] = (0.0,)
+    channels: int = attrs.field(default=3, validator=in_((1, 3)))  # 1 for grey, 3 for RGB
+    mean: tuple[float, ...] = (0.0,)  # one for all channels, or for each; `std` too
     std: tuple[float, ...] = attrs.field(default=(1.0,), validator=deep_iterable(gt(0.0)))
     interpolation: str = attrs.field(
         default="bilinear", validator=in_(("nearest", "bilinear", "bicubic"))
     )
+    # None: image files are cropped, arrays stretched
     fit: str | None = attrs.field(
         default=None, validator=attrs.validators.optional(in_(("crop", "stretch")))
     )
 
     def per_channel(self, values: tuple[float, ...]) -> tuple[float, ...]:
-        """A value for each channel, where one stands for all."""
         return values * self.channels if len(values) == 1 else values
 
 
 @frozen(kw_only=True)
 class KnownSection:
-    """Where the known classes come from: listed trials, a selection, or a seeded draw.
-
-    Attributes:
-        dataset: name of the data set.
-        options: the data set's own options.
-        trials: for each trial the known classes by number or name; position in the list = label.
-        classes: instead, one trial with `"all"` classes or ranges such as `"0-172"`.
-        draw: instead, classes drawn by a seed.
-        samples: train on about so many images, the same share of each class; all when absent.
-        test_fraction: share of each class used for testing, for a set without a test split.
-        split_seed: seed of that split, the same in every trial.
-        split: instead, a list below the data root that says for each image of such a set whether
-            it is for training, validation or testing, see `openset_core.data.image_list`.
-    """
+    """Where the known classes come from: exactly one of trials, classes and draw."""
 
     dataset: str
     options: dict[str, Any] | None = None
-    trials: tuple[Listed, ...] = ()
-    classes: str | None = None
+    trials: tuple[Listed, ...] = ()  # by number or name; position = label
+    classes: str | None = None  # `"all"` or ranges such as `"0-172"`
     draw: KnownDraw | None = None
+    # about so many training images, the same share of each class; None for all
     samples: int | None = attrs.field(default=None, validator=attrs.validators.optional(ge(2)))
+    # share of each class used for testing, for a set without a test split
     test_fraction: float | None = attrs.field(
         default=None, validator=attrs.validators.optional([gt(0.0), lt(1.0)])
     )
     split_seed: int = attrs.field(default=0, validator=ge(0))
-    split: str | None = None
+    split: str | None = None  # a list below the data root, see `openset_core.data.image_list`
 
     @property
     def count(self) -> int:
-        """Number of trials."""
         if self.draw:
             return len(self.draw.counts) * self.draw.trials
         return len(self.trials) or 1
 
     def sides(self, available: Sequence[str]) -> tuple[str, str]:
-        """Splits of the data set with training and test images; twice the same where it has one.
-
-        Args:
-            available: the splits that the data set comes in.
-
-        Raises:
-            ValueError: the set has no test split, and `test_fraction` is missing.
-        """
+        """Splits with training and test images; twice the same where the set has one."""
         if self.split is not None:
             return "all", "all"
         whole_wanted = self.test_fraction is not None and "all" in available  # some come as both
@@ -127,11 +100,6 @@ class KnownSection:
         return f"{self.draw.counts[trial // self.draw.trials]} known classes"
 
     def in_trial(self, trial: int, names: Sequence[str], where: str) -> Classes:
-        """The known classes of a trial, as numbers of a data set with these class names.
-
-        Raises:
-            ProtocolError: a class that does not exist, or more drawn than there are.
-        """
         if self.draw:
             pool = selected(self.draw.classes, names, (), f"{where}.draw.classes")
             group, number = divmod(trial, self.draw.trials)
@@ -144,33 +112,16 @@ class KnownSection:
 
 @frozen(kw_only=True)
 class UnknownSection:
-    """One set of unknown test samples.
-
-    Attributes:
-        dataset: name of the data set.
-        options: the data set's own options.
-        part: split of the data set; by default `test`, or `all` where it has no test split.
-        classes: `"rest"` for all classes that are not known (same data set), `"all"`, or ranges.
-        trials: instead, for each trial the unknown classes by number or name.
-        draw: instead, classes drawn by a seed.
-        samples: so many images drawn by a seed, or `"known"` for as many as there are known test
-            images; all when absent, or when there are not more.
-    """
-
     dataset: str
     options: dict[str, Any] | None = None
-    part: str | None = None
-    classes: str = "rest"
+    part: str | None = None  # by default `test`, or `all` where the set has no test split
+    classes: str = "rest"  # `"rest"` (all that are not known), `"all"`, or ranges
     trials: tuple[Listed, ...] = ()
     draw: UnknownDraw | None = None
+    # drawn by a seed; `"known"` for as many as known test images
     samples: int | str | None = attrs.field(default=None)
 
     def source(self, available: Sequence[str]) -> str:
-        """The split of the data set that holds these images.
-
-        Args:
-            available: the splits that the data set comes in.
-        """
         return self.part or ("test" if "test" in available else "all")
 
     @samples.validator
@@ -179,17 +130,7 @@ class UnknownSection:
             raise ValueError(f'samples must be "known" or at least 1, not {value!r}')
 
     def in_trial(self, trial: int, names: Sequence[str], known: Classes, where: str) -> Classes:
-        """The unknown classes of a trial.
-
-        Args:
-            trial: number of the trial.
-            names: class names of this data set.
-            known: the known classes where they are of the same data set, else empty.
-            where: the table's place, for errors.
-
-        Raises:
-            ProtocolError: a class that does not exist or is known, or more drawn than there are.
-        """
+        """The unknown classes of a trial; `known` is empty where those are of another data set."""
         if self.draw:
             pool = selected(self.draw.classes, names, known, f"{where}.draw.classes")
             pool = tuple(number for number in pool if number not in known)
@@ -212,13 +153,9 @@ class UnknownSection:
 
 @frozen(kw_only=True)
 class IncrementalSection:
-    """Classes that are added after training, see `openset_core.metrics.incremental`.
+    """Classes that are added after training, see `openset_core.metrics.incremental`."""
 
-    Attributes:
-        classes: `"rest"` for all that are not known, or ranges.
-    """
-
-    classes: str = "rest"
+    classes: str = "rest"  # `"rest"` for all that are not known, or ranges
 
 
 @frozen(kw_only=True)
@@ -230,64 +167,40 @@ class ValidationSection:
 
 @frozen(kw_only=True)
 class ThresholdRule:
-    """How the rejection threshold is set: on validation data, never on test data.
+    """How the rejection threshold is set: on validation data, never on test data."""
 
-    Attributes:
-        acceptance: share of validation samples that the threshold accepts.
-        fixed: thresholds that a paper fixed, by scorer (a score, higher = more unknown); they
-            make a second set of results under the rule `"fixed"`, to compare with its figures.
-    """
-
+    # share of validation samples
     acceptance: float = attrs.field(default=0.95, validator=[gt(0.0), le(1.0)])
+    # a paper's threshold by scorer, for results under the rule `"fixed"`
     fixed: dict[str, float] = attrs.field(factory=dict)
 
 
 @frozen(kw_only=True)
 class ReportOptions:
-    """What the protocol's table shows.
-
-    Attributes:
-        metrics: metrics that count, in the order of the table.
-        per_unknown: a row for each unknown set instead of one for all of them together.
-    """
-
     metrics: tuple[str, ...] = ("accuracy", "auroc", "oscr", "macro_f1")
     per_unknown: bool = False
 
 
 @frozen(kw_only=True)
 class Published:
-    """A published figure.
+    """A published figure, the mean over trials."""
 
-    Attributes:
-        method: name of the loss it belongs to, with `+generator` where one was used.
-        metric: name of the metric.
-        value: mean over trials, a fraction in [0, 1].
-        source: paper and table.
-        scorer: score rule of the figure; None when it stands for any.
-        deviation: standard deviation over trials, None when not given.
-        compat: evaluation rule of the figure, `"arpl"`, `"fixed"` or None for the exact one.
-        unknown: the unknown set it was measured against; None for all of them together.
-        group: the group of trials it belongs to; None for any.
-        options: options of components that the figure was made with, where not the defaults, as in
-            a paper's ablations.
-    """
-
-    method: str
+    method: str  # the loss, with `+generator` where one was used
     metric: str
     value: float = attrs.field(validator=[ge(0.0), le(1.0)])
     source: str
-    scorer: str | None = None
+    scorer: str | None = None  # None: the method's own
     deviation: float | None = None
+    # evaluation rule; None for the exact one
     compat: str | None = attrs.field(
         default=None, validator=attrs.validators.optional(in_(("arpl", "fixed")))
     )
-    unknown: str | None = None
-    group: str | None = None
+    unknown: str | None = None  # unknown set; None for all of them together
+    group: str | None = None  # of trials; None for any
+    # of components, where not the defaults, as in ablations
     options: dict[str, dict[str, Any]] = attrs.field(factory=dict)
 
     def made_with(self, options: Mapping[str, Mapping[str, Any]]) -> bool:
-        """Whether a run's options, by component, are those that the figure names."""
         return all(
             options.get(name, {}).get(key) == value
             for name, values in self.options.items()
@@ -297,18 +210,14 @@ class Published:
 
 @frozen(kw_only=True)
 class ProtocolFile:
-    """The contents of a protocol's TOML file.
-
-    `base` names another protocol whose tables hold where this file says nothing; `name` is what to
-    call it in place of its path; `root` is a folder beside the file that holds its data, in place
-    of the data root. Without `unknown` sets only closed-set metrics come out.
-    """
+    """The contents of a protocol's TOML file."""
 
     summary: str
     known: KnownSection
-    base: str = ""
-    name: str = ""
-    root: str = ""
+    base: str = ""  # a protocol whose tables hold where this file says nothing
+    name: str = ""  # in place of the file's path
+    root: str = ""  # a folder beside the file with its data, in place of the data root
+    # without any, only closed-set metrics come out
     unknown: dict[str, UnknownSection] = attrs.field(factory=dict)
     incremental: IncrementalSection | None = None
     source: str = ""
@@ -325,21 +234,11 @@ class ProtocolFile:
 
 @frozen(kw_only=True)
 class Protocol:
-    """A protocol, read and checked.
-
-    Attributes:
-        name: its name; of a person's own file the name that it gives itself, else its path.
-        path: the TOML file.
-        content: what the file says.
-        own: whether it is a person's own file, found by its path.
-        plain_digest: its digest without the recipe that is laid over it; empty without one.
-    """
-
     name: str
     path: Path
     content: ProtocolFile
-    own: bool = False
-    plain_digest: str = ""
+    own: bool = False  # a person's own file, read by its path
+    plain_digest: str = ""  # without the recipe that is laid over it; empty without one
 
     @property
     def reference(self) -> str:
@@ -348,24 +247,16 @@ class Protocol:
 
     @property
     def short_name(self) -> str:
-        """Its name without folders and ending, for names of files."""
         return self.content.name or self.path.stem if self.own else self.name
 
     def data_root(self, root: Path) -> Path:
-        """The folder that holds its data sets: its own, else the general one.
-
-        Args:
-            root: the general one.
-        """
         return self.path.parent / self.content.root if self.content.root else root
 
     @property
     def trials(self) -> int:
-        """Number of trials."""
         return self.content.known.count
 
     def check_trial(self, trial: int) -> None:
-        """Raise `ProtocolError` for a trial that does not exist."""
         if not 0 <= trial < self.trials:
             raise ProtocolError(
                 f"protocol {self.name} has trials 0 to {self.trials - 1}, there is no trial {trial}"
@@ -374,24 +265,16 @@ class Protocol:
     @cached_property
     def digest(self) -> str:
         """Hash of what the file says about data, so that a changed protocol is noticed."""
-        import hashlib
-        import json
-
         content = self.content
-        relevant: list[Any] = [
-            config.unstructure(section)
-            for section in (content.known, content.image, content.validation)
-        ] + [{name: config.unstructure(section) for name, section in content.unknown.items()}]
+        sections = (content.known, content.image, content.validation)
+        relevant = [config.unstructure(section) for section in sections]
+        relevant.append({name: config.unstructure(item) for name, item in content.unknown.items()})
         if content.incremental:
             relevant.append(config.unstructure(content.incremental))
         return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
     def options_for(self, selection: Selection) -> config.Overrides:
-        """What it says for chosen components, their own training recipes among it.
-
-        The recipes of loss and generator come over the general `[training]`; the protocol's
-        `[recipes]` come over both.
-        """
+        """Options for chosen components: `[recipes]` over their own recipes over `[training]`."""
         names = [component.name for component in selection.trained]
         own = [getattr(component.spec, "recipe", {}) for component in selection.trained]
         training = (self.content.training, *own, *matching_recipes(self.content.recipes, names))
@@ -407,11 +290,7 @@ class Protocol:
         group: str = "",
         options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Published | None:
-        """The published figure that stands beside a result of ours, if there is one.
-
-        A figure without a scorer belongs to the method's own score rule. A figure of an ablation
-        stands beside runs with the ablation's options, before one that names no options.
-        """
+        """The published figure beside a result of ours; one for just these options comes first."""
         fitting = [
             figure
             for figure in self.content.published
@@ -435,13 +314,7 @@ def matching_recipes(
 
 @frozen(kw_only=True)
 class Need:
-    """One split of a data set that a protocol reads.
-
-    Attributes:
-        dataset: name of the data set.
-        part: its split.
-        options: the data set's options.
-    """
+    """One split of a data set that a protocol reads."""
 
     dataset: str
     part: str
@@ -449,12 +322,7 @@ class Need:
 
 
 def needs(content: ProtocolFile, plugins: Registry | None = None) -> list[Need]:
-    """The splits of data sets that a protocol reads, each once, those of the known classes first.
-
-    Raises:
-        PluginError: a data set is not installed.
-        ValueError: the known data set has no test split, and `test_fraction` is missing.
-    """
+    """The splits of data sets that a protocol reads, each once, the known classes' first."""
     installed = plugins or registry()
 
     def splits_of(dataset: str) -> tuple[str, ...]:
@@ -468,32 +336,27 @@ def needs(content: ProtocolFile, plugins: Registry | None = None) -> list[Need]:
             continue  # taken from the known classes' test images
         split = unknown.source(splits_of(unknown.dataset))
         wanted.append((unknown.dataset, split, unknown.options))
-    every = [
-        Need(dataset=name, part=split, options=options or {}) for name, split, options in wanted
-    ]
-    return [need for number, need in enumerate(every) if need not in every[:number]]
+    every: list[Need] = []
+    for name, split, options in wanted:
+        need = Need(dataset=name, part=split, options=options or {})
+        if need not in every:
+            every.append(need)
+    return every
 
 
 def load_protocol(name: str, plugins: Registry | None = None) -> Protocol:
-    """Find a protocol by name, or by the path of a TOML file.
-
-    Raises:
-        ProtocolError: unknown name, or a file that contradicts itself.
-    """
+    """Read a protocol, by name or by the path of a TOML file."""
     file = find_file("protocol", name, plugins)
-    path, label, own = file.path, file.label, file.own
-    values = _with_base(path, label, plugins, ())
-    content = config.structure(values, ProtocolFile, label, ProtocolError)
-    _check(content, label)
-    return Protocol(
-        name=content.name or label if own else label, path=path, content=content, own=own
-    )
+    values = _with_base(file.path, file.label, plugins, ())
+    content = config.structure(values, ProtocolFile, file.label, ProtocolError)
+    _check(content, file.label)
+    label = content.name or file.label if file.own else file.label
+    return Protocol(name=label, path=file.path, content=content, own=file.own)
 
 
 def _with_base(
     path: Path, label: str, plugins: Registry | None, seen: tuple[Path, ...]
 ) -> dict[str, Any]:
-    """A protocol's values over those of the protocol that it is based on."""
     values = config.read_toml(path, "protocol", ProtocolError)
     base = values.get("base", "")
     if not base or not isinstance(base, str):
@@ -503,12 +366,13 @@ def _with_base(
         below = path.parent / base
     else:
         installed = (plugins or registry()).of_kind("protocol")
-        below = next((part.spec.path for part in installed if part.name == base), Path())
-        if below == Path():
+        paths = {component.name: component.spec.path for component in reversed(installed)}
+        if base not in paths:
             raise ProtocolError(
                 f"{label}.base names protocol {base!r}, which is not installed"
-                f"{did_you_mean(base, [part.name for part in installed])}"
+                f"{did_you_mean(base, list(paths))}"
             )
+        below = paths[base]
     if below.resolve() in seen:
         raise ProtocolError(
             f"{label}.base leads back to {below.name}; a protocol cannot be its own"
@@ -531,7 +395,6 @@ def _overlaid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check(content: ProtocolFile, label: str) -> None:
-    """Contradictions that the types alone do not show."""
     _check_known(content.known, f"{label}.known")
     for name, unknown in content.unknown.items():
         _check_unknown(unknown, content.known, f"{label}.unknown.{name}")
@@ -554,7 +417,6 @@ def _check(content: ProtocolFile, label: str) -> None:
 
 
 def check_image(image: ImageOptions, where: str) -> None:
-    """Raise `ProtocolError` where means or deviations do not fit the number of channels."""
     for name in ("mean", "std"):
         values = getattr(image, name)
         if len(values) not in (1, image.channels):
@@ -620,10 +482,6 @@ def _check_unknown(unknown: UnknownSection, known: KnownSection, where: str) -> 
 
 
 def is_same_set(unknown: UnknownSection, known: KnownSection) -> bool:
-    """Whether unknown samples come from the same images' collection as the known ones.
-
-    The splits of a set that a protocol names, such as `easy` and `hard`, hold other classes
-    than its training split, and another domain of a set holds other images.
-    """
+    """Whether both are of one set; named splits (`easy`) and domains hold other images."""
     same = (unknown.dataset, unknown.options or {}) == (known.dataset, known.options or {})
     return same and unknown.part in (None, "test", "train", "all")
