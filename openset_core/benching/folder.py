@@ -23,8 +23,6 @@ RUNS = "runs"
 
 @attrs.frozen
 class BenchFolder:
-    """Paths of a bench folder."""
-
     path: Path
 
     @property
@@ -55,23 +53,13 @@ class BenchFolder:
         return self.path / "figures"
 
     def read(self) -> BenchFile:
-        """What was asked.
-
-        Raises:
-            RunFolderError: no bench.
-            ConfigError: a bench.toml that does not fit.
-        """
         if not self.file.exists():
             raise RunFolderError(f"{self.path} is not a bench: it has no {BENCH_FILE}")
         return read_bench_file(self.file)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep a second `openset bench` out of the folder while the block runs.
-
-        Raises:
-            RunFolderError: another process is at work in the folder.
-        """
+        """Keep a second `openset bench` out of the folder while the block runs."""
         from filelock import FileLock, Timeout
 
         with os_errors_as(self.path):
@@ -92,11 +80,6 @@ class BenchFolder:
 
 
 def check_folder(folder: BenchFolder, plan: Plan) -> None:
-    """Refuse a folder that holds something else.
-
-    Raises:
-        RunFolderError: another bench, or files that are no bench.
-    """
     path = folder.path
     with os_errors_as(path):
         if path.exists() and not path.is_dir():
@@ -117,14 +100,7 @@ def check_folder(folder: BenchFolder, plan: Plan) -> None:
 
 
 def initialize(folder: BenchFolder, plan: Plan) -> list[PlannedRun]:
-    """Write bench.toml and the experiment of every run.
-
-    Returns:
-        The runs that are not finished.
-
-    Raises:
-        RunFolderError: a run folder holds another experiment, or cannot be written.
-    """
+    """Write bench.toml and the experiment of every run; returns the runs that are not finished."""
     unfinished = []
     for planned in plan.runs:
         path = folder.run(planned)

@@ -8,13 +8,7 @@ from openset_core.benching.job import Job, Outcome, RunProgress, WorkerConfig, e
 
 
 class InlineLauncher:
-    """The launcher `inline`.
-
-    Args:
-        config: where and how.
-        on_progress: called with a run's number and progress.
-        should_stop: called between steps; raises to stop.
-    """
+    """The launcher `inline`; `wait` executes a run, however long it takes."""
 
     slots = 1
 
@@ -31,7 +25,6 @@ class InlineLauncher:
         self._job = job
 
     def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
-        """Execute the run, however long it takes."""
         job, self._job = self._job, None
         if job is None:
             return []

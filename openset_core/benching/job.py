@@ -28,22 +28,14 @@ NEXT_STAGE = {"train": "extract", "extract": "score", "score": "report"}
 
 @attrs.frozen(kw_only=True)
 class RunProgress:
-    """How far a run is.
-
-    Attributes:
-        stage: the stage it is in.
-        epoch: finished epochs.
-        epochs: epochs in all; 0 before training has begun.
-        seconds_left: estimate until its training ends; None where unknown.
-    """
+    """How far a run is."""
 
     stage: str = "train"
-    epoch: int = 0
-    epochs: int = 0
-    seconds_left: float | None = None
+    epoch: int = 0  # finished epochs
+    epochs: int = 0  # in all; 0 before training has begun
+    seconds_left: float | None = None  # until its training ends; None where unknown
 
     def after(self, event: RunEvent) -> RunProgress:
-        """The progress once an event has happened."""
         if isinstance(event, TrainingStarted):
             return attrs.evolve(self, epoch=event.first_epoch, epochs=event.epochs)
         if isinstance(event, StepsDone):
@@ -59,17 +51,11 @@ class RunProgress:
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """What a launcher is given.
+    """What a launcher is given."""
 
-    Attributes:
-        number: position in the bench, which identifies it.
-        folder: absolute path of the run folder; its experiment.toml says what to do.
-        log: absolute path of a file for what its process prints.
-    """
-
-    number: int
-    folder: Path
-    log: Path
+    number: int  # position in the bench, which identifies it
+    folder: Path  # absolute; its experiment.toml says what to do
+    log: Path  # absolute path of a file for what its process prints
 
     @property
     def progress_file(self) -> Path:
@@ -77,9 +63,8 @@ class Job:
         return self.log.with_suffix(".progress.json")
 
     def write_progress(self, progress: RunProgress) -> None:
-        """Write the progress file; a failure to do so does not stop the run."""
         partial = self.progress_file.with_suffix(".partial")
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # a run goes on without it
             partial.write_text(json.dumps(attrs.asdict(progress)), encoding="utf-8")
             os.replace(partial, self.progress_file)
 
@@ -91,42 +76,27 @@ class Job:
             return None
 
     def clear_progress(self) -> None:
-        """Remove the progress file."""
         with contextlib.suppress(OSError):
             self.progress_file.unlink(missing_ok=True)
 
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """How a run ended.
+    """How a run ended."""
 
-    Attributes:
-        state: `"done"`; `"failed"`, for a reason that would come again; `"stopped"`, as asked; or
-            `"died"`, when its process ended without an answer.
-        reason: one sentence, where it is not done.
-    """
-
+    # "done"; "failed", for a reason that would come again; "stopped", as asked; or "died"
     state: str
     reason: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class WorkerConfig:
-    """Where and how runs are executed, as plain values for another process.
+    """Where and how runs are executed, as plain values for another process."""
 
-    Attributes:
-        execute: called with experiment, run folder, `Runtime` and `report`; a function of a module,
-            which other processes import by its name.
-        data_root: folder of data sets; $OPENSET_DATA or `./data` when None.
-        download: whether missing data may be fetched.
-        device: `"auto"` or `"cpu"`.
-        report: whether each run's page is made.
-    """
-
-    execute: Callable[..., Any]
+    execute: Callable[..., Any]  # a function of a module, which other processes import by its name
     data_root: Path | None = None
     download: bool = False
-    device: str = "auto"
+    device: str = "auto"  # "auto" or "cpu"
     report: bool = True
 
 
@@ -145,14 +115,7 @@ def execute_job(
     on_progress: Callable[[RunProgress], None],
     should_stop: Callable[[], None],
 ) -> Outcome:
-    """Execute a run, or what is missing of it; a failure is an outcome, not an exception.
-
-    Args:
-        job: the run.
-        config: how.
-        on_progress: called after each event.
-        should_stop: called between steps; raises to stop.
-    """
+    """Execute a run, or what is missing of it; a failure is an outcome, not an exception."""
     try:
         _folder, experiment = open_folder(job.folder)
         runtime = Runtime(

@@ -14,11 +14,7 @@ LAUNCHERS = ("inline", "processes", "ray", "slurm")
 
 
 class Launcher(Protocol):
-    """Executes runs.
-
-    Attributes:
-        slots: how many runs may be under way at once.
-    """
+    """Executes runs, at most `slots` at once."""
 
     slots: int
 
@@ -37,25 +33,18 @@ class Launcher(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Resources:
-    """What runs may use.
+    """What runs may use."""
 
-    Attributes:
-        workers: runs at once; None for what the machine suggests.
-        threads: processor threads a run; None to divide the processors among the workers.
-        gpus_per_run: share of a GPU for each run, in (0, 1].
-        ray_address: address of a Ray cluster; a local one is started when None.
-        slurm: options of Slurm's jobs; see `SlurmLauncher`.
-    """
-
+    # runs at once; None for what the machine suggests
     workers: int | None = attrs.field(default=None, validator=optional(ge(1)))
+    # of each run; None to divide the processors among the workers
     threads: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    gpus_per_run: float = attrs.field(default=1.0, validator=[gt(0.0), le(1.0)])
-    ray_address: str | None = None
-    slurm: dict[str, Any] = attrs.field(factory=dict)
+    gpus_per_run: float = attrs.field(default=1.0, validator=[gt(0.0), le(1.0)])  # share of a GPU
+    ray_address: str | None = None  # None: a local cluster is started
+    slurm: dict[str, Any] = attrs.field(factory=dict)  # options of jobs, see `SlurmLauncher`
 
 
 def processors() -> int:
-    """Processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -30,19 +30,10 @@ ALL_TRIALS = "all"
 
 @attrs.frozen(kw_only=True)
 class BenchMethod:
-    """One method of a bench.
-
-    Attributes:
-        plugins: component names separated by commas, as after `--plugins`.
-        name: what tables call it; the components by default.
-        set: options by component, and under `training`, for this method alone.
-        recipe: training recipe, by name or path; the bench's when None.
-    """
-
-    plugins: str
-    name: str = ""
-    recipe: str | None = None
-    set: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    plugins: str  # separated by commas, as after `--plugins`
+    name: str = ""  # in tables; the components by default
+    recipe: str | None = None  # name or path; the bench's when None
+    set: dict[str, dict[str, Any]] = attrs.field(factory=dict)  # by component, and under `training`
 
     @property
     def label(self) -> str:
@@ -81,31 +72,22 @@ def _numbers(values: Sequence[int], what: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class BenchFile:
-    """What bench.toml says.
-
-    Attributes:
-        methods: what is compared, at least one.
-        protocols: names or paths.
-        trials: `"all"` of each protocol, or numbers.
-        seeds: training seeds, or how many: 3 stands for 0, 1, 2.
-        set: options by component, and under `training`, for every method that has the component.
-        recipe: training recipe of every method, by name or path; none when empty.
-        reference: the method that the others are compared with; the first one when None.
-        record: what a bench wrote down; ignored when read.
-    """
+    """What bench.toml says."""
 
     methods: tuple[BenchMethod, ...] = ()
-    protocols: tuple[str, ...] = (DEFAULT_PROTOCOL,)
+    protocols: tuple[str, ...] = (DEFAULT_PROTOCOL,)  # names or paths
     trials: str | tuple[int, ...] = attrs.field(default=ALL_TRIALS, validator=_trials)
+    # or how many: 3 stands for 0, 1, 2
     seeds: int | tuple[int, ...] = attrs.field(default=(0,), validator=_seeds)
+    # for every method that has the component
     set: dict[str, dict[str, Any]] = attrs.field(factory=dict)
-    recipe: str = ""
-    reference: str | None = None
+    recipe: str = ""  # name or path
+    reference: str | None = None  # method to compare with; the first when None
+    # what a bench wrote down; ignored when read
     record: dict[str, Any] = attrs.field(factory=dict, eq=False)
 
     @property
     def seed_numbers(self) -> tuple[int, ...]:
-        """The seeds one by one."""
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
     def asked(self) -> dict[str, Any]:
@@ -120,43 +102,27 @@ class BenchFile:
 
 @attrs.frozen(kw_only=True)
 class PlannedRun:
-    """One run of a bench.
-
-    Attributes:
-        name: name of its run folder.
-        method: what the bench calls its method, in messages.
-        shown: what tables call the method; empty for its components.
-        experiment: what is run.
-    """
-
-    name: str
-    method: str
-    shown: str
+    name: str  # of its run folder
+    method: str  # in messages
+    shown: str  # in tables; empty for its components
     experiment: Experiment
 
     @property
     def place(self) -> str:
-        """Protocol, trial and seed."""
         run = self.experiment
         return f"{run.protocol.path.stem}, trial {run.trial}, seed {run.seed}"
 
     @property
     def title(self) -> str:
-        """Method and place."""
         return f"{self.method} on {self.place}"
 
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """Everything that a bench will run.
+    """Everything that a bench will run."""
 
-    Attributes:
-        file: what was asked, with protocols found from any working directory.
-        runs: in the order in which they start: all methods of a trial before the next trial, so
-            that what an interrupted bench has can be compared.
-    """
-
-    file: BenchFile
+    file: BenchFile  # protocols and recipes by references that hold in any working directory
+    # in order of their start: all methods of a trial before the next trial
     runs: tuple[PlannedRun, ...]
 
     def default_folder(self) -> Path:
@@ -169,20 +135,11 @@ class Plan:
 
 
 def read_bench_file(path: Path) -> BenchFile:
-    """Read a bench TOML.
-
-    Raises:
-        ConfigError: missing, malformed, or with keys and values that do not fit.
-    """
     return config.structure(config.read_toml(path, "bench"), BenchFile, str(path))
 
 
 def make_plan(file: BenchFile, installed: Registry | None = None) -> Plan:
-    """Resolve every run, so that a mistake in the last one costs nothing.
-
-    Raises:
-        OpensetError: of the kind that fits, naming the method it is about.
-    """
+    """Resolve every run, so that a mistake in the last one costs nothing."""
     installed = installed or registry()
     if not file.methods:
         raise ConfigError(
@@ -195,28 +152,23 @@ def make_plan(file: BenchFile, installed: Registry | None = None) -> Plan:
     _check_common_options(file, protocols, installed)
     runs: dict[str, PlannedRun] = {}
     for method, experiment in _experiments(file, protocols, installed):
-        planned = PlannedRun(
-            name=experiment.default_folder_name(),
-            method=method.label,
-            shown=method.name,
-            experiment=experiment,
-        )
-        _add(runs, planned)
+        name = experiment.default_folder_name()
+        run = PlannedRun(name=name, method=method.label, shown=method.name, experiment=experiment)
+        _add(runs, run)
     every = all(file.trials == tuple(range(protocol.trials)) for protocol in protocols)
     file = attrs.evolve(
         file,
-        methods=tuple(_with_recipe_found(method, installed) for method in file.methods),
+        methods=tuple(
+            attrs.evolve(method, recipe=load_recipe(method.recipe, installed).reference)
+            if method.recipe
+            else method
+            for method in file.methods
+        ),
         recipe=load_recipe(file.recipe, installed).reference if file.recipe else "",
         protocols=tuple(protocol.reference for protocol in protocols),
         trials=ALL_TRIALS if every else file.trials,
     )
     return Plan(file=file, runs=tuple(runs.values()))
-
-
-def _with_recipe_found(method: BenchMethod, installed: Registry) -> BenchMethod:
-    if not method.recipe:
-        return method
-    return attrs.evolve(method, recipe=load_recipe(method.recipe, installed).reference)
 
 
 def _experiments(
@@ -247,14 +199,10 @@ def _experiments(
 
 @contextlib.contextmanager
 def _named(method: BenchMethod) -> Iterator[None]:
-    """Say in an error which method it is about."""
     try:
         yield
     except OpensetError as error:
         raise type(error)(f"method {method.label!r}: {error}") from error
-
-
-# --- options for several methods ------------------------------------------------------------------
 
 
 def _sections(method: BenchMethod, protocol: Protocol, installed: Registry) -> set[str]:
@@ -267,7 +215,6 @@ def _sections(method: BenchMethod, protocol: Protocol, installed: Registry) -> s
 def _options(
     file: BenchFile, method: BenchMethod, protocol: Protocol, installed: Registry
 ) -> config.Overrides:
-    """The common options of the components that a method has, then its own."""
     sections = _sections(method, protocol, installed)
     common = {section: values for section, values in file.set.items() if section in sections}
     return config.merge(common, method.set)
@@ -290,15 +237,8 @@ def _check_common_options(
             )
 
 
-# --- one folder a run -----------------------------------------------------------------------------
-
-
 def _add(runs: dict[str, PlannedRun], planned: PlannedRun) -> None:
-    """Add a run, or its scorers to the run that trains the same network.
-
-    Raises:
-        ConfigError: two methods are the same.
-    """
+    """Add a run, or its scorers to the run that trains the same network."""
     before = runs.get(planned.name)
     if before is None:
         runs[planned.name] = planned
@@ -343,13 +283,12 @@ def _joined(first: Experiment, second: Experiment) -> Experiment | None:
     clash = any(ours[name] != theirs[name] for name in ours.keys() & theirs.keys())
     if clash or first.digest != second.digest:
         return None
+
+    def union(kind: str) -> tuple[Component, ...]:
+        both = (*getattr(first.selection, kind), *getattr(second.selection, kind))
+        return tuple({component.reference: component for component in both}.values())
+
     selection = attrs.evolve(
-        first.selection,
-        scorers=_union(first.selection.scorers, second.selection.scorers),
-        observers=_union(first.selection.observers, second.selection.observers),
+        first.selection, scorers=union("scorers"), observers=union("observers")
     )
     return attrs.evolve(first, selection=selection, options={**first.options, **second.options})
-
-
-def _union(first: Sequence[Component], second: Sequence[Component]) -> tuple[Component, ...]:
-    return tuple({component.reference: component for component in (*first, *second)}.values())

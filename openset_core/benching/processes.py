@@ -52,7 +52,6 @@ class _Slot:
         self.process = next(iter(self.pool._processes.values()))
 
     def result(self) -> tuple[Job, Outcome]:
-        """The run, which ended, and how."""
         job, future = self.job, self.future
         self.job = self.future = None
         assert job is not None
@@ -76,13 +75,7 @@ class _Slot:
 
 
 class ProcessLauncher:
-    """The launcher `processes`.
-
-    Args:
-        config: where and how.
-        resources: workers, threads and share of a GPU.
-        runs: number of runs; there are never more workers.
-    """
+    """The launcher `processes`, of at most `runs` workers."""
 
     def __init__(self, config: WorkerConfig, resources: Resources, runs: int) -> None:
         gpus = visible_gpus() if config.device != "cpu" else []
@@ -123,12 +116,10 @@ class ProcessLauncher:
 
 @contextlib.contextmanager
 def _inherited(environment: Mapping[str, str]) -> Iterator[None]:
-    """What a process inherits that is started in the block.
-
-    These variables; a blocked SIGINT, since Ctrl-C reaches it before it can ignore that; and no
-    `__main__`, since multiprocessing would import the caller's script, which starts this bench.
-    """
+    """What a process inherits that is started in the block: variables, no SIGINT, no `__main__`."""
     variables, main = dict(os.environ), vars(sys.modules["__main__"])
+    # Ctrl-C would reach the process before it can ignore it, and multiprocessing would import the
+    # caller's script, which starts this bench.
     script: dict[str, Any] = {n: main[n] for n in ("__spec__", "__file__") if n in main}
     blocked = None
     if hasattr(signal, "pthread_sigmask"):

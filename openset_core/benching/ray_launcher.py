@@ -22,16 +22,7 @@ from openset_core.errors import ConfigError
 
 
 class RayLauncher:
-    """The launcher `ray`: a task for each run, with a share of a GPU where there are any.
-
-    Args:
-        config: where and how.
-        resources: workers, threads, share of a GPU, and the cluster's address.
-        runs: number of runs.
-
-    Raises:
-        ConfigError: Ray is not installed, or the cluster cannot be reached or used.
-    """
+    """The launcher `ray`: a task for each run, with a share of a GPU where there are any."""
 
     def __init__(self, config: WorkerConfig, resources: Resources, runs: int) -> None:
         try:

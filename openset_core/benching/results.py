@@ -23,21 +23,12 @@ from openset_core.results.tables import many
 
 @attrs.frozen(kw_only=True)
 class FailedRun:
-    """A run that failed.
-
-    Attributes:
-        title: method, protocol, trial and seed.
-        name: name of its run folder.
-        reason: one sentence.
-    """
-
-    title: str
-    name: str
+    title: str  # method, protocol, trial and seed
+    name: str  # of its run folder
     reason: str
 
 
 def failed_runs(status: BenchStatus) -> tuple[FailedRun, ...]:
-    """The runs that failed, in order."""
     return tuple(
         FailedRun(title=run.planned.title, name=run.planned.name, reason=run.reason)
         for run in status.in_state(FAILED)
@@ -69,11 +60,7 @@ def compare_bench(
 
 
 def check_reference(plan: Plan) -> None:
-    """Refuse a reference that no method can be, before anything runs.
-
-    Raises:
-        ConfigError: no method is called so.
-    """
+    """Refuse a reference that no method can be, before anything runs."""
     wanted = plan.file.reference
     methods = []
     for planned in plan.runs:

@@ -30,54 +30,33 @@ Display = Callable[[BenchStatus, int], AbstractContextManager[Callable[[], None]
 
 @attrs.frozen(kw_only=True)
 class Bench:
-    """A bench that came to its end.
-
-    Attributes:
-        folder: where everything is.
-        failed: runs that failed; all others are done.
-        comparison: of the runs that are done; None where every run failed.
-        page: report.html; None where it was not to be made, or nothing is done.
-    """
+    """A bench that came to its end."""
 
     folder: Path
     failed: tuple[FailedRun, ...]
-    comparison: Comparison | None
-    page: Path | None = None
+    comparison: Comparison | None  # of the runs that are done; None where every run failed
+    page: Path | None = None  # None where it was not to be made, or nothing is done
 
     def table(self, width: int | None = None) -> str:
-        """What the terminal shows: methods by metrics, intervals, differences, ranks.
-
-        Args:
-            width: columns of the terminal; wider tables are cut into pieces. None for no limit.
-        """
+        """What the terminal shows: methods by metrics, intervals, differences, ranks."""
         return self.comparison.table(width) if self.comparison else "no run is done"
 
 
 @attrs.frozen(kw_only=True)
 class Execution:
-    """How a bench is executed; none of it changes what is computed.
-
-    Attributes:
-        launcher: one of `LAUNCHERS`.
-        resources: workers, threads, GPUs.
-        config: what executes a run; data, device, pages of the runs.
-        retries: how often a run whose process died is started again, at most.
-        make_page: makes the bench's own report.html and figures/ in the end, of its folder,
-            comparison and failed runs; None for no page.
-        display: a context that shows the status, given that and the number of runs at once; it
-            yields what is called after every change, and several times a second.
-        announce: called once before the first run starts, when all is checked.
-        should_stop: called between steps; raises to stop.
-    """
+    """How a bench is executed; none of it changes what is computed."""
 
     launcher: str = "inline"
     resources: Resources = attrs.field(factory=Resources)
     config: WorkerConfig
-    retries: int = RETRIES
+    retries: int = RETRIES  # of a run whose process died, at most
+    # makes report.html and figures/ in the end; None for no page
     make_page: Callable[[BenchFolder, Comparison, Sequence[FailedRun]], Path] | None = None
+    # Given status and runs at once; yields what is called after changes and several times a second.
     display: Display = lambda status, slots: contextlib.nullcontext(lambda: None)
+    # called once before the first run starts, when all is checked
     announce: Callable[[BenchStatus], None] = lambda status: None
-    should_stop: Callable[[], None] = lambda: None
+    should_stop: Callable[[], None] = lambda: None  # called between steps; raises to stop
 
 
 def make_execution(
@@ -92,14 +71,7 @@ def make_execution(
     report: bool = True,
     **more: Any,
 ) -> Execution:
-    """How a bench is executed, checked.
-
-    The arguments are attributes of `Execution` and `WorkerConfig`, and `resources` the fields of
-    `Resources`.
-
-    Raises:
-        ConfigError: a launcher that does not exist, or a number out of range.
-    """
+    """An `Execution` from the attributes of it, its `WorkerConfig` and its `Resources`, checked."""
     if launcher not in LAUNCHERS:
         raise ConfigError(
             f"there is no launcher {launcher!r}{did_you_mean(launcher, LAUNCHERS)}; there are "
@@ -125,19 +97,7 @@ def make_execution(
 def read_request(
     file: Path | None, changes: Mapping[str, Any], overrides: Overrides
 ) -> tuple[Path | None, BenchFile]:
-    """What is asked: a bench TOML or a bench folder, and what the caller changes of it.
-
-    Args:
-        file: TOML, or folder of a bench that is gone on with.
-        changes: what replaces the file's entries; None leaves one as it is.
-        overrides: options for every method, over the file's.
-
-    Returns:
-        The bench's folder where `file` is one, and what is asked.
-
-    Raises:
-        OpensetError: a file or value that does not fit.
-    """
+    """What is asked: a bench TOML or folder, and what the caller changes; and that folder."""
     folder, base = None, BenchFile()
     if file is not None and file.is_dir():
         folder, base = file, BenchFolder(file).read()
@@ -149,17 +109,7 @@ def read_request(
 
 
 def run_bench(plan: Plan, place: Path, execution: Execution) -> Bench:
-    """Execute a plan, or what is missing of it, and compare the runs.
-
-    Args:
-        plan: every run, resolved.
-        place: bench folder.
-        execution: how.
-
-    Raises:
-        OpensetError: the folder holds something else, or a launcher cannot be used.
-        Interrupted: as asked; what is finished is kept.
-    """
+    """Execute a plan, or what is missing of it, and compare the runs."""
     results.check_reference(plan)
     folder = BenchFolder(place)
     check_folder(folder, plan)

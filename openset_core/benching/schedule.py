@@ -23,19 +23,7 @@ def run_jobs(
     retries: int,
     should_stop: Callable[[], None],
 ) -> None:
-    """Execute every job; a run that dies is started again, going on from its checkpoint.
-
-    Args:
-        jobs: the runs, in order.
-        launcher: where; it is closed in the end.
-        status: is kept current.
-        show: called after every change and about five times a second.
-        retries: how often a run that died is started again, at most.
-        should_stop: called between steps; raises to stop.
-
-    Raises:
-        Interrupted: as asked; runs under way have stopped, their checkpoints are kept.
-    """
+    """Execute every job; a run that dies is started again, going on from its checkpoint."""
     waiting = deque(jobs)
     under_way: list[Job] = []
 

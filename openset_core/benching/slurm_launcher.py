@@ -31,15 +31,6 @@ class SlurmLauncher:
     device `"cpu"`); `cpus` (`threads`, or 4); `memory`, in GB (what the partition gives); any other
     option of sbatch, such as `partition` or `account`. `cluster=local` runs the jobs on this
     machine, to try it.
-
-    Args:
-        config: where and how.
-        resources: workers, which limits how many jobs run at once; threads; Slurm's options.
-        runs: number of runs.
-        folder: for files about the jobs, on storage that all nodes see.
-
-    Raises:
-        ConfigError: submitit is not installed, there is no Slurm, or an option does not fit.
     """
 
     def __init__(self, config: WorkerConfig, resources: Resources, runs: int, folder: Path) -> None:
@@ -103,7 +94,6 @@ class SlurmLauncher:
         self._waiting.append(job)
 
     def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
-        """Submit what was noted, and collect the runs that ended."""
         self._submit()
         if not any(job.done() for job in self._jobs):
             time.sleep(max(seconds, POLL))
@@ -156,7 +146,6 @@ class SlurmLauncher:
         return outcome
 
     def _clean(self, job: Any, keep_log: bool = False) -> None:
-        """Remove the files about a job that ended."""
         paths = job.paths
         for path in (
             paths.submitted_pickle,

@@ -17,36 +17,16 @@ STATES = (DONE, RUNNING, WAITING, FAILED)
 
 @attrs.define(kw_only=True)
 class RunStatus:
-    """What one run is doing.
-
-    Attributes:
-        planned: the run.
-        state: one of `STATES`.
-        progress: how far it is, while running.
-        began: when it began, by the status's clock; None where it was done before.
-        seconds: how long it took in this call; None where it was done before.
-        tries: how often it was started.
-        reason: why it failed.
-    """
-
     planned: PlannedRun
     state: str = WAITING
     progress: RunProgress = attrs.field(factory=RunProgress)
-    began: float | None = None
-    seconds: float | None = None
+    began: float | None = None  # by the status's clock; None where it was done before
+    seconds: float | None = None  # None where it was done before this call
     tries: int = 0
-    reason: str = ""
+    reason: str = ""  # why it failed
 
 
 class BenchStatus:
-    """The state of every run.
-
-    Args:
-        runs: the plan's runs.
-        done: positions of those that were finished before.
-        clock: seconds, for measuring.
-    """
-
     def __init__(
         self,
         runs: Sequence[PlannedRun],
@@ -65,7 +45,6 @@ class BenchStatus:
         run.tries += 1
 
     def progressed(self, number: int, progress: RunProgress) -> None:
-        """A run told how far it is."""
         run = self.runs[number]
         if run.state != RUNNING:
             run.state, run.began = RUNNING, self.clock()
@@ -80,22 +59,13 @@ class BenchStatus:
         run.reason = outcome.reason
 
     def counts(self) -> Counter[str]:
-        """Number of runs by state."""
         return Counter(run.state for run in self.runs)
 
     def in_state(self, state: str) -> list[RunStatus]:
-        """Runs in a state, in order."""
         return [run for run in self.runs if run.state == state]
 
     def seconds_left(self, slots: int) -> float | None:
-        """Estimate until all is done, from the runs that were done in this call.
-
-        Args:
-            slots: how many run at once.
-
-        Returns:
-            None before there is anything to go by.
-        """
+        """Estimate from the runs that were done in this call; None before there are any."""
         took: dict[str, list[float]] = {}
         for run in self.in_state(DONE):
             if run.seconds is not None:

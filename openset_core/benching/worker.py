@@ -42,7 +42,6 @@ def run_in_pool(job: Job, config: WorkerConfig) -> Outcome:
 
 
 def begin_worker() -> None:
-    """Prepare a worker process for one run after another."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the bench, which asks its workers
     signal.signal(signal.SIGTERM, lambda _number, _frame: _stopping.set())
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from openset_core.cli.common import interruptible, runtime_options, terminal_width
+from openset_core.cli.common import PATH, interruptible, runtime_options, set_option, terminal_width
 
 if TYPE_CHECKING:
     from openset_core.benching.plan import Plan
@@ -23,7 +23,6 @@ class MethodsCommand(click.Command):
     """A command whose option for methods takes all values that follow it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse arguments after naming the option before each of its values."""
         return super().parse_args(ctx, spread(args, METHODS))
 
 
@@ -48,7 +47,7 @@ def spread(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 @click.command(cls=MethodsCommand)
-@click.argument("file", required=False, type=click.Path(path_type=Path), metavar="[BENCH]")
+@click.argument("file", required=False, type=PATH, metavar="[BENCH]")
 @click.option(
     *METHODS,
     multiple=True,
@@ -72,12 +71,9 @@ def spread(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
     help="How many training seeds, or their numbers: 3 stands for 0,1,2 [default: 1].",
 )
 @click.option("--epochs", type=int, help="Passes over the training images [default: the recipes'].")
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="COMPONENT.OPTION=VALUE",
-    help="Set an option for every method that has the component; may be repeated.",
+@set_option(
+    "COMPONENT.OPTION=VALUE",
+    "Set an option for every method that has the component; may be repeated.",
 )
 @click.option(
     "--reference",
@@ -111,13 +107,12 @@ def spread(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
 @click.option(
     "--ray-address", help="Address of a Ray cluster [default: a local one is started and ended]."
 )
-@click.option(
+@set_option(
+    "OPTION=VALUE",
+    "For --launcher slurm: time in minutes [240], gpus [1], cpus [4], memory in GB, or any "
+    "option of sbatch such as partition or account; may be repeated.",
     "--slurm",
     "slurm",
-    multiple=True,
-    metavar="OPTION=VALUE",
-    help="For --launcher slurm: time in minutes [240], gpus [1], cpus [4], memory in GB, or any "
-    "option of sbatch such as partition or account; may be repeated.",
 )
 @click.option(
     "--retries",
@@ -128,7 +123,7 @@ def spread(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Bench folder [default: a name under runs/ made from what is asked].",
 )
 @click.option("--no-report", is_flag=True, help="Make no pages and figures.")
@@ -149,13 +144,10 @@ def bench(
     gpus_per_run: float,
     ray_address: str | None,
     slurm: tuple[str, ...],
-    retries: int,
     out: Path | None,
     no_report: bool,
-    data_root: Path | None,
-    download: bool,
-    device: str,
     quiet: bool,
+    **execution_options: Any,
 ) -> int:
     """Run methods over protocols, trials and seeds, and compare them.
 
@@ -224,7 +216,6 @@ def bench(
         execution = make_execution(
             launcher,
             execute=execute,
-            retries=retries,
             resources={
                 "workers": workers,
                 "threads": threads,
@@ -232,14 +223,12 @@ def bench(
                 "ray_address": ray_address,
                 "slurm": _slurm(slurm),
             },
-            data_root=data_root,
-            download=download,
-            device=device,
             report=not no_report,
             make_page=None if no_report else write_bench_page,
             announce=lambda status: None if quiet else _announce(plan, status, place, launcher),
             display=lambda status, slots: display(status, slots, quiet),
             should_stop=should_stop,
+            **execution_options,
         )
         finished = run_bench(plan, place, execution)
     _print(finished, plan)

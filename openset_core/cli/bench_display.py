@@ -27,7 +27,6 @@ class Lines:
         self._seen = [(run.state, run.tries) for run in status.runs]
 
     def __call__(self) -> None:
-        """Write about what changed since the last call."""
         for number, run in enumerate(self._status.runs):
             before, now = self._seen[number], (run.state, run.tries)
             if now == before:
@@ -63,7 +62,6 @@ class LiveTable:
         self._several = len({_protocol(run) for run in status.runs}) > 1
 
     def render(self) -> Any:
-        """The table as rich draws it."""
         from rich.console import Group
         from rich.text import Text
 
@@ -111,11 +109,7 @@ class LiveTable:
 def display(
     status: BenchStatus, slots: int, quiet: bool, stream: TextIO | None = None
 ) -> Iterator[Callable[[], None]]:
-    """Show nothing when quiet, a live table on a terminal, else lines.
-
-    Yields:
-        What is to be called after every change.
-    """
+    """Show nothing when quiet, a live table on a terminal, else lines; yields what draws them."""
     stream = stream or sys.stderr
     if quiet or not stream.isatty():
         yield (lambda: None) if quiet else Lines(status, slots, stream)

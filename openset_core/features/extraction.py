@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy.typing as npt
 import torch
 
 from openset_core.components import OpenSetModel
@@ -30,21 +31,7 @@ def extract_features(
     ingredients: Mapping[str, Any],
     data: ExperimentData | None = None,
 ) -> int:
-    """Build the feature store of a run folder.
-
-    Args:
-        folder: a run folder with a trained model.
-        experiment: what the run is of.
-        runtime: where and how.
-        ingredients: what the store's contents depend on.
-        data: the experiment's data; read when None.
-
-    Returns:
-        The number of samples.
-
-    Raises:
-        DataError: the data is missing, or not what the model was trained with.
-    """
+    """Build the feature store of a run with a trained model; returns the number of samples."""
     data = data or prepare_data(
         experiment.protocol,
         experiment.trial,
@@ -67,7 +54,7 @@ def extract_features(
         for name, split in data.splits.items():
             if not writer.has(name):
                 loader = make_loader(split, description.image, device, batch_size)
-                writer.write_split(name, _batches(model, loader, runtime.should_stop))
+                writer.write_split(name, feature_batches(model, loader, runtime.should_stop))
         landmarks = model.loss.landmarks()
         stored = None
         if landmarks is not None:
@@ -78,9 +65,10 @@ def extract_features(
 
 
 @torch.inference_mode()
-def _batches(
-    model: OpenSetModel, loader: Loader, should_stop: Callable[[], None]
-) -> Iterator[dict[str, Any]]:
+def feature_batches(
+    model: OpenSetModel, loader: Loader, should_stop: Callable[[], None] = lambda: None
+) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """What the network says of each sample, in order: the arrays of a store's split."""
     for images, labels, index in loader.in_order():
         embedding, logits = model(images)
         yield {

@@ -40,7 +40,6 @@ def key_of(ingredients: Ingredients) -> str:
 
 
 def changed(expected: Ingredients, actual: Ingredients) -> list[str]:
-    """Names of ingredients that differ."""
     return sorted(
         name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name)
     )
@@ -48,32 +47,18 @@ def changed(expected: Ingredients, actual: Ingredients) -> list[str]:
 
 @attrs.frozen(eq=False)
 class StoredLandmarks:
-    """Points that a loss keeps in the space of its embedding; see `components.Landmarks`.
+    """Points that a loss keeps in the space of its embedding; see `components.Landmarks`."""
 
-    Attributes:
-        points: float32 [P, E].
-        labels: class of each point, int64 [P].
-        name: what the method calls one of them, in the singular.
-    """
-
-    points: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
-    name: str
+    points: npt.NDArray[np.float32]  # float32 [P, E]
+    labels: npt.NDArray[np.int64]  # class of each point, int64 [P]
+    name: str  # of one of them, in the singular
 
 
 # --- writing ------------------------------------------------------------------------------------
 
 
 class FeatureWriter:
-    """Builds a store beside its final place; what an interrupted writer finished is kept.
-
-    Use as a context manager: leaving it without an error puts the file in place.
-
-    Args:
-        path: the store's final path.
-        ingredients: what the contents depend on.
-        num_classes: K.
-    """
+    """Builds a store beside its final path, where leaving the context without an error moves it."""
 
     def __init__(self, path: Path, ingredients: Ingredients, num_classes: int) -> None:
         self.path = path
@@ -118,12 +103,7 @@ class FeatureWriter:
         return split in splits and bool(splits[split].attrs.get("complete", False))
 
     def write_split(self, split: str, batches: Iterator[Mapping[str, npt.NDArray[Any]]]) -> None:
-        """Append a split batch by batch and mark it complete.
-
-        Args:
-            split: name of the split.
-            batches: arrays by name, each with the batch as first axis.
-        """
+        """Append arrays batch by batch, samples as first axis, and mark the split complete."""
         with os_errors_as(self.path):
             if split in self._file["parts"]:  # begun by an interrupted writer, perhaps empty
                 del self._file["parts"][split]
@@ -135,12 +115,7 @@ class FeatureWriter:
             self._file.flush()
 
     def write_loss(self, scalars: Mapping[str, float], landmarks: StoredLandmarks | None) -> None:
-        """Keep what the loss learnt beside its weights: single numbers, and points.
-
-        Args:
-            scalars: numbers by name.
-            landmarks: points in the embedding's space, None where the loss keeps none.
-        """
+        """Keep what the loss learnt beside its weights: single numbers, and points."""
         with os_errors_as(self.path):
             self._file.attrs["learnt"] = json.dumps(dict(scalars), sort_keys=True)
             if "landmarks" in self._file:  # of an interrupted writer
@@ -201,14 +176,7 @@ def _split_names(file: Any) -> list[str]:
 
 
 class FeatureStore:
-    """A complete store, open for reading; use as a context manager.
-
-    Args:
-        path: the HDF5 file.
-
-    Raises:
-        StoreError: missing, damaged, incomplete, or not written by openset.
-    """
+    """A complete store, open for reading; use as a context manager."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -248,19 +216,15 @@ class FeatureStore:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
     def arrays(self, split: str) -> list[str]:
-        """Names of a split's arrays."""
         return sorted(self._file["parts"][split])
 
     def rows(self, split: str) -> int:
-        """Number of samples of a split."""
         return int(self._file["parts"][split]["label"].shape[0])
 
     def array(self, split: str, name: str) -> npt.NDArray[Any]:
-        """A whole array of a split."""
         (whole,) = self.chunks(split, name, size=max(1, self.rows(split)))
         return whole[name]
 
@@ -291,11 +255,7 @@ class FeatureStore:
     def chunks(
         self, split: str, *names: str, size: int = READ_ROWS
     ) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        """Some arrays of a split, `size` rows at a time.
-
-        Raises:
-            StoreError: the store has no such array, or is damaged.
-        """
+        """Some arrays of a split, `size` rows at a time."""
         group = self._file["parts"][split]
         for name in names:
             if name not in group:
@@ -324,12 +284,10 @@ class StoredSplit:
 
     @property
     def num_classes(self) -> int:
-        """K, number of known classes."""
         return self.store.num_classes
 
     @property
     def rows(self) -> int:
-        """Number of samples."""
         return self.store.rows(self.split)
 
     def chunks(self, *arrays: str) -> Iterator[dict[str, npt.NDArray[Any]]]:

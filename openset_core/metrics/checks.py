@@ -13,7 +13,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def _vector(name: str, values: npt.ArrayLike) -> npt.NDArray[np.generic]:
-    """Return `values` as a non-empty 1-D array or say what is wrong with it."""
     array = np.asarray(values)
     if array.ndim != 1:
         raise ValueError(f"{name} must be one-dimensional, but has shape {array.shape}.")
@@ -23,7 +22,6 @@ def _vector(name: str, values: npt.ArrayLike) -> npt.NDArray[np.generic]:
 
 
 def checked_scores(name: str, values: npt.ArrayLike) -> FloatArray:
-    """Return `values` as finite float64 scores."""
     array = _vector(name, values)
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold real numbers, but its dtype is {array.dtype}.")
@@ -42,7 +40,7 @@ def checked_integers(name: str, values: npt.ArrayLike) -> IntArray:
 
 
 def class_indices(name: str, values: npt.ArrayLike, num_classes: int, *, unknown: bool) -> IntArray:
-    """Return `values` as class indices 0..K-1, or 0..K where `unknown` is allowed."""
+    """`values` in 0..K-1, or in 0..K where `unknown` is allowed."""
     indices = checked_integers(name, values)
     last = num_classes if unknown else num_classes - 1
     outside = indices[(indices < 0) | (indices > last)]
@@ -62,7 +60,6 @@ def checked_flags(name: str, values: npt.ArrayLike) -> BoolArray:
 
 
 def check_same_length(**arrays: npt.NDArray[np.generic]) -> None:
-    """Raise unless all arrays have as many entries as the first."""
     (first, reference), *others = arrays.items()
     for name, array in others:
         if len(array) != len(reference):
@@ -73,7 +70,6 @@ def check_same_length(**arrays: npt.NDArray[np.generic]) -> None:
 
 
 def positive_int(name: str, value: int) -> int:
-    """Return `value` as an int of at least one."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -84,7 +80,6 @@ def positive_int(name: str, value: int) -> int:
 
 
 def checked_share(name: str, value: float) -> float:
-    """Return `value` if it is a share in (0, 1]."""
     if not 0.0 < value <= 1.0:
         raise ValueError(f"{name} must lie in (0, 1], but is {value}.")
     return float(value)

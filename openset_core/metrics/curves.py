@@ -75,19 +75,11 @@ class OpenSetCurve:
         return np.concatenate([[0.0], self.fpr]), np.concatenate([[0.0], self.tpr])
 
     def oscr_points(self) -> tuple[FloatArray, FloatArray]:
-        """Points of the OSCR curve for plotting: (FPR, CCR), each [T+1], to (1, accuracy).
-
-        Raises:
-            ValueError: if the curve was built without `known_correct`.
-        """
+        """Points of the OSCR curve for plotting: (FPR, CCR), each [T+1], to (1, accuracy)."""
         return np.concatenate([[0.0], self.fpr]), np.concatenate([[0.0], self.ccr])
 
     def accuracy(self) -> float:
-        """Closed-set accuracy of the known samples, the right end of the OSCR curve.
-
-        Raises:
-            ValueError: if the curve was built without `known_correct`.
-        """
+        """Closed-set accuracy of the known samples, the right end of the OSCR curve."""
         return int(_correct(self.correct_accepted)[-1]) / self.num_known
 
     def auroc(self) -> float:
@@ -125,14 +117,7 @@ class OpenSetCurve:
         return int(self.unknown_accepted[self._row_at_tpr(tpr)]) / self.num_unknown
 
     def tnr_at_tpr(self, tpr: float = 0.95) -> float:
-        """Share of unknown samples rejected at the tightest threshold with TPR >= `tpr`.
-
-        Args:
-            tpr: the share of known samples to accept, in (0, 1].
-
-        Raises:
-            ValueError: if `tpr` is outside (0, 1].
-        """
+        """Share of unknown samples rejected at the tightest threshold with TPR >= `tpr`."""
         accepted = int(self.unknown_accepted[self._row_at_tpr(tpr)])
         return (self.num_unknown - accepted) / self.num_unknown
 
@@ -211,37 +196,19 @@ class ArplCurve:
         return _share_under_curve(known, unknown, int(known[-1]))
 
     def oscr(self) -> float:
-        """Area under strict CCR over inclusive FPR, see the class.
-
-        Raises:
-            ValueError: if the curve was built without `known_correct`.
-        """
+        """Area under strict CCR over inclusive FPR, see the class."""
         known, unknown = self._accepted()
         correct = np.cumsum(_correct(self.is_correct))
         # The first accepted sample has no point in the original: its loop stops one short.
         return _share_under_curve(correct[:-1], unknown[1:], int(known[-1]))
 
     def fpr_at_tpr(self, tpr: float = 0.95) -> float:
-        """Share of unknown samples accepted where TPR is nearest to `tpr`.
-
-        Args:
-            tpr: the share of known samples to accept, in (0, 1].
-
-        Raises:
-            ValueError: if `tpr` is outside (0, 1].
-        """
+        """Share of unknown samples accepted where TPR is nearest to `tpr`."""
         accepted, total = self._unknown_at_tpr(tpr)
         return accepted / total
 
     def tnr_at_tpr(self, tpr: float = 0.95) -> float:
-        """Share of unknown samples rejected where TPR is nearest to `tpr`.
-
-        Args:
-            tpr: the share of known samples to accept, in (0, 1].
-
-        Raises:
-            ValueError: if `tpr` is outside (0, 1].
-        """
+        """Share of unknown samples rejected where TPR is nearest to `tpr`."""
         accepted, total = self._unknown_at_tpr(tpr)
         return (total - accepted) / total
 

@@ -14,7 +14,7 @@ from openset_core.components import OpenSetModel
 from openset_core.data.loading import Loader, make_loader
 from openset_core.data.preparation import UNKNOWN_PREFIX, ExperimentData
 from openset_core.experiment.experiment import Experiment
-from openset_core.features.store import as_float
+from openset_core.features.extraction import feature_batches
 from openset_core.metrics import evaluate
 from openset_core.observers import EpochScores
 from openset_core.scorer import FeatureTable, UnknownScorer
@@ -27,19 +27,13 @@ BATCH_SIZE = 256
 
 @frozen
 class TableSource:
-    """Training features in memory, as a scorer's `fit` sees them.
-
-    Attributes:
-        table: arrays by name.
-        num_classes: K.
-    """
+    """Training features in memory, as a scorer's `fit` sees them."""
 
     table: Table
     num_classes: int
 
     @property
     def rows(self) -> int:
-        """Number of samples."""
         return len(self.table["label"])
 
     def chunks(self, *arrays: str) -> Iterator[FeatureTable]:
@@ -48,16 +42,7 @@ class TableSource:
 
 
 class EpochEvaluation:
-    """Scores the test splits with the network as it is.
-
-    It leaves no trace: no statistics move and every random generator is put back.
-
-    Args:
-        model: the network in training.
-        data: all splits of the data.
-        experiment: which scorers there are.
-        device: where the network is.
-    """
+    """Metrics on the test by the network as it is; no statistics or random generators move."""
 
     def __init__(
         self,
@@ -84,25 +69,13 @@ class EpochEvaluation:
         }
 
     def __call__(self) -> dict[str, EpochScores]:
-        """Metrics by scorer."""
         self.model.eval()
         with preserved_random_state():
             tables = {name: self._table(loader) for name, loader in self.loaders.items()}
             return {item[0].name: self._scored(*item, tables) for item in self.scorers}
 
-    @torch.inference_mode()
     def _table(self, loader: Loader) -> Table:
-        rows: list[Table] = []
-        for images, labels, index in loader.in_order():
-            embedding, logits = self.model(images)
-            rows.append(
-                {
-                    "embedding": as_float(embedding),
-                    "logits": as_float(logits),
-                    "label": labels.cpu().numpy(),
-                    "index": index.numpy(),
-                }
-            )
+        rows = list(feature_batches(self.model, loader))
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
     def _scored(self, component: Any, options: Any, tables: Mapping[str, Table]) -> EpochScores:

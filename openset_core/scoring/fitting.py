@@ -42,27 +42,15 @@ Scores = dict[str, npt.NDArray[np.float64]]
 
 @attrs.frozen
 class ScoredRun:
-    """Scores of one scorer for every split of a store, and the rejection threshold.
-
-    Attributes:
-        scores: by split.
-        threshold: a score above it means unknown.
-        reused: whether the scores were there already.
-        rethresholded: whether only the threshold was set anew.
-    """
+    """Scores by split, and the threshold above which a sample is unknown."""
 
     scores: Scores
     threshold: float
-    reused: bool
-    rethresholded: bool = False
+    reused: bool  # the scores were there already
+    rethresholded: bool = False  # only the threshold was set anew
 
 
 def build_scorer(component: Component, options: Any) -> UnknownScorer:
-    """Make an unfitted scorer.
-
-    Raises:
-        PluginError: the factory makes something else.
-    """
     made = component.load()(options)
     if not isinstance(made, UnknownScorer):
         raise PluginError(f"{component.title} built a {type(made).__name__}, not an UnknownScorer")
@@ -70,19 +58,13 @@ def build_scorer(component: Component, options: Any) -> UnknownScorer:
 
 
 def file_name(scorer: str) -> str:
-    """A scorer's name as a file name."""
     return scorer.replace(":", "_").replace("/", "_")
 
 
 def score_key(store: FeatureStore, component: Component, options: Any) -> str:
     """Hash of what a scorer's scores depend on."""
-    values = [
-        store.key,
-        component.distribution,
-        component.version,
-        component.name,
-        config.unstructure(options),
-    ]
+    made_by = [component.distribution, component.version, component.name]
+    values = [store.key, *made_by, config.unstructure(options)]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -94,46 +76,28 @@ def score_run(
     options: Any,
     threshold: ThresholdChoice,
 ) -> ScoredRun:
-    """Scores of one scorer; fitted and computed only if they are not there yet.
-
-    Args:
-        store: the features.
-        model_folder: where the fitted scorer is kept.
-        scores_path: the scores file.
-        component: the scorer.
-        options: its options.
-        threshold: how the rejection threshold is set; another choice than before needs no more
-            than the stored scores of the validation samples.
-
-    Raises:
-        CompositionError: the store lacks an array that the scorer reads.
-        PluginError: the scorer cannot be fitted or applied.
-    """
+    """Scores of one scorer; fitted and computed only if they are not there yet."""
     _check_reads(component, store)
     key = score_key(store, component, options)
     stored = _read(scores_path, component.name, key, store)
     name = file_name(component.name)
-    previous = load_scorer(model_folder, name) if stored else None
-    if (
-        stored
-        and previous
-        and previous[0].features == store.key
-        and previous[0].scorer == _scorer_record(component, options)
-    ):
-        record = _with_threshold(previous[0], threshold, stored)
-        if record != previous[0]:
+    wanted = ComponentRecord(
+        name=component.name,
+        distribution=component.distribution,
+        version=component.version,
+        options=config.unstructure(options),
+    )
+    saved = load_scorer(model_folder, name) if stored else None
+    if stored and saved and (saved[0].features, saved[0].scorer) == (store.key, wanted):
+        record = _with_threshold(saved[0], threshold, stored)
+        if record != saved[0]:
             save_record(model_folder, name, record)
-        return ScoredRun(stored, record.threshold, True, rethresholded=record != previous[0])
+        return ScoredRun(stored, record.threshold, True, rethresholded=record != saved[0])
     scorer = build_scorer(component, options)
     with attribute_errors(component, "cannot be fitted"):
         scorer.fit(StoredSplit(store, "train", scorer.reads))
     scores = {name: apply_scorer(scorer, store, name, component) for name in store.splits}
-    record = ScorerRecord(
-        scorer=_scorer_record(component, options),
-        features=store.key,
-        threshold=0.0,
-        state_sha256="",
-    )
+    record = ScorerRecord(scorer=wanted, features=store.key, threshold=0.0, state_sha256="")
     record = _with_threshold(record, threshold, scores)
     save_scorer(model_folder, name, scorer.state(), record)
     _write(scores_path, component.name, key, scores)
@@ -148,22 +112,6 @@ def _check_reads(scorer: Component, store: FeatureStore) -> None:
             f"scorer {scorer.name} reads {', '.join(missing)}, which the feature store does not "
             f"hold; it has {', '.join(available)}"
         )
-
-
-def _same_scorer(
-    record: ScorerRecord, component: Component, options: Any, store: FeatureStore
-) -> bool:
-    """Whether a saved scorer is the one asked for, fitted on this store."""
-    return record.features == store.key and record.scorer == _scorer_record(component, options)
-
-
-def _scorer_record(component: Component, options: Any) -> ComponentRecord:
-    return ComponentRecord(
-        name=component.name,
-        distribution=component.distribution,
-        version=component.version,
-        options=config.unstructure(options),
-    )
 
 
 def _with_threshold(record: ScorerRecord, choice: ThresholdChoice, scores: Scores) -> ScorerRecord:
@@ -192,11 +140,7 @@ def attribute_errors(component: Component, what: str) -> Iterator[None]:
 def apply_scorer(
     scorer: UnknownScorer, store: FeatureStore, name: str, component: Component
 ) -> npt.NDArray[np.float64]:
-    """Scores of one split of a store.
-
-    Raises:
-        PluginError: the scorer returned scores that are not finite, or too few or many.
-    """
+    """Scores of one split of a store."""
     return np.concatenate(
         [
             checked_scores(scorer, chunk, component, f"split {name}")
@@ -208,17 +152,7 @@ def apply_scorer(
 def checked_scores(
     scorer: UnknownScorer, table: FeatureTable, component: Component, where: str
 ) -> npt.NDArray[np.float64]:
-    """Scores of some rows.
-
-    Args:
-        scorer: fitted.
-        table: arrays by name, all with as many rows.
-        component: the scorer's component, for messages.
-        where: what the rows are, for messages.
-
-    Raises:
-        PluginError: the scorer returned scores that are not finite, or too few or many.
-    """
+    """Scores of the rows of a table; `where` says in errors what the rows are."""
     with attribute_errors(component, f"cannot score {where}"):
         scores = np.asarray(scorer.score(table), dtype=np.float64)
     rows = len(next(iter(table.values())))
