@@ -37,13 +37,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Run:
-    """A finished run.
-
-    Attributes:
-        folder: where everything about it is kept.
-        experiment: what was run.
-        results: what came out.
-    """
+    """A finished run."""
 
     folder: Path
     experiment: Experiment
@@ -70,9 +64,6 @@ class Run:
 
         Returns:
             Path of report.html in the run folder.
-
-        Raises:
-            OpensetError: no such scorer, or the folder cannot be written.
         """
         from openset_core.report.run_page.making import make_report
 
@@ -81,14 +72,7 @@ class Run:
 
 
 def execute(experiment: Experiment, folder: Path, runtime: Runtime, *, report: bool = False) -> Run:
-    """Do whatever is missing of an experiment in a folder.
-
-    Args:
-        experiment: what to run.
-        folder: where.
-        runtime: how.
-        report: whether to make the run's page in the end.
-    """
+    """Do whatever is missing of an experiment in a folder."""
     stages = Stages.begin(*initialize_folder(folder, experiment, runtime.plugins), runtime)
     try:
         results = stages.run_all(report)
@@ -99,29 +83,21 @@ def execute(experiment: Experiment, folder: Path, runtime: Runtime, *, report: b
 
 @attrs.define
 class Stages:
-    """The stages of one run; close them in the end.
-
-    Attributes:
-        folder: the run folder.
-        experiment: what is run.
-        runtime: where and how.
-        observers: everybody who is told.
-    """
+    """The stages of one run; close them in the end."""
 
     folder: RunFolder
     experiment: Experiment
     runtime: Runtime
     observers: Observers
+    # What training read, for extraction and report; image files take a while to read again.
     _data: ExperimentData | None = attrs.field(default=None, init=False, repr=False)
-    """What training read, for extraction and report; image files take a while to read again."""
+    # Of stages, not yet in experiment.toml.
     _seconds: dict[str, float] = attrs.field(factory=dict, init=False, repr=False)
-    """Of stages, not yet in experiment.toml."""
+    # Why scorers were left out, where others gave scores.
     _failures: list[str] = attrs.field(factory=list, init=False, repr=False)
-    """Why scorers were left out, where others gave scores."""
 
     @classmethod
     def begin(cls, folder: RunFolder, experiment: Experiment, runtime: Runtime) -> Stages:
-        """Prepare the stages and tell the observers that a run begins."""
         members = [*runtime.observers]
         for component in experiment.selection.observers:
             members.append(component.load()(experiment.options[component.name], folder.path))
@@ -141,14 +117,6 @@ class Stages:
             self.observers.close()
 
     def run_all(self, report: bool = False) -> Results:
-        """Do whatever is missing.
-
-        Args:
-            report: whether to make the run's page, too.
-
-        Raises:
-            PluginError: a scorer gave no scores; all else is done first, without it.
-        """
         self.train()
         self.extract()
         results = self._score()
@@ -184,7 +152,6 @@ class Stages:
             self._seconds.clear()
 
     def train(self) -> None:
-        """Train the network, unless a finished model is there."""
         begun = time.perf_counter()
         model = self.folder.model
         if (model / "model.toml").exists():
@@ -206,8 +173,7 @@ class Stages:
 
     def ingredients(self) -> dict[str, Any]:
         """What the feature store must have been made from to be current."""
-        description = read_description(self.folder.model)
-        versions = library_versions()
+        description, versions = read_description(self.folder.model), library_versions()
         return {
             "weights": description.weights_sha256,
             "image": config.unstructure(description.image),
@@ -217,14 +183,7 @@ class Stages:
         }
 
     def extract(self, rebuild: bool = False) -> None:
-        """Build the feature store, unless a current one is there; a stale one is replaced.
-
-        Args:
-            rebuild: replace whatever is there.
-
-        Raises:
-            StoreError: a damaged or foreign file is in the way; it is left alone.
-        """
+        """Build the feature store, unless a current one is there; a damaged one is left alone."""
         from openset_core.features.store import FeatureStore, changed
 
         begun = time.perf_counter()
@@ -245,11 +204,7 @@ class Stages:
         self._done("extract", begun, f"{rows} samples; {reason}")
 
     def score(self) -> Results:
-        """Fit and apply every scorer, evaluate, and write results.json.
-
-        Raises:
-            PluginError: a scorer gave no scores; the others' results are written first.
-        """
+        """Fit and apply every scorer, evaluate, and write results.json."""
         return self._finish(self._score())
 
     def _score(self) -> Results:
@@ -296,21 +251,16 @@ class Stages:
         return scored, refused
 
     def _leave_out(self, refused: Sequence[tuple[Component, OpensetError]]) -> None:
-        """Remove scorers from the run, which could not go on with them."""
         removed = [scorer for scorer, _error in refused]
         remove_components(self.folder, removed)
         selection = self.experiment.selection
         kept = tuple(scorer for scorer in selection.scorers if scorer not in removed)
-        self.experiment = attrs.evolve(
-            self.experiment, selection=attrs.evolve(selection, scorers=kept)
-        )
+        selection = attrs.evolve(selection, scorers=kept)
+        self.experiment = attrs.evolve(self.experiment, selection=selection)
         self._failures += [str(error) for _scorer, error in refused]
 
     def report(self) -> None:
-        """Make report.html and figures/, unless they are current.
-
-        Results count without a page: what keeps it from being made is told, and no error.
-        """
+        """Make report.html and figures/; what keeps them from being made is told, and no error."""
         from openset_core.report.run_page.making import is_current, make_report
 
         self._record_seconds()  # the page shows them

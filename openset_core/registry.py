@@ -45,8 +45,8 @@ class Component:
     spec: Any
     distribution: str
     version: str
+    # How the user named the component, where the bare name would not do.
     asked: str = attrs.field(default="", eq=False)
-    """How the user named the component, where the bare name would not do."""
 
     @property
     def kind(self) -> str:
@@ -55,7 +55,6 @@ class Component:
 
     @property
     def name(self) -> str:
-        """The component's name, or a family's `prefix:NAME`."""
         return str(self.spec.name)
 
     @property
@@ -65,30 +64,21 @@ class Component:
 
     @property
     def qualified(self) -> str:
-        """The name that is never ambiguous."""
         return f"{self.distribution}/{self.kind}:{self.name}"
 
     @property
     def title(self) -> str:
-        """Kind, name and origin, for messages."""
         return f"{self.kind} {self.name} of {self.distribution} {self.version}"
 
     def load(self) -> Any:
-        """Import the factory.
-
-        Raises:
-            PluginError: the plugin's module fails to import.
-        """
         try:
             return specs.load_factory(self.spec.factory)
         except Exception as error:
             raise PluginError(f"{self.title} fails to load: {_reason(error)}") from error
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class BrokenPlugin:
-    """An entry point that could not be used, with the reason."""
-
     entry_point: str
     distribution: str
     version: str
@@ -103,11 +93,7 @@ def _reason(error: BaseException) -> str:
 
 
 class Registry:
-    """Every component that the installed plugins announce.
-
-    Args:
-        entry_points: entry points to load; those of the group `openset` by default.
-    """
+    """Every component that the installed plugins announce."""
 
     def __init__(self, entry_points: Iterable[Any] | None = None) -> None:
         self.components: list[Component] = []
@@ -133,18 +119,10 @@ class Registry:
         try:
             components = self._announced(entry_point, distribution, version)
         except (Exception, SystemExit) as error:
-            self.broken.append(
-                BrokenPlugin(
-                    entry_point=entry_point.name,
-                    distribution=distribution,
-                    version=version,
-                    reason=str(error) if isinstance(error, PluginError) else _reason(error),
-                )
-            )
+            reason = str(error) if isinstance(error, PluginError) else _reason(error)
+            self.broken.append(BrokenPlugin(entry_point.name, distribution, version, reason))
         else:
-            self.components += [
-                component for component in components if component not in self.components
-            ]
+            self.components += [item for item in components if item not in self.components]
 
     def _announced(self, entry_point: Any, distribution: str, version: str) -> list[Component]:
         module = entry_point.load()
@@ -173,7 +151,10 @@ class Registry:
             if not isinstance(announced, list | tuple):
                 raise PluginError(f"{hook} must return a list of specs, not {announced!r}")
             for spec in announced:
-                _check_spec(spec, hook)
+                if not issubclass(type(spec), HOOK_KINDS[hook]):
+                    names = " or ".join(cls.__name__ for cls in HOOK_KINDS[hook])
+                    raise PluginError(f"{hook} must return {names} objects, not {spec!r}")
+                _check_contents(spec)
                 yield Component(spec=spec, distribution=distribution, version=version)
 
     def extended(self, *components: Component) -> Registry:
@@ -182,26 +163,18 @@ class Registry:
         wider.components = [*self.components, *components]
         return wider
 
-    # --- look-up ------------------------------------------------------------------------
-
     def of_kind(self, kind: str) -> list[Component]:
         """Components of one kind, by name; families last."""
-        of_kind = [component for component in self.components if component.kind == kind]
         return sorted(
-            of_kind,
+            (component for component in self.components if component.kind == kind),
             key=lambda component: (isinstance(component.spec, specs.FamilySpec), component.name),
         )
 
     def find(self, name: str, kinds: Sequence[str] = COMPONENT_KINDS) -> Component:
         """The one component that a user's name means.
 
-        Args:
-            name: `name`, `kind:name`, `distribution/kind:name`, or a family's
-                `prefix:NAME`, with or without the kind before it.
-            kinds: kinds to look in.
-
-        Raises:
-            PluginError: no such component, several of them, or the plugin is broken.
+        It is `name`, `kind:name`, `distribution/kind:name`, or a family's `prefix:NAME`, with or
+        without the kind before it.
 
         >>> registry().find("digits", ("protocol",)).qualified
         'openset/protocol:digits'
@@ -232,34 +205,29 @@ class Registry:
 
     def _families(self, name: str, kinds: Sequence[str]) -> list[Component]:
         """Families that may have a name; several may share a prefix, such as one of each kind."""
-        prefix, colon, _member = name.partition(":")
         return [
             component
             for component in self.components
             if isinstance(component.spec, specs.FamilySpec)
-            and colon
             and component.kind in kinds
-            and component.spec.prefix == prefix
+            and name.startswith(f"{component.spec.prefix}:")
         ]
 
     def _resolve_family(self, family: Component, member: str) -> Component:
+        title = f"{family.spec.prefix}:{member} of {family.distribution} {family.version}"
         try:
-            resolve = specs.load_factory(family.spec.resolve)
-            spec = resolve(member)
-            _check_member(spec, f"{family.spec.prefix}:{member}", family)
+            spec = specs.load_factory(family.spec.resolve)(member)
+            if not isinstance(spec, specs.ComponentSpec) or spec.kind != family.kind:
+                raise PluginError(f"{title} must be the spec of a {family.kind}, not {spec!r}")
+            _check_contents(spec)
         except PluginError:
             raise
         except Exception as error:
-            raise PluginError(
-                f"{family.spec.prefix}:{member} of {family.distribution} {family.version} fails "
-                f"to load: {_reason(error)}"
-            ) from error
+            raise PluginError(f"{title} fails to load: {_reason(error)}") from error
         return attrs.evolve(family, spec=spec)
 
     def _unknown(self, name: str, bare: str, kinds: Sequence[str]) -> str:
-        installed = sorted(
-            {component.name for component in self.components if component.kind in kinds}
-        )
+        installed = sorted({item.name for item in self.components if item.kind in kinds})
         for broken in self.broken:
             if {bare, bare.partition(":")[0]} & {broken.entry_point, broken.distribution}:
                 return f"{name} is not available: {broken}"
@@ -298,14 +266,6 @@ def _ambiguous(name: str, matches: list[Component]) -> str:
     return f"{owners} both offer {name!r}; write {choices}"
 
 
-def _check_spec(spec: Any, hook: str) -> None:
-    expected = HOOK_KINDS[hook]
-    if not issubclass(type(spec), expected):
-        names = " or ".join(cls.__name__ for cls in expected)
-        raise PluginError(f"{hook} must return {names} objects, not {spec!r}")
-    _check_contents(spec)
-
-
 def _check_contents(spec: Any) -> None:
     if spec.api != specs.HOOK_API:
         advice = (
@@ -317,21 +277,8 @@ def _check_contents(spec: Any) -> None:
             f"{spec.name} was written for hook API {spec.api}, this openset has "
             f"{specs.HOOK_API}; {advice}"
         )
-    if isinstance(spec, specs.ComponentSpec | specs.FigureSpec):
-        _check_config(spec)
-
-
-def _check_member(spec: Any, name: str, family: Component) -> None:
-    """A family's member must be a component of the family's kind."""
-    if not isinstance(spec, specs.ComponentSpec) or spec.kind != family.kind:
-        raise PluginError(
-            f"{name} of {family.distribution} {family.version} must be the spec of a "
-            f"{family.kind}, not {spec!r}"
-        )
-    _check_contents(spec)
-
-
-def _check_config(spec: specs.ComponentSpec | specs.FigureSpec) -> None:
+    if not isinstance(spec, specs.ComponentSpec | specs.FigureSpec):
+        return
     if not attrs.has(spec.config):
         raise PluginError(f"the config of {spec.name} must be an attrs class, not {spec.config!r}")
     required = [f.name for f in attrs.fields(spec.config) if f.default is attrs.NOTHING]

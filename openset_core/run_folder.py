@@ -23,117 +23,60 @@ DEFAULT_RUNS = Path("runs")
 
 @attrs.frozen(kw_only=True)
 class Runtime:
-    """Where and how a run is carried out; none of it changes what is computed.
+    """Where and how a run is carried out; none of it changes what is computed."""
 
-    Attributes:
-        data_root: folder of data sets; $OPENSET_DATA or `./data` when None.
-        download: whether missing data may be fetched.
-        device: `"auto"`, or `"cpu"` to leave a GPU alone.
-        devices: number of processes, one a device; more than one trains data-parallel.
-        observers: told of what happens, beside those named as plugins.
-        plugins: where components and data sets are looked up; the installed ones when None. Others
-            live in this process only, and so with one device.
-        should_stop: asked between steps; raises to stop.
-    """
-
-    data_root: Path | None = None
+    data_root: Path | None = None  # None: $OPENSET_DATA or `./data`
     download: bool = False
+    # `"cpu"` leaves a GPU alone
     device: str = attrs.field(default="auto", validator=attrs.validators.in_(("auto", "cpu")))
+    # processes, one a device; more than one trains data-parallel
     devices: int = attrs.field(default=1, validator=attrs.validators.ge(1))
-    observers: tuple[Observer, ...] = ()
-    plugins: Registry | None = None
-    should_stop: Callable[[], None] = lambda: None
+    observers: tuple[Observer, ...] = ()  # beside those named as plugins
+    plugins: Registry | None = None  # None: the installed ones; others work with one device only
+    should_stop: Callable[[], None] = lambda: None  # asked between steps; raises to stop
+
+
+class _Inside:
+    """The path of something inside a run folder."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: RunFolder, _owner: type) -> Path:
+        return folder.path / self.name
 
 
 @attrs.frozen
 class RunFolder:
-    """Paths of a run folder."""
+    """Paths of a run folder, and what it records."""
 
     path: Path
 
-    @property
-    def experiment(self) -> Path:
-        """The resolved experiment, and what was recorded about it."""
-        return self.path / "experiment.toml"
-
-    @property
-    def metrics(self) -> Path:
-        """One line an epoch."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Resume state."""
-        return self.path / "checkpoints"
-
-    @property
-    def model(self) -> Path:
-        """The trained artefact."""
-        return self.path / "model"
-
-    @property
-    def features(self) -> Path:
-        """The feature store."""
-        return self.path / "features.h5"
-
-    @property
-    def scores(self) -> Path:
-        """Scores of every scorer."""
-        return self.path / "scores.h5"
-
-    @property
-    def samples(self) -> Path:
-        """Generated samples, where there was a generator."""
-        return self.path / "samples.h5"
-
-    @property
-    def kept(self) -> Path:
-        """What the page and figures keep, to be made again without data and network."""
-        return self.path / "figures.h5"
-
-    @property
-    def results(self) -> Path:
-        """Every metric of every scorer."""
-        return self.path / "results.json"
-
-    @property
-    def sample_history(self) -> Path:
-        """What the sample generator made as training went on."""
-        return self.path / "looks.h5"
-
-    @property
-    def report(self) -> Path:
-        """The run's page."""
-        return self.path / "report.html"
-
-    @property
-    def figures(self) -> Path:
-        """Figures for papers, as PNG and SVG."""
-        return self.path / "figures"
+    experiment = _Inside("experiment.toml")  # resolved, and what was recorded about it
+    metrics = _Inside("metrics.jsonl")  # one line an epoch
+    checkpoints = _Inside("checkpoints")  # to resume from
+    model = _Inside("model")
+    features = _Inside("features.h5")
+    scores = _Inside("scores.h5")
+    samples = _Inside("samples.h5")  # generated samples, where there was a generator
+    kept = _Inside("figures.h5")  # to make page and figures again without data and network
+    results = _Inside("results.json")
+    sample_history = _Inside("looks.h5")  # what the generator made as training went on
+    report = _Inside("report.html")
+    figures = _Inside("figures")  # for papers, as PNG and SVG
 
     def read(self) -> dict[str, Any]:
-        """The recorded experiment.
-
-        Raises:
-            RunFolderError: not a run folder, or damaged.
-        """
         if not self.experiment.exists():
             raise RunFolderError(f"{self.path} is not a run folder: it has no experiment.toml")
         return config.read_toml(self.experiment, "experiment", RunFolderError)
 
     def write(self, values: dict[str, Any]) -> None:
-        """Write experiment.toml."""
         import tomli_w
 
         write_text(self.experiment, tomli_w.dumps(values))
 
 
 def open_folder(path: Path) -> tuple[RunFolder, Experiment]:
-    """An existing run folder and its experiment.
-
-    Raises:
-        RunFolderError: not a run folder.
-    """
     folder = RunFolder(path)
     folder.read()
     return folder, resolve(file=folder.experiment)
@@ -142,21 +85,7 @@ def open_folder(path: Path) -> tuple[RunFolder, Experiment]:
 def initialize_folder(
     path: Path, experiment: Experiment, plugins: Registry | None = None
 ) -> tuple[RunFolder, Experiment]:
-    """A folder for an experiment: a new one, or the one it already has.
-
-    Args:
-        path: the folder.
-        experiment: what is run in it.
-        plugins: where components are looked up; the installed ones when None.
-
-    Returns:
-        The folder, and the experiment with the scorers and observers of earlier calls, too, which
-        stay in the results.
-
-    Raises:
-        RunFolderError: the folder holds another experiment or foreign files, or cannot be
-            written.
-    """
+    """A folder for an experiment, and the experiment with the scorers of earlier calls, too."""
     folder = RunFolder(path)
     with os_errors_as(path):
         exists = folder.experiment.exists()
@@ -178,15 +107,7 @@ def initialize_folder(
 
 
 def refuse_foreign(path: Path, own: Path | None = None) -> None:
-    """Refuse a place for a new run folder that holds something else.
-
-    Args:
-        path: the place.
-        own: a file that may lie there already, in a folder of its own.
-
-    Raises:
-        RunFolderError: it is a file or not empty, or cannot be looked into.
-    """
+    """Refuse a place for a run folder that holds something else than a folder around `own`."""
     with os_errors_as(path):
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"{path} is a file, not a folder; choose another with --out")
@@ -222,11 +143,7 @@ def _refuse_other(experiment: Experiment, recorded: dict[str, Any], path: Path) 
 
 
 def _join(folder: RunFolder, recorded: dict[str, Any], experiment: Experiment) -> bool:
-    """Note the scorers, observers and thresholds of this call beside those that were there.
-
-    Returns:
-        Whether the folder's experiment is now exactly this one.
-    """
+    """Note this call's scorers, observers and thresholds; whether the folder is now just this."""
     names = list(recorded["plugins"])
     updated = dict(recorded)
     for component in (*experiment.selection.scorers, *experiment.selection.observers):
@@ -270,7 +187,6 @@ def _record(experiment: Experiment) -> dict[str, Any]:
 
 
 def _origins(experiment: Experiment) -> dict[str, str]:
-    """Distribution and version of each component."""
     return {
         component.name: f"{component.distribution} {component.version}"
         for component in experiment.selection.components
@@ -280,12 +196,10 @@ def _origins(experiment: Experiment) -> dict[str, str]:
 def append_metrics(folder: RunFolder, record: dict[str, Any]) -> None:
     """Add an epoch's line; a line of the same epoch from before an interruption goes."""
     kept = [line for line in read_metrics(folder) if line["epoch"] < record["epoch"]]
-    text = "".join(json.dumps(line) + "\n" for line in [*kept, record])
-    write_text(folder.metrics, text)
+    write_text(folder.metrics, "".join(json.dumps(line) + "\n" for line in [*kept, record]))
 
 
 def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl."""
     if not folder.metrics.exists():
         return []
     try:

@@ -12,48 +12,31 @@ from attrs.validators import deep_iterable, ge
 from openset_core.errors import ProtocolError, did_you_mean
 
 Classes = tuple[int, ...]
-Listed = tuple[int | str, ...]
-"""Classes by number or by name."""
+Listed = tuple[int | str, ...]  # by number or by name
 
 
 @attrs.frozen(kw_only=True)
 class KnownDraw:
-    """Known classes drawn without replacement, the same on every machine.
+    """Known classes drawn without replacement, the same on every machine."""
 
-    Attributes:
-        counts: numbers of classes; each makes a group of trials of its own.
-        trials: trials a group.
-        seed: of the draws.
-        classes: what is drawn from, `"all"` or ranges such as `"0-9,20"`.
-    """
-
+    # numbers of classes; each makes a group of trials
     counts: tuple[int, ...] = attrs.field(validator=deep_iterable(ge(1)))
-    trials: int = attrs.field(default=5, validator=ge(1))
+    trials: int = attrs.field(default=5, validator=ge(1))  # a group
     seed: int = attrs.field(default=0, validator=ge(0))
-    classes: str = "all"
+    classes: str = "all"  # `"all"` or ranges such as `"0-9,20"`
 
 
 @attrs.frozen(kw_only=True)
 class UnknownDraw:
-    """Unknown classes drawn for each trial without replacement.
-
-    Attributes:
-        count: number of classes.
-        seed: of the draws.
-        classes: what is drawn from: `"rest"`, `"all"` or ranges.
-    """
+    """Unknown classes drawn for each trial without replacement."""
 
     count: int = attrs.field(validator=ge(1))
     seed: int = attrs.field(default=0, validator=ge(0))
-    classes: str = "all"
+    classes: str = "all"  # `"rest"`, `"all"` or ranges
 
 
 def parse_ranges(text: str, where: str) -> Classes:
-    """Class numbers of a text such as `"0-4,7"`.
-
-    Raises:
-        ProtocolError: not such a text.
-    """
+    """Class numbers of a text such as `"0-4,7"`."""
     numbers: list[int] = []
     for piece in text.split(","):
         first, dash, last = piece.strip().partition("-")
@@ -67,11 +50,6 @@ def parse_ranges(text: str, where: str) -> Classes:
 
 
 def numbered(listed: Iterable[int | str], names: Sequence[str], where: str) -> Classes:
-    """Class numbers of classes given by number or name.
-
-    Raises:
-        ProtocolError: a class that the data set does not have, or one named twice.
-    """
     positions = {name: number for number, name in enumerate(names)}
     numbers: list[int] = []
     for item in listed:
@@ -103,15 +81,10 @@ def selected(text: str, names: Sequence[str], known: Classes, where: str) -> Cla
 
 
 def drawn(pool: Classes, count: int, seed: Sequence[int], where: str) -> Classes:
-    """`count` classes of a pool without replacement, in the order drawn.
-
-    NumPy keeps the stream of `RandomState` the same for ever.
-
-    Raises:
-        ProtocolError: the pool is too small.
-    """
+    """`count` classes of a pool without replacement, in the order drawn."""
     if count > len(pool):
         raise ProtocolError(f"{where} draws {count} classes, there are {len(pool)} to draw from")
+    # NumPy keeps the stream of `RandomState` the same for ever.
     order = np.random.RandomState(list(seed)).permutation(len(pool))
     return tuple(pool[int(position)] for position in order[:count])
 

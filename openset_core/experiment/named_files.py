@@ -12,30 +12,13 @@ from openset_core.registry import Registry, registry
 
 @frozen
 class NamedFile:
-    """A file that was found.
-
-    Attributes:
-        path: where it lies.
-        label: what errors and tables call it: its name, or its path as it was given.
-        own: whether it is a person's own file, found by its path.
-    """
-
     path: Path
-    label: str
-    own: bool
+    label: str  # what errors and tables call it
+    own: bool  # a person's own file, read by its path
 
 
 def find_file(kind: str, name: str, plugins: Registry | None = None) -> NamedFile:
-    """The file of a kind that a user means; a path ends in `.toml` or holds a slash.
-
-    Args:
-        kind: `"protocol"` or `"recipe"`.
-        name: name or path.
-        plugins: where names are looked up.
-
-    Raises:
-        ProtocolError: no such name, or one that several distributions offer.
-    """
+    """The protocol or recipe that a user means; a path ends in `.toml` or holds a slash."""
     if name.endswith(".toml") or "/" in name:
         return NamedFile(Path(name), str(Path(name)), own=True)
     installed = (plugins or registry()).of_kind(kind)

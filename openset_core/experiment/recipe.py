@@ -31,17 +31,9 @@ from openset_core.registry import Registry
 
 @frozen(kw_only=True)
 class RecipeLayer:
-    """What a recipe says for some protocols.
+    """What a recipe says for some protocols."""
 
-    Attributes:
-        image: preprocessing, as a protocol's `[image]`; of a value for each colour, a protocol
-            with one channel takes the mean.
-        training: training options for every method.
-        recipes: training options for some components, as a protocol's `[recipes]`.
-        options: options of components.
-        published: figures that were made with the recipe.
-    """
-
+    # a protocol with one channel takes the mean of colours' values
     image: dict[str, Any] = attrs.field(factory=dict)
     training: dict[str, Any] = attrs.field(factory=dict)
     recipes: dict[str, dict[str, Any]] = attrs.field(factory=dict)
@@ -51,38 +43,22 @@ class RecipeLayer:
 
 @frozen(kw_only=True)
 class RecipeFile(RecipeLayer):
-    """The contents of a recipe's TOML file: a layer for every protocol, and more particular ones.
-
-    Attributes:
-        summary: one line.
-        source: where it comes from.
-        scorers: score rules where the user names none.
-        datasets: layers for protocols whose known classes are of a data set, by its name.
-        protocols: layers for single protocols, and those based on them, by name.
-    """
+    """A recipe's TOML file: a layer for every protocol, and more particular ones."""
 
     summary: str
     source: str = ""
-    scorers: tuple[str, ...] = ()
-    datasets: dict[str, RecipeLayer] = attrs.field(factory=dict)
+    scorers: tuple[str, ...] = ()  # where the user names none
+    datasets: dict[str, RecipeLayer] = attrs.field(factory=dict)  # by the known classes' data set
+    # by name, also for protocols based on it
     protocols: dict[str, RecipeLayer] = attrs.field(factory=dict)
 
 
 @frozen(kw_only=True)
 class Recipe:
-    """A recipe, read and checked.
-
-    Attributes:
-        name: its name, or the path of a person's own file.
-        path: the TOML file.
-        content: what the file says.
-        own: whether it is a person's own file, found by its path.
-    """
-
     name: str
     path: Path
     content: RecipeFile
-    own: bool = False
+    own: bool = False  # a person's own file, read by its path
 
     @property
     def reference(self) -> str:
@@ -92,16 +68,14 @@ class Recipe:
     def layers(self, protocol: Protocol) -> list[RecipeLayer]:
         """What counts for a protocol, the more particular layer last."""
         content = self.content
-        layers: list[RecipeLayer | None] = [
-            content,
+        particular = (
             content.datasets.get(protocol.content.known.dataset),
             content.protocols.get(protocol.content.base),
             content.protocols.get(protocol.name),
-        ]
-        return [layer for layer in layers if layer is not None]
+        )
+        return [content, *(layer for layer in particular if layer is not None)]
 
     def options_for(self, protocol: Protocol, selection: Selection) -> config.Overrides:
-        """What it says under a protocol for chosen components."""
         names = [component.name for component in selection.trained]
         merged: config.Overrides = {}
         for layer in self.layers(protocol):
@@ -110,10 +84,7 @@ class Recipe:
         return merged
 
     def over(self, protocol: Protocol) -> Protocol:
-        """A protocol with this recipe's preprocessing and published figures.
-
-        Figures that were made without the recipe are left out.
-        """
+        """A protocol with this recipe's preprocessing and, alone, its published figures."""
         content = protocol.content
         layers = self.layers(protocol)
         values = config.unstructure(content.image)
@@ -122,15 +93,9 @@ class Recipe:
         where = f"{self.name}.image"
         image = config.structure(values, ImageOptions, where, ProtocolError)
         check_image(image, where)
-        return attrs.evolve(
-            protocol,
-            plain_digest=protocol.digest,
-            content=attrs.evolve(
-                content,
-                image=image,
-                published=tuple(figure for layer in layers for figure in layer.published),
-            ),
-        )
+        published = tuple(figure for layer in layers for figure in layer.published)
+        content = attrs.evolve(content, image=image, published=published)
+        return attrs.evolve(protocol, plain_digest=protocol.digest, content=content)
 
 
 def _for_channels(image: Mapping[str, Any], channels: int) -> dict[str, Any]:
@@ -143,11 +108,7 @@ def _for_channels(image: Mapping[str, Any], channels: int) -> dict[str, Any]:
 
 
 def load_recipe(name: str, plugins: Registry | None = None) -> Recipe:
-    """Find a recipe by name, or by the path of a TOML file.
-
-    Raises:
-        ProtocolError: unknown name, or a file that contradicts itself.
-    """
+    """Read a recipe, by name or by the path of a TOML file."""
     file = find_file("recipe", name, plugins)
     values = config.read_toml(file.path, "recipe", ProtocolError)
     content = config.structure(values, RecipeFile, file.label, ProtocolError)

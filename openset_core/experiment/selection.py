@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -13,8 +13,6 @@ from openset_core.registry import Component, Registry, registry
 
 @attrs.frozen(kw_only=True)
 class Selection:
-    """The components of one experiment."""
-
     loss: Component
     backbone: Component
     generator: Component | None = None
@@ -23,12 +21,11 @@ class Selection:
 
     @property
     def components(self) -> tuple[Component, ...]:
-        """All components, the loss first."""
         return (*self.trained, *self.scorers, *self.observers)
 
     @property
     def trained(self) -> tuple[Component, ...]:
-        """What decides the trained weights: loss, backbone and generator."""
+        """What decides the trained weights."""
         return tuple(item for item in (self.loss, self.backbone, self.generator) if item)
 
     @property
@@ -46,52 +43,25 @@ class Defaults:
     scorers: tuple[str, ...] = ()
 
 
+# What a component may need that no partner has to bring.
 FRAMEWORK_PROVIDES = frozenset({"images", "labels"})
-"""What a component may need that no partner has to bring."""
+# What a loss provides whose cross entropy follows `LossContext.label_smoothing`.
+LABEL_SMOOTHING = "label smoothing"
 
 
-@attrs.frozen
-class ComponentsByKind:
-    """Chosen components, sorted by kind."""
-
-    by_kind: dict[str, list[Component]]
-
-    def one(self, kind: str) -> Component | None:
-        """The only component of a kind, or None.
-
-        Raises:
-            CompositionError: more than one was chosen.
-        """
-        components = self.by_kind.get(kind, [])
-        if len(components) > 1:
-            names = " and ".join(component.name for component in components)
-            raise CompositionError(
-                f"{names} are {len(components)} components of kind {kind}, an "
-                "experiment takes one; leave out all but one"
-            )
-        return components[0] if components else None
-
-    def all(self, kind: str) -> list[Component]:
-        """Every component of a kind, in the order given."""
-        return self.by_kind.get(kind, [])
-
-
-def sort_by_kind(components: Iterable[Component]) -> ComponentsByKind:
-    """Sort components by kind; naming the same component twice counts once."""
-    by_kind: dict[str, list[Component]] = defaultdict(list)
-    for component in components:
-        if component not in by_kind[component.kind]:
-            by_kind[component.kind].append(component)
-    return ComponentsByKind(dict(by_kind))
+def _only(kind: str, by_kind: Mapping[str, list[Component]]) -> Component | None:
+    components = by_kind[kind]
+    if len(components) > 1:
+        names = " and ".join(component.name for component in components)
+        raise CompositionError(
+            f"{names} are {len(components)} components of kind {kind}, an "
+            "experiment takes one; leave out all but one"
+        )
+    return components[0] if components else None
 
 
 def check_fit(selection: Selection) -> None:
-    """Compare what every component needs with what its partners provide.
-
-    Raises:
-        CompositionError: naming the component, the missing thing and who could have brought it; or
-            naming two components whose options could not be told apart.
-    """
+    """Compare what every component needs with what its partners provide."""
     by_name: dict[str, Component] = {}
     for component in selection.components:
         other = by_name.setdefault(component.name, component)
@@ -115,16 +85,8 @@ def check_fit(selection: Selection) -> None:
             )
 
 
-LABEL_SMOOTHING = "label smoothing"
-"""What a loss provides whose cross entropy follows `LossContext.label_smoothing`."""
-
-
 def check_label_smoothing(selection: Selection, share: float) -> None:
-    """Refuse label smoothing with a loss that would train without it.
-
-    Raises:
-        CompositionError: naming the loss.
-    """
+    """Refuse label smoothing with a loss that would train without it."""
     loss = selection.loss
     if share > 0 and LABEL_SMOOTHING not in loss.spec.provides:
         raise CompositionError(
@@ -135,9 +97,7 @@ def check_label_smoothing(selection: Selection, share: float) -> None:
 
 def _default(plugins: Registry, kind: str, name: str | None) -> Component:
     if name is None:
-        installed = (
-            ", ".join(component.name for component in plugins.of_kind(kind)) or "none installed"
-        )
+        installed = ", ".join(item.name for item in plugins.of_kind(kind)) or "none installed"
         raise CompositionError(
             f"no {kind} was chosen and nothing proposes one; name one in --plugins ({installed})"
         )
@@ -160,34 +120,27 @@ def select(
     plugins: Registry | None = None,
     scorers: Sequence[str] = (),
 ) -> Selection:
-    """Resolve `--plugins` into one loss, one backbone, and what goes with them.
-
-    Args:
-        names: component names of any kind, in any order.
-        defaults: what fills the gaps; a loss's own default scorers and backbone come first.
-        plugins: where to look.
-        scorers: score rules that come before the loss's own, where `names` has none.
-
-    Raises:
-        PluginError: an unknown or ambiguous name.
-        CompositionError: two components where one is wanted, or components that do not fit.
-    """
+    """Resolve `--plugins`; gaps are filled by the loss's own choices before `defaults`."""
     plugins = plugins or registry()
-    chosen = sort_by_kind([plugins.find(name) for name in split_names(names)])
-    loss = chosen.one("loss") or _default(plugins, "loss", defaults.loss)
-    backbone = chosen.one("backbone") or _default(
+    by_kind: dict[str, list[Component]] = defaultdict(list)
+    for name in split_names(names):
+        component = plugins.find(name)
+        if component not in by_kind[component.kind]:
+            by_kind[component.kind].append(component)
+    loss = _only("loss", by_kind) or _default(plugins, "loss", defaults.loss)
+    backbone = _only("backbone", by_kind) or _default(
         plugins, "backbone", loss.spec.default_backbone or defaults.backbone
     )
     rules = scorers or loss.spec.default_scorers or defaults.scorers
-    scored_by = chosen.all("scorer") or [plugins.find(name, ("scorer",)) for name in rules]
+    scored_by = by_kind["scorer"] or [plugins.find(name, ("scorer",)) for name in rules]
     if not scored_by:
         _default(plugins, "scorer", None)
     selection = Selection(
         loss=loss,
         backbone=backbone,
-        generator=chosen.one("generator"),
+        generator=_only("generator", by_kind),
         scorers=tuple(scored_by),
-        observers=tuple(chosen.all("observer")),
+        observers=tuple(by_kind["observer"]),
     )
     check_fit(selection)
     return selection

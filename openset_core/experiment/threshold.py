@@ -28,13 +28,9 @@ def _finite(_instance: Any, attribute: Any, value: float) -> None:
 
 @attrs.frozen(kw_only=True)
 class ThresholdChoice:
-    """How one scorer's threshold is set: exactly one of the two.
+    """How one scorer's threshold is set: exactly one of the two."""
 
-    Attributes:
-        acceptance: share of validation samples to accept, in (0, 1].
-        score: the threshold itself.
-    """
-
+    # share of validation samples
     acceptance: float | None = attrs.field(default=None, validator=optional([gt(0.0), le(1.0)]))
     score: float | None = attrs.field(default=None, validator=optional(_finite))
 
@@ -52,13 +48,9 @@ class ThresholdChoice:
 
 @attrs.frozen(kw_only=True)
 class Thresholds:
-    """What a user chose for the scorers of a run.
+    """What a user chose for the scorers of a run."""
 
-    Attributes:
-        acceptance: for every scorer; the protocol's when None.
-        scorers: for single scorers, by name.
-    """
-
+    # for every scorer; the protocol's when None
     acceptance: float | None = attrs.field(default=None, validator=optional([gt(0.0), le(1.0)]))
     scorers: dict[str, ThresholdChoice] = attrs.field(factory=dict)
 
@@ -67,21 +59,13 @@ class Thresholds:
 
         >>> Thresholds(acceptance=0.99).choice("my-scorer", default=0.95)
         ThresholdChoice(acceptance=0.99, score=None)
-
-        Args:
-            scorer: its name.
-            default: the protocol's share to accept.
         """
         if scorer in self.scorers:
             return self.scorers[scorer]
         return ThresholdChoice(acceptance=default if self.acceptance is None else self.acceptance)
 
     def changed(self, rules: Iterable[tuple[str, ThresholdChoice]]) -> Thresholds:
-        """These choices with later ones added; one for every scorer replaces all before it.
-
-        Args:
-            rules: scorer's name, or "" for every scorer, and the choice.
-        """
+        """These choices and later ones by scorer; one for "" (all) replaces all before it."""
         thresholds = self
         for scorer, choice in rules:
             if scorer:
@@ -99,7 +83,6 @@ class Thresholds:
         return attrs.evolve(self, scorers={**self.scorers, **later.scorers})
 
     def __bool__(self) -> bool:
-        """Whether anything was chosen."""
         return self.acceptance is not None or bool(self.scorers)
 
 
@@ -110,12 +93,6 @@ def parse_rule(text: str) -> tuple[str, ThresholdChoice]:
     ('', ThresholdChoice(acceptance=0.99, score=None))
     >>> parse_rule("my-scorer:score=1.5")
     ('my-scorer', ThresholdChoice(acceptance=None, score=1.5))
-
-    Returns:
-        The scorer's name, "" where none is named, and the choice.
-
-    Raises:
-        ConfigError: not of one of these forms, or out of range.
     """
     scorer, _, rule = text.rpartition(":")
     key, equals, number = rule.partition("=")
@@ -141,10 +118,6 @@ def rules_for(texts: Sequence[str], scorers: Sequence[str]) -> list[tuple[str, T
 
     >>> rules_for(["0.99", "mine:0.9"], scorers=["mine", "other"])[1]
     ('mine', ThresholdChoice(acceptance=0.9, score=None))
-
-    Raises:
-        ConfigError: a text is malformed, names a scorer that the run does not have, or gives one
-            score for several scorers, whose scales differ.
     """
     rules = []
     for text in texts:

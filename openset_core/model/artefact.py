@@ -6,7 +6,7 @@ model/scorers/NAME.safetensors  what each scorer learnt
 model/scorers/NAME.toml       its options, its threshold, the hash of its arrays
 
 Each TOML file ends with the hash of what it says, so that damage and careless edits are noticed. It
-is no signature: whoever means to deceive can compute it anew.
+is no signature.
 """
 
 from __future__ import annotations
@@ -36,22 +36,13 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 TOML_NAME = "model.toml"
-SEAL = "sha256"
-"""Key of the hash that a TOML file carries of the rest of what it says."""
-
+SEAL = "sha256"  # key of the hash that a TOML file carries of the rest of what it says
 WEIGHTS_NAME = "weights.safetensors"
 
 
 @attrs.frozen(kw_only=True)
 class ComponentRecord:
-    """A component of a saved model.
-
-    Attributes:
-        name: the component's name.
-        distribution: who offers it.
-        version: version of the distribution when the model was saved.
-        options: the component's options.
-    """
+    """A component of a saved model, with the version of its distribution when that was saved."""
 
     name: str
     distribution: str
@@ -61,31 +52,18 @@ class ComponentRecord:
 
 @attrs.frozen(kw_only=True)
 class ModelDescription:
-    """What model.toml says.
-
-    Attributes:
-        format: version of the file format.
-        backbone: the backbone.
-        loss: the representation loss.
-        classes: names of the known classes, in label order.
-        image: preprocessing.
-        weights_sha256: hash of the weights file.
-        parameters: number of parameters.
-        experiment: digest of the experiment that made the model.
-        versions: versions of the libraries that made it.
-        scorer: the scorer that decides unless another is asked for.
-    """
+    """What model.toml says."""
 
     format: int
     backbone: ComponentRecord
     loss: ComponentRecord
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # in label order
     image: ImageOptions
     weights_sha256: str
     parameters: int
-    experiment: str
+    experiment: str  # digest
     versions: dict[str, str]
-    scorer: str = ""
+    scorer: str = ""  # decides unless another is asked for
 
 
 def save_model(
@@ -123,15 +101,7 @@ def save_model(
 
 
 def deciding_scorer(own: str, available: Sequence[str]) -> str:
-    """The scorer that decides unless another is asked for: the method's own, else the first.
-
-    Args:
-        own: the method's own, or the one that a saved model names; may be empty.
-        available: the scorers that were chosen, fitted or have scores, in their order.
-
-    Returns:
-        One of those available; `own` where none is.
-    """
+    """The scorer that decides unless another is asked for: the method's own, else the first."""
     return own if own in available or not available else available[0]
 
 
@@ -160,7 +130,6 @@ def write_with_checksum(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def check_checksum(path: Path, values: Mapping[str, Any], advice: str) -> None:
-    """Refuse a TOML file that was changed after it was written."""
     if values.get(SEAL) != checksum(values):
         raise ModelError(
             f"{path} is damaged or was changed by hand: what it says does not fit its {SEAL}; "
@@ -178,25 +147,19 @@ def _record(component: Component, experiment: Experiment) -> ComponentRecord:
 
 
 def read_description(folder: Path) -> ModelDescription:
-    """Read model.toml.
-
-    Raises:
-        ModelError: missing, damaged, or of another format.
-    """
     values = config.read_toml(folder / TOML_NAME, "model", ModelError)
-    written = values.get("format")
-    if written != FORMAT:
-        raise ModelError(f"model {folder} has format {written!r}, this openset reads {FORMAT}")
+    if values.get("format") != FORMAT:
+        raise ModelError(
+            f"model {folder} has format {values.get('format')!r}, this openset reads {FORMAT}"
+        )
     content = {key: value for key, value in values.items() if key != SEAL}
-    description = config.structure(
-        content, ModelDescription, f"model {folder / TOML_NAME}", ModelError
-    )
+    where = f"model {folder / TOML_NAME}"
+    description = config.structure(content, ModelDescription, where, ModelError)
     check_checksum(folder / TOML_NAME, values, "bring back the file, or train again")
     return description
 
 
 def check_weights(folder: Path, description: ModelDescription) -> None:
-    """Refuse weights that are missing or were changed after the model was saved."""
     path = folder / WEIGHTS_NAME
     if not path.exists():
         raise ModelError(f"model {folder} lacks {WEIGHTS_NAME}; train it again")
@@ -209,28 +172,20 @@ def check_weights(folder: Path, description: ModelDescription) -> None:
 def load_model(
     folder: Path, device: torch.device | str = "cpu", plugins: Registry | None = None
 ) -> tuple[OpenSetModel, ModelDescription]:
-    """Rebuild a saved model for inference.
-
-    Raises:
-        ModelError: the files are damaged, altered, or need a plugin that is not installed.
-    """
+    """Rebuild a saved model for inference."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     description = read_description(folder)
     check_weights(folder, description)
-    components = [
-        _find(kind, record, folder, plugins or registry())
-        for kind, record in (("backbone", description.backbone), ("loss", description.loss))
-    ]
+    installed = plugins or registry()
     model = build_model(
-        components[0],
-        components[1],
+        _find("backbone", description.backbone, folder, installed),
+        _find("loss", description.loss, folder, installed),
         len(description.classes),
         description.image,
         initial_weights=False,
-    )
-    model = model.for_inference()
+    ).for_inference()
     try:
         model.load_state_dict(load_file(folder / WEIGHTS_NAME))
     except (SafetensorError, RuntimeError) as error:
@@ -254,26 +209,15 @@ def _find(
     return component, config.structure(record.options, component.spec.config, where, ModelError)
 
 
-# --- scorers of a model -----------------------------------------------------------------------
-
-
 @attrs.frozen(kw_only=True)
 class ScorerRecord:
-    """A fitted scorer beside a model.
-
-    Attributes:
-        scorer: the component and its options.
-        features: key of the features it was fitted on.
-        threshold: a score above it means unknown.
-        state_sha256: hash of the arrays file.
-        acceptance: share of validation samples that the threshold was set to accept; None for a
-            threshold that was given as a score.
-    """
+    """A fitted scorer beside a model."""
 
     scorer: ComponentRecord
-    features: str
-    threshold: float
+    features: str  # key of the features it was fitted on
+    threshold: float  # a score above it means unknown
     state_sha256: str
+    # share of validation samples; None for a threshold given as a score
     acceptance: float | None = None
 
 
@@ -290,16 +234,10 @@ def save_scorer(
 
 
 def save_record(folder: Path, file_name: str, record: ScorerRecord) -> None:
-    """Write a fitted scorer's TOML file alone, beside arrays that stay."""
     write_with_checksum(folder / "scorers" / f"{file_name}.toml", config.unstructure(record))
 
 
 def fitted_scorers(folder: Path) -> tuple[str, ...]:
-    """Names of the scorers that were fitted for a model, in alphabetical order.
-
-    Raises:
-        ModelError: a scorer's description is damaged.
-    """
     names = []
     for path in sorted((folder / "scorers").glob("*.toml")):
         if path.with_suffix(".safetensors").exists():
@@ -313,26 +251,16 @@ def fitted_scorers(folder: Path) -> tuple[str, ...]:
 def scorer_component(
     record: ScorerRecord, folder: Path, plugins: Registry
 ) -> tuple[Component, Any]:
-    """The component and options of a fitted scorer.
-
-    Raises:
-        ModelError: its plugin is not installed, or has other options.
-    """
     return _find("scorer", record.scorer, folder, plugins)
 
 
 def load_scorer(folder: Path, file_name: str) -> tuple[ScorerRecord, dict[str, Any]] | None:
-    """Read a fitted scorer; None when there is none, or one from before files were sealed.
-
-    Raises:
-        ModelError: the files are damaged or altered.
-    """
+    """Read a fitted scorer; None when there is none, or one from before files had a hash."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    arrays, description = (
-        folder / "scorers" / f"{file_name}.{suffix}" for suffix in ("safetensors", "toml")
-    )
+    arrays = folder / "scorers" / f"{file_name}.safetensors"
+    description = folder / "scorers" / f"{file_name}.toml"
     if not (arrays.exists() and description.exists()):
         return None
     values = config.read_toml(description, "scorer", ModelError)

@@ -22,20 +22,7 @@ def build_model(
     initial_weights: bool = True,
     label_smoothing: float = 0.0,
 ) -> OpenSetModel:
-    """Build an untrained model from components and their options.
-
-    Args:
-        backbone: the backbone and its options.
-        loss: the representation loss and its options.
-        num_classes: K.
-        image: preprocessing.
-        generator: the sample generator and its options, or None.
-        initial_weights: false when saved weights are loaded into the model next.
-        label_smoothing: of the loss's cross entropy, see `LossContext`.
-
-    Raises:
-        CompositionError: a component refuses its partners, or does not keep its contract.
-    """
+    """Build an untrained model of K classes from components and their options."""
     from openset_core.components import (
         Backbone,
         BackboneContext,
