@@ -25,7 +25,7 @@ from openset_core.observers import (
     SamplesDrawn,
     StageDone,
 )
-from openset_core.training.event_relay import RelayObserver, relayed
+from openset_core.training.event_relay import relayed
 from openset_core.training.sample_history import SampleHistoryRecorder, read_sample_history
 from openset_core.training.samples import SAMPLES, draw_samples, parameter_values
 
@@ -152,7 +152,7 @@ def test_of_a_large_parameter_some_numbers_are_read():
 
 
 def tell(relay, count):
-    observer = RelayObserver(relay)
+    observer = relay
     for number in range(count):
         observer.receive(EpochDone(epoch=number, record={"epoch": number + 1}))
     images = np.full((5, 200, 200, 3), 7, dtype=np.uint8)  # more than a pipe holds
@@ -183,8 +183,8 @@ def test_what_an_observer_raises_comes_back_when_training_has_ended():
 
     def train():
         with relayed(Observers([full])) as relay:
-            RelayObserver(relay).receive(event)
-            RelayObserver(relay).receive(event)
+            relay.receive(event)
+            relay.receive(event)
 
     with pytest.raises(RunFolderError, match="the disk is full"):
         train()
@@ -198,10 +198,10 @@ def test_an_error_while_training_is_not_hidden_and_the_listener_ends():
     def train():
         with relayed(Observers([notes])) as relay:
             ends.append(relay)
-            RelayObserver(relay).receive(RunEvent())
+            relay.receive(RunEvent())
             raise KeyError("x")
 
     with pytest.raises(KeyError):
         train()
-    RelayObserver(ends[0]).receive(RunEvent())  # nobody listens: no harm
+    ends[0].receive(RunEvent())  # nobody listens: no harm
     assert len(notes.events) == 1

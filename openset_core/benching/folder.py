@@ -40,10 +40,6 @@ class BenchFolder:
     def log(self, planned: PlannedRun) -> Path:
         return self.logs / f"{planned.name}.log"
 
-    def table(self, suffix: str, stem: str = "results") -> Path:
-        """A file with results, such as `results.md`."""
-        return self.path / f"{stem}.{suffix}"
-
     @property
     def page(self) -> Path:
         return self.path / "report.html"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from openset_core.benching.job import Job, Outcome, RunProgress, WorkerConfig, execute_job
 
@@ -28,10 +29,7 @@ class InlineLauncher:
         job, self._job = self._job, None
         if job is None:
             return []
-
-        def on_progress(progress: RunProgress) -> None:
-            self._on_progress(job.number, progress)
-
+        on_progress = partial(self._on_progress, job.number)
         return [(job, execute_job(job, self._config, on_progress, self._should_stop))]
 
     def stop(self) -> None:

@@ -23,6 +23,7 @@ from openset_core.experiment.protocol import Protocol, load_protocol
 from openset_core.experiment.recipe import load_recipe
 from openset_core.experiment.selection import select, split_names
 from openset_core.registry import Component, Registry, registry
+from openset_core.results.tables import many
 from openset_core.run_folder import DEFAULT_RUNS
 
 ALL_TRIALS = "all"
@@ -124,6 +125,14 @@ class Plan:
     file: BenchFile  # protocols and recipes by references that hold in any working directory
     # in order of their start: all methods of a trial before the next trial
     runs: tuple[PlannedRun, ...]
+
+    def extent(self) -> tuple[str, str]:
+        """Such as "2 methods on digits" and "3 trials, 1 seed"."""
+        runs = [run.experiment for run in self.runs]
+        protocols = ", ".join(dict.fromkeys(run.protocol.name for run in runs))
+        trials = many(len({run.trial for run in runs}), "trial")
+        seeds = many(len(self.file.seed_numbers), "seed")
+        return f"{many(len(self.file.methods), 'method')} on {protocols}", f"{trials}, {seeds}"
 
     def default_folder(self) -> Path:
         """The bench's folder: the same request always gets the same one."""

@@ -18,7 +18,6 @@ from openset_core.results.comparison.comparison import Comparison, compare_runs,
 from openset_core.results.comparison.model import Method
 from openset_core.results.comparison.runs import RunCollection, read_run
 from openset_core.results.comparison.tables import comparison_tables
-from openset_core.results.tables import many
 
 
 @attrs.frozen(kw_only=True)
@@ -77,7 +76,7 @@ def check_reference(plan: Plan) -> None:
 
 def _heading(plan: Plan, comparison: Comparison) -> str:
     """What a reader of the Markdown file needs to place the tables."""
-    runs = [run.experiment for run in plan.runs]
+    compared, repeated = plan.extent()
     versions = library_versions()
     devices = {
         f"{device['name']}, {device['precision']}"
@@ -85,12 +84,9 @@ def _heading(plan: Plan, comparison: Comparison) -> str:
         if (device := place.run.record.get("device"))
     }
     return (
-        f"# {many(len(plan.file.methods), 'method')} on "
-        f"{', '.join(dict.fromkeys(run.protocol.name for run in runs))}\n\n"
-        f"{many(len({run.trial for run in runs}), 'trial')}, "
-        f"{many(len(plan.file.seed_numbers), 'seed')}; on {' and '.join(sorted(devices))}; openset "
-        f"{versions['openset']}, torch {versions['torch']}. Repeat it with `openset bench "
-        "bench.toml`.\n\n"
+        f"# {compared}\n\n{repeated}; on {' and '.join(sorted(devices))}; "
+        f"openset {versions['openset']}, torch {versions['torch']}. "
+        "Repeat it with `openset bench bench.toml`.\n\n"
     )
 
 
@@ -100,16 +96,14 @@ def save(
     """Write the tables as Markdown, CSV, LaTeX and JSON."""
     shown = comparison_tables(comparison)
     notes = [*(f"failed: {run.title}: {run.reason}" for run in failed), *comparison.notes]
-    asked = plan.file.asked()
-    write_text(folder.table("md"), _heading(plan, comparison) + tables.markdown(shown, notes))
-    write_text(folder.table("tex"), tables.latex(shown, notes))
-    write_text(folder.table("csv"), export.to_csv(export.summary_records(comparison)))
-    write_text(
-        folder.table("csv", "differences"),
-        export.to_csv(export.difference_records(comparison)),
-    )
-    write_text(folder.table("csv", "runs"), export.to_csv(export.run_records(comparison)))
-    write_text(
-        folder.table("json"),
-        export.to_json(comparison, bench=asked, failed=[attrs.asdict(run) for run in failed]),
-    )
+    record = {"bench": plan.file.asked(), "failed": [attrs.asdict(run) for run in failed]}
+    texts = {
+        "results.md": _heading(plan, comparison) + tables.markdown(shown, notes),
+        "results.tex": tables.latex(shown, notes),
+        "results.csv": export.to_csv(export.summary_records(comparison)),
+        "differences.csv": export.to_csv(export.difference_records(comparison)),
+        "runs.csv": export.to_csv(export.run_records(comparison)),
+        "results.json": export.to_json(comparison, **record),
+    }
+    for name, text in texts.items():
+        write_text(folder.path / name, text)

@@ -10,8 +10,7 @@ from openset_core.benching.launchers import Launcher
 from openset_core.benching.status import BenchStatus
 from openset_core.errors import Interrupted
 
-TICK = 0.2
-"""Seconds between two looks at whether to stop, and at the progress of runs."""
+TICK = 0.2  # seconds between two looks at whether to stop, and at the progress of runs
 
 
 def run_jobs(

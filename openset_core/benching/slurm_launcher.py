@@ -16,12 +16,10 @@ from openset_core.benching.launchers import Resources, first_line
 from openset_core.benching.worker import run_job
 from openset_core.errors import ConfigError
 
-POLL = 1.0
-"""Seconds between two looks at the jobs; submitit asks Slurm itself more rarely."""
+POLL = 1.0  # seconds between two looks at the jobs; submitit asks Slurm itself more rarely
 MINUTES = 240
 CPUS = 4
-TIMED_OUT = "UncompletedJobError"
-"""What submitit raises in a job whose time is over."""
+TIMED_OUT = "UncompletedJobError"  # what submitit raises in a job whose time is over
 
 
 class SlurmLauncher:

@@ -273,13 +273,9 @@ def _announce(plan: Plan, status: BenchStatus, folder: Path, launcher: str) -> N
     from openset_core.benching.status import DONE
     from openset_core.results.tables import many
 
-    runs = [run.experiment for run in plan.runs]
-    protocols = ", ".join(dict.fromkeys(run.protocol.name for run in runs))
     done = len(status.in_state(DONE))
     click.echo(
-        f"{many(len(plan.file.methods), 'method')} on {protocols}, "
-        f"{many(len({run.trial for run in runs}), 'trial')}, "
-        f"{many(len(plan.file.seed_numbers), 'seed')}: {many(len(runs), 'run')}"
+        f"{', '.join(plan.extent())}: {many(len(plan.runs), 'run')}"
         + (f", {done} of them done" if done else "")
         + f"; launcher {launcher}; folder {folder}",
         err=True,

@@ -45,7 +45,7 @@ def write_bench_page(
 ) -> Path:
     """Write report.html and figures/ from a bench's results, unless they are current."""
     pages = [RunFolder(each.run.folder).report.exists() for each in comparison.runs]
-    facts = [FORMAT, sha256(bench.table("json")), sha256(bench.file), pages]
+    facts = [FORMAT, sha256(bench.path / "results.json"), sha256(bench.file), pages]
     inputs = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     if inputs_in(bench.page) == inputs and bench.figures.is_dir():
         return bench.page

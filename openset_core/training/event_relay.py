@@ -14,22 +14,15 @@ from openset_core.observers import Observer, Observers, RunEvent
 
 
 @attrs.frozen
-class Relay:
-    """The sending end; it goes to a worker process with its arguments."""
+class Relay(Observer):
+    """The sending end; it goes to a worker process with its arguments and observes there."""
 
     connection: Connection
-    # what observers at the other end want beside the usual events
-    wants: tuple[type[RunEvent], ...]
-
-
-class RelayObserver(Observer):
-    def __init__(self, relay: Relay) -> None:
-        self.wants = relay.wants
-        self._connection = relay.connection
+    wants: tuple[type[RunEvent], ...]  # of the observers at the other end
 
     def receive(self, event: RunEvent) -> None:
         with contextlib.suppress(OSError):  # nobody listens once the starting process has ended
-            self._connection.send(event)
+            self.connection.send(event)
 
 
 @contextlib.contextmanager

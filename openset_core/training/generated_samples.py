@@ -15,8 +15,7 @@ from openset_core.errors import RunFolderError
 from openset_core.files import atomic_write
 
 FORMAT = "openset-samples-1"
-COUNT = 512
-"""Samples that a run keeps."""
+COUNT = 512  # samples that a run keeps
 
 Pixels = npt.NDArray[np.uint8]
 

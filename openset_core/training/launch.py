@@ -18,7 +18,7 @@ import attrs
 from openset_core.errors import Interrupted, TrainingError
 from openset_core.observers import Observers
 from openset_core.run_folder import Runtime, open_folder
-from openset_core.training.event_relay import Relay, RelayObserver, relayed
+from openset_core.training.event_relay import Relay, relayed
 
 if TYPE_CHECKING:
     from openset_core.training.train import EvaluationFactory
@@ -117,7 +117,7 @@ def _worker(folder: str, runtime: Runtime, relay: Relay, evaluation: EvaluationF
     signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(1))
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     first = os.environ.get("RANK") == "0"
-    observers = Observers([RelayObserver(relay)] if first else [])
+    observers = Observers([relay] if first else [])
     try:
         opened, experiment = open_folder(Path(folder))
         train_here(opened, experiment, runtime, observers, evaluation)

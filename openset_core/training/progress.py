@@ -59,15 +59,7 @@ class Progress(Observer):
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
         self.bar: Any = None
-        self.started = TrainingStarted(
-            first_epoch=0,
-            epochs=0,
-            steps_per_epoch=1,
-            parameters=0,
-            training_parameters=0,
-            device="",
-            precision="",
-        )
+        self.epochs, self.steps = 0, 1  # in all, and in each epoch
 
     def receive(self, event: RunEvent) -> None:
         if isinstance(event, TrainingStarted):
@@ -88,7 +80,7 @@ class Progress(Observer):
             self.bar = None
 
     def _begin(self, event: TrainingStarted) -> None:
-        self.started = event
+        self.epochs, self.steps = event.epochs, event.steps_per_epoch
         extra = event.training_parameters - event.parameters
         helpers = f" (and {extra:,} for training alone)" if extra else ""
         self._line(
@@ -98,14 +90,13 @@ class Progress(Observer):
             self._line(f"train: going on after epoch {event.first_epoch} of {event.epochs}")
         if self.stream.isatty():
             self.bar = _bar(self.stream, "step", auto_refresh=False)  # drawn at each event
-            steps = event.steps_per_epoch
-            done = event.first_epoch * steps
-            self.bar.add_task("", total=event.epochs * steps, completed=done, note="")
+            total, done = self.epochs * self.steps, event.first_epoch * self.steps
+            self.bar.add_task("", total=total, completed=done, note="")
             self._move(event.first_epoch, 0)
             self.bar.start()
 
     def _epoch(self, event: EpochDone) -> None:
-        record, total = event.record, self.started.epochs
+        record, total = event.record, self.epochs
         left = (total - record["epoch"]) * record["seconds"]
         self._line(
             f"epoch {record['epoch']}/{total}: {_terms(record['terms'])} "
@@ -116,11 +107,10 @@ class Progress(Observer):
 
     def _move(self, epoch: int, step: int, **fields: Any) -> None:
         if self.bar is not None:
-            total = self.started.epochs
             self.bar.update(
                 self.bar.task_ids[0],
-                description=f"epoch {min(epoch + 1, total)}/{total}",
-                completed=epoch * self.started.steps_per_epoch + step,
+                description=f"epoch {min(epoch + 1, self.epochs)}/{self.epochs}",
+                completed=epoch * self.steps + step,
                 refresh=True,
                 **fields,
             )

@@ -13,11 +13,9 @@ from openset_core.components import OpenSetModel
 from openset_core.data.loading import PixelScale
 from openset_core.training.checkpoint import preserved_random_state
 
-SAMPLES = 64
-"""Images in a look; a square."""
+SAMPLES = 64  # images in a look; a square
 
-VALUES = 10_000
-"""Numbers of a parameter in a look at it; as good as all for a histogram."""
+VALUES = 10_000  # numbers of a parameter in a look at it; as good as all for a histogram
 
 _SEED = 0  # the same noise each epoch, so that looks compare
 
