@@ -1,4 +1,4 @@
-"""Base classes of the parts that learn, and the phase: the one idea of the training loop.
+"""Base classes of the components that learn, and the phase: the one idea of the training loop.
 
 A backbone turns images into `Features`; a representation loss owns the head and the
 objective; a sample generator makes samples of the open space. Each training step runs a

@@ -3,7 +3,7 @@
 A plugin is a module named by an entry point of the group `openset`. It implements any
 of these functions with `@openset_core.hookimpl`; each takes no argument and returns a
 list of specs (see `openset_core.specs`). Hooks only announce: the work is done by what
-a spec's factory builds, and factories are named by string so that announcing a part
+a spec's factory builds, and factories are named by string so that announcing one
 imports no heavy library.
 """
 
@@ -31,7 +31,7 @@ hookspec = pluggy.HookspecMarker("openset")
 hookimpl = pluggy.HookimplMarker("openset")
 
 
-# The four kinds of part.
+# The four kinds of component.
 
 
 @hookspec

@@ -126,19 +126,19 @@ class Registry:
 
     def _announced(self, entry_point: Any, distribution: str, version: str) -> list[Component]:
         module = entry_point.load()
-        label = f"{distribution}:{entry_point.name}"
         if self._manager.is_registered(module):  # two entry points may name one module
             return []
-        self._manager.register(module, name=label)
+        self._manager.register(module, name=f"{distribution}:{entry_point.name}")
         try:
-            return list(self._call_hooks(module, label, distribution, version))
+            return [
+                Component(spec=spec, distribution=distribution, version=version)
+                for spec in self._call_hooks(module)
+            ]
         except Exception:
             self._manager.unregister(module)
             raise
 
-    def _call_hooks(
-        self, module: Any, label: str, distribution: str, version: str
-    ) -> Iterable[Component]:
+    def _call_hooks(self, module: Any) -> Iterable[Any]:
         callers = {caller.name for caller in self._manager.get_hookcallers(module) or []}
         for hook in sorted(callers - HOOK_KINDS.keys()):
             raise PluginError(
@@ -155,7 +155,7 @@ class Registry:
                     names = " or ".join(cls.__name__ for cls in HOOK_KINDS[hook])
                     raise PluginError(f"{hook} must return {names} objects, not {spec!r}")
                 _check_contents(spec)
-                yield Component(spec=spec, distribution=distribution, version=version)
+                yield spec
 
     def extended(self, *components: Component) -> Registry:
         """A copy of this registry with more components, for one run in this process."""
@@ -180,19 +180,17 @@ class Registry:
         'openset/protocol:digits'
         """
         distribution, bare, wanted = _split_name(name, kinds)
-        matches = [
-            component
-            for component in self.components
-            if component.kind in wanted
-            and component.name == bare
-            and not isinstance(component.spec, specs.FamilySpec)
-            and distribution in (None, component.distribution)
-        ]
+        matches: list[Component] = []
         refusals: list[PluginError] = []
-        for component in self._families(bare, wanted):
-            if distribution in (None, component.distribution):
+        for component in self.components:
+            if component.kind not in wanted or distribution not in (None, component.distribution):
+                continue
+            if not isinstance(component.spec, specs.FamilySpec):
+                if component.name == bare:
+                    matches.append(component)
+            elif bare.startswith(f"{component.spec.prefix}:"):  # several may share a prefix
                 try:
-                    matches.append(self._resolve_family(component, bare.partition(":")[2]))
+                    matches.append(_resolve_family(component, bare.partition(":")[2]))
                 except PluginError as error:
                     refusals.append(error)
         if len(matches) == 1:
@@ -202,29 +200,6 @@ class Registry:
         if not matches:
             raise PluginError(self._unknown(name, bare, wanted))
         raise PluginError(_ambiguous(name, matches))
-
-    def _families(self, name: str, kinds: Sequence[str]) -> list[Component]:
-        """Families that may have a name; several may share a prefix, such as one of each kind."""
-        return [
-            component
-            for component in self.components
-            if isinstance(component.spec, specs.FamilySpec)
-            and component.kind in kinds
-            and name.startswith(f"{component.spec.prefix}:")
-        ]
-
-    def _resolve_family(self, family: Component, member: str) -> Component:
-        title = f"{family.spec.prefix}:{member} of {family.distribution} {family.version}"
-        try:
-            spec = specs.load_factory(family.spec.resolve)(member)
-            if not isinstance(spec, specs.ComponentSpec) or spec.kind != family.kind:
-                raise PluginError(f"{title} must be the spec of a {family.kind}, not {spec!r}")
-            _check_contents(spec)
-        except PluginError:
-            raise
-        except Exception as error:
-            raise PluginError(f"{title} fails to load: {_reason(error)}") from error
-        return attrs.evolve(family, spec=spec)
 
     def _unknown(self, name: str, bare: str, kinds: Sequence[str]) -> str:
         installed = sorted({item.name for item in self.components if item.kind in kinds})
@@ -238,6 +213,20 @@ class Registry:
             failed = ", ".join(f"{item.entry_point} of {item.distribution}" for item in self.broken)
             message += f" (failed to load: {failed}; see `openset plugins`)"
         return message
+
+
+def _resolve_family(family: Component, member: str) -> Component:
+    title = f"{family.spec.prefix}:{member} of {family.distribution} {family.version}"
+    try:
+        spec = specs.load_factory(family.spec.resolve)(member)
+        if not isinstance(spec, specs.ComponentSpec) or spec.kind != family.kind:
+            raise PluginError(f"{title} must be the spec of a {family.kind}, not {spec!r}")
+        _check_contents(spec)
+    except PluginError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{title} fails to load: {_reason(error)}") from error
+    return attrs.evolve(family, spec=spec)
 
 
 def _split_name(name: str, kinds: Sequence[str]) -> tuple[str | None, str, Sequence[str]]:

@@ -1,4 +1,4 @@
-"""What a plugin announces: one attrs class for each kind of part, and typed options.
+"""What a plugin announces: one attrs class for each kind of component, and typed options.
 
 Nothing here imports numpy or torch; `openset plugins` and `openset --help` read specs
 only. A factory is named as `"package.module:attribute"` and imported when it is used.
@@ -28,7 +28,7 @@ NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 
 @attrs.frozen(kw_only=True)
 class NoOptions:
-    """The configuration of a part without options."""
+    """The configuration of a component without options."""
 
 
 def option(
@@ -74,30 +74,30 @@ def option(
 
 def _check_name(_instance: Any, _attribute: Any, value: str) -> None:
     if not NAME_PATTERN.fullmatch(value):
-        raise ValueError(f"part name {value!r} must be lower case letters, digits and . _ + -")
+        raise ValueError(f"name {value!r} must be lower case letters, digits and . _ + -")
 
 
 def _check_resolved_name(_instance: Any, _attribute: Any, value: str) -> None:
     head, _, tail = value.partition(":")
     _check_name(_instance, _attribute, head)
     if ":" in value and not tail:
-        raise ValueError(f"part name {value!r} has nothing after the colon")
+        raise ValueError(f"name {value!r} has nothing after the colon")
 
 
 @attrs.frozen(kw_only=True)
 class ComponentSpec:
-    """What every kind of part announces.
+    """What every kind of component announces.
 
     Attributes:
         name: what the user writes in `--plugins`.
-        summary: one line for the list of parts.
-        factory: builds the part, as `"module:attribute"` or a callable. The kinds below
+        summary: one line for the list of components.
+        factory: builds the component, as `"module:attribute"` or a callable. The kinds below
             say with which arguments it is called.
-        config: attrs class of the part's options, every one with a default.
-        reference: the paper, or where the part comes from.
+        config: attrs class of the component's options, every one with a default.
+        reference: the paper, or where the component comes from.
         needs: what partners must provide, in the words of `provides`, for example
             `"feature maps"`. Checked before anything is built.
-        provides: what this part offers to its partners beyond its kind's contract.
+        provides: what this component offers to its partners beyond its kind's contract.
         api: version of the hook contracts the plugin was written for, 1 where it does not say.
     """
 
@@ -173,13 +173,13 @@ class DatasetSpec(ComponentSpec):
     """A labelled image set. `factory(config, DataRequest) -> ImageSet`.
 
     Attributes:
-        parts: the parts the set comes in; `("all",)` where it has no official test set,
+        parts: the splits the set comes in; `("all",)` where it has no official test set,
             so that the protocol must say how it is split.
         classes: class names in label order; empty where only the data knows them.
         files: patterns below the data root, each of which must match something when the set
             is there; `{option}` stands for an option's value. Empty for a set that needs none. A
-            mapping gives those of each part, where the parts can be there one without the other.
-        samples: how many images each part must hold, for `openset data check`; parts that are not
+            mapping gives those of each split, where they can be there one without the other.
+        samples: how many images each split must hold, for `openset data check`; splits not
             named may hold any number.
         side: height and width of every image in pixels, for `openset data check`; 0 where they
             differ or are not known.
@@ -209,7 +209,7 @@ class DatasetSpec(ComponentSpec):
             )
 
     def files_of(self, part: str | None = None) -> tuple[str, ...]:
-        """Patterns of the files that a part needs; of all parts, each once, when None."""
+        """Patterns of the files that a split needs; of all splits, each once, when None."""
         if not isinstance(self.files, Mapping):
             return tuple(self.files)
         if part is not None:
@@ -320,13 +320,13 @@ class RecipeSpec:
 
 @attrs.frozen(kw_only=True)
 class FamilySpec:
-    """A whole namespace of parts, served lazily: `prefix:NAME`.
+    """A whole namespace of components, served lazily: `prefix:NAME`.
 
     Attributes:
         prefix: what stands before the colon.
-        of: kind of the parts, `"backbone"`, `"loss"`, `"scorer"` or `"generator"`.
-        summary: one line for the list of parts.
-        resolve: `"module:function"`, called with NAME, returns the part's spec and
+        of: kind of the components, `"backbone"`, `"loss"`, `"scorer"` or `"generator"`.
+        summary: one line for the list of components.
+        resolve: `"module:function"`, called with NAME, returns the component's spec and
             raises `PluginError` naming the nearest names when there is none.
         names: `"module:function"`, called without arguments, lists the known names.
     """
@@ -362,9 +362,9 @@ def load_factory(factory: Factory) -> Callable[..., Any]:
         return factory
     module_name, _, attribute = factory.partition(":")
     target: Any = importlib.import_module(module_name)
-    for part in attribute.split("."):
+    for name in attribute.split("."):
         try:
-            target = getattr(target, part)
+            target = getattr(target, name)
         except AttributeError as error:
             raise ImportError(f"{module_name} has no attribute {attribute!r}") from error
     if not callable(target):
