@@ -112,7 +112,6 @@ def initialize(folder: BenchFolder, plan: Plan) -> list[PlannedRun]:
 
 
 def is_finished(path: Path, planned: PlannedRun) -> bool:
-    """Whether a run folder holds the results of exactly what is planned."""
     folder = RunFolder(path)
     if not folder.results.exists() or not _is_of(folder, planned):
         return False

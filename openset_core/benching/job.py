@@ -28,8 +28,6 @@ NEXT_STAGE = {"train": "extract", "extract": "score", "score": "report"}
 
 @attrs.frozen(kw_only=True)
 class RunProgress:
-    """How far a run is."""
-
     stage: str = "train"
     epoch: int = 0  # finished epochs
     epochs: int = 0  # in all; 0 before training has begun
@@ -51,8 +49,6 @@ class RunProgress:
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """What a launcher is given."""
-
     number: int  # position in the bench, which identifies it
     folder: Path  # absolute; its experiment.toml says what to do
     log: Path  # absolute path of a file for what its process prints
@@ -69,7 +65,6 @@ class Job:
             os.replace(partial, self.progress_file)
 
     def read_progress(self) -> RunProgress | None:
-        """The run's progress; None before it has begun."""
         try:
             return RunProgress(**json.loads(self.progress_file.read_text("utf-8")))
         except (OSError, ValueError, TypeError):
@@ -82,8 +77,6 @@ class Job:
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """How a run ended."""
-
     # "done"; "failed", for a reason that would come again; "stopped", as asked; or "died"
     state: str
     reason: str = ""

@@ -33,8 +33,6 @@ class Launcher(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Resources:
-    """What runs may use."""
-
     # runs at once; None for what the machine suggests
     workers: int | None = attrs.field(default=None, validator=optional(ge(1)))
     # of each run; None to divide the processors among the workers
@@ -67,6 +65,5 @@ def visible_gpus() -> list[str]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of another library's error, which may give advice over several."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

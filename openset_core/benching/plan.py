@@ -38,7 +38,6 @@ class BenchMethod:
 
     @property
     def label(self) -> str:
-        """What tells it apart in messages."""
         options = [
             f"{section}.{key}={json.dumps(value)}"
             for section, values in self.set.items()
@@ -73,8 +72,6 @@ def _numbers(values: Sequence[int], what: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class BenchFile:
-    """What bench.toml says."""
-
     methods: tuple[BenchMethod, ...] = ()
     protocols: tuple[str, ...] = (DEFAULT_PROTOCOL,)  # names or paths
     trials: str | tuple[int, ...] = attrs.field(default=ALL_TRIALS, validator=_trials)
@@ -120,8 +117,6 @@ class PlannedRun:
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """Everything that a bench will run."""
-
     file: BenchFile  # protocols and recipes by references that hold in any working directory
     # in order of their start: all methods of a trial before the next trial
     runs: tuple[PlannedRun, ...]
@@ -275,7 +270,6 @@ def _add(runs: dict[str, PlannedRun], planned: PlannedRun) -> None:
 
 
 def _key(experiment: Experiment) -> list[Any]:
-    """What tells two experiments of one folder name apart."""
     return [experiment.digest, _scorer_options(experiment)]
 
 

@@ -109,7 +109,6 @@ class ProcessLauncher:
                 slot.process.terminate()
 
     def close(self) -> None:
-        """End the workers; those that are in the middle of a run are killed."""
         for slot in self._slots:
             slot.end()
 

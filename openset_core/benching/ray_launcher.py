@@ -68,7 +68,6 @@ class RayLauncher:
             self._ray.cancel(reference)
 
     def close(self) -> None:
-        """End what still runs, and Ray where it was started for this bench."""
         for reference in self._jobs:
             with contextlib.suppress(Exception):
                 self._ray.cancel(reference, force=True)

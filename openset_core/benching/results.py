@@ -75,7 +75,6 @@ def check_reference(plan: Plan) -> None:
 
 
 def _heading(plan: Plan, comparison: Comparison) -> str:
-    """What a reader of the Markdown file needs to place the tables."""
     compared, repeated = plan.extent()
     versions = library_versions()
     devices = {
@@ -93,7 +92,6 @@ def _heading(plan: Plan, comparison: Comparison) -> str:
 def save(
     folder: BenchFolder, plan: Plan, comparison: Comparison, failed: Sequence[FailedRun]
 ) -> None:
-    """Write the tables as Markdown, CSV, LaTeX and JSON."""
     shown = comparison_tables(comparison)
     notes = [*(f"failed: {run.title}: {run.reason}" for run in failed), *comparison.notes]
     record = {"bench": plan.file.asked(), "failed": [attrs.asdict(run) for run in failed]}

@@ -30,15 +30,12 @@ Display = Callable[[BenchStatus, int], AbstractContextManager[Callable[[], None]
 
 @attrs.frozen(kw_only=True)
 class Bench:
-    """A bench that came to its end."""
-
     folder: Path
     failed: tuple[FailedRun, ...]
     comparison: Comparison | None  # of the runs that are done; None where every run failed
     page: Path | None = None  # None where it was not to be made, or nothing is done
 
     def table(self, width: int | None = None) -> str:
-        """What the terminal shows: methods by metrics, intervals, differences, ranks."""
         return self.comparison.table(width) if self.comparison else "no run is done"
 
 
@@ -109,7 +106,6 @@ def read_request(
 
 
 def run_bench(plan: Plan, place: Path, execution: Execution) -> Bench:
-    """Execute a plan, or what is missing of it, and compare the runs."""
     results.check_reference(plan)
     folder = BenchFolder(place)
     check_folder(folder, plan)

@@ -20,8 +20,6 @@ from openset_core.cli.common import duration
 
 
 class Lines:
-    """A line when a run begins, goes on, or ends."""
-
     def __init__(self, status: BenchStatus, slots: int, stream: TextIO) -> None:
         self._status, self._slots, self._stream = status, slots, stream
         self._seen = [(run.state, run.tries) for run in status.runs]
@@ -59,7 +57,12 @@ class LiveTable:
 
     def __init__(self, status: BenchStatus, slots: int) -> None:
         self._status, self._slots = status, slots
-        self._several = len({_protocol(run) for run in status.runs}) > 1
+        protocols = {run.planned.experiment.protocol.path.stem for run in status.runs}
+        self._several = len(protocols) > 1
+
+    def _name(self, run: RunStatus) -> str:
+        stem = run.planned.experiment.protocol.path.stem
+        return run.planned.method + (f" on {stem}" if self._several else "")
 
     def render(self) -> Any:
         from rich.console import Group
@@ -76,10 +79,12 @@ class LiveTable:
         return Group(*lines)
 
     def _methods(self) -> Any:
+        from rich.text import Text
+
         table = _table(["method", *STATES])
         counts: dict[str, dict[str, int]] = {}
         for run in self._status.runs:
-            states = counts.setdefault(_name(run, self._several), dict.fromkeys(STATES, 0))
+            states = counts.setdefault(self._name(run), dict.fromkeys(STATES, 0))
             states[run.state] += 1
         styles = {DONE: "green", RUNNING: "cyan", WAITING: "white", FAILED: "bold red"}
         for name, states in counts.items():
@@ -87,16 +92,18 @@ class LiveTable:
                 f"[{styles[state]}]{states[state]}" if states[state] else "[dim]-"
                 for state in STATES
             ]
-            table.add_row(_plain(name), *cells)
+            table.add_row(Text(name), *cells)
         return table
 
     def _running(self) -> Any:
+        from rich.text import Text
+
         table = _table(["running", "trial", "seed", "epoch", "time left"])
         for run in self._status.in_state(RUNNING):
             tries = f" (try {run.tries})" if run.tries > 1 else ""
             left = run.progress.seconds_left
             table.add_row(
-                _plain(_name(run, self._several) + tries),
+                Text(self._name(run) + tries),
                 str(run.planned.experiment.trial),
                 str(run.planned.experiment.seed),
                 _progress(run),
@@ -122,22 +129,7 @@ def display(
         yield lambda: None  # the clock draws
 
 
-def _protocol(run: RunStatus) -> str:
-    return run.planned.experiment.protocol.path.stem
-
-
-def _name(run: RunStatus, several_protocols: bool) -> str:
-    return run.planned.method + (f" on {_protocol(run)}" if several_protocols else "")
-
-
-def _plain(text: str) -> Any:
-    from rich.text import Text
-
-    return Text(text)
-
-
 def _progress(run: RunStatus) -> str:
-    """Which epoch of how many, or the stage after training."""
     progress = run.progress
     if progress.stage != "train":
         return progress.stage

@@ -35,7 +35,6 @@ Ingredients = Mapping[str, Any]
 
 
 def key_of(ingredients: Ingredients) -> str:
-    """Hash of what a store's contents depend on."""
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
 
 
@@ -98,7 +97,6 @@ class FeatureWriter:
         return file
 
     def has(self, split: str) -> bool:
-        """Whether a split is complete already."""
         splits = self._file["parts"]
         return split in splits and bool(splits[split].attrs.get("complete", False))
 
@@ -235,7 +233,6 @@ class FeatureStore:
 
     @property
     def learned_scalars(self) -> dict[str, float]:
-        """Single numbers that the loss learnt, by name."""
         return dict(json.loads(self._file.attrs.get("learnt", "{}")))
 
     @property
@@ -255,7 +252,6 @@ class FeatureStore:
     def chunks(
         self, split: str, *names: str, size: int = READ_ROWS
     ) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        """Some arrays of a split, `size` rows at a time."""
         group = self._file["parts"][split]
         for name in names:
             if name not in group:

@@ -187,7 +187,10 @@ def evaluate(
             raise ValueError("unknown_predicted must be given with threshold: macro-F1 needs it.")
         known = _decisions("known", known_scores, given, threshold, size)
         unknown = _decisions("unknown", unknown_scores, unknown_predicted, threshold, size)
-        values.update(_at_threshold(known, unknown, labels, size))
+        true = np.concatenate([labels, np.full(len(unknown), size)])
+        values["macro_f1"] = macro_f1(np.concatenate([known, unknown]), true, size)
+        values["known_accepted"] = int(np.count_nonzero(known != size)) / len(known)
+        values["unknown_rejected"] = int(np.count_nonzero(unknown == size)) / len(unknown)
     return values
 
 
@@ -203,15 +206,3 @@ def _decisions(
     classes = class_indices(f"{side}_predicted", predicted, num_classes, unknown=True)
     check_same_length(**{f"{side}_scores": checked, f"{side}_predicted": classes})
     return open_set_predictions(checked, classes, threshold, num_classes)
-
-
-def _at_threshold(
-    known: IntArray, unknown: IntArray, labels: IntArray, num_classes: int
-) -> dict[str, float]:
-    """Metrics of final decisions over 0..K."""
-    true = np.concatenate([labels, np.full(len(unknown), num_classes)])
-    return {
-        "macro_f1": macro_f1(np.concatenate([known, unknown]), true, num_classes),
-        "known_accepted": int(np.count_nonzero(known != num_classes)) / len(known),
-        "unknown_rejected": int(np.count_nonzero(unknown == num_classes)) / len(unknown),
-    }

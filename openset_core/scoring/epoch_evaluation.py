@@ -27,8 +27,6 @@ BATCH_SIZE = 256
 
 @frozen
 class TableSource:
-    """Training features in memory, as a scorer's `fit` sees them."""
-
     table: Table
     num_classes: int
 

@@ -62,7 +62,6 @@ def file_name(scorer: str) -> str:
 
 
 def score_key(store: FeatureStore, component: Component, options: Any) -> str:
-    """Hash of what a scorer's scores depend on."""
     made_by = [component.distribution, component.version, component.name]
     values = [store.key, *made_by, config.unstructure(options)]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
@@ -140,7 +139,6 @@ def attribute_errors(component: Component, what: str) -> Iterator[None]:
 def apply_scorer(
     scorer: UnknownScorer, store: FeatureStore, name: str, component: Component
 ) -> npt.NDArray[np.float64]:
-    """Scores of one split of a store."""
     return np.concatenate(
         [
             checked_scores(scorer, chunk, component, f"split {name}")

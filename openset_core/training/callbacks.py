@@ -67,8 +67,6 @@ class FirstImages(Callback):
 
 
 class AfterEpochs(Callback):
-    """Sends what `make` gives for each finished epoch."""
-
     def __init__(self, observers: Observers, make: Callable[[int], RunEvent]) -> None:
         self._observers, self._make = observers, make
 

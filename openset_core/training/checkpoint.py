@@ -69,7 +69,6 @@ def preserved_random_state(seed: int | None = None) -> Iterator[None]:
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint; the previous one stays until the new one is whole."""
     with atomic_write(folder / FILE_NAME) as temporary:
         torch.save({"format": FORMAT, **state}, temporary)
 

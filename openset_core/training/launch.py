@@ -92,7 +92,6 @@ def _signal_handlers_kept() -> Iterator[None]:
 
 
 def _unexpected(error: Any) -> Exception:
-    """The error of a worker that did not stop for a user's mistake."""
     rank, failure = error.get_first_failure()
     if failure.exitcode < 0:
         return TrainingError(

@@ -64,8 +64,6 @@ def build_augmentation(options: TrainingOptions) -> Augmentation:
 
 
 class Trainer:
-    """Trains a model and keeps a checkpoint of every epoch."""
-
     def __init__(
         self,
         model: OpenSetModel,
@@ -123,7 +121,6 @@ class Trainer:
                 self.should_stop()
 
     def _epoch(self, epoch: int) -> tuple[dict[str, float], float]:
-        """Mean of each loss term, and images a second."""
         self.model.train()
         meter, steps = TermMeter(), len(self.loader)
         active = [
@@ -168,7 +165,6 @@ class Trainer:
 
     @torch.inference_mode()
     def accuracy(self) -> float:
-        """Closed-set accuracy on the validation split."""
         self.model.eval()
         correct = torch.zeros((), device=self.loader.labels.device)
         for images, labels, _index in self.validation.in_order():

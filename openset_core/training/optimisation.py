@@ -50,8 +50,6 @@ def _restarting_cosine(options: TrainingOptions, progress: float, warmup: float)
 
 @attrs.frozen
 class PhaseOptimizer:
-    """A phase with its optimiser and what the optimiser updates."""
-
     phase: Phase
     optimizer: torch.optim.Optimizer
     parameters: list[nn.Parameter]

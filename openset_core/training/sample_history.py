@@ -26,8 +26,6 @@ MOST_BYTES = 32 * 2**20
 
 @frozen(eq=False)
 class SampleHistory:
-    """Looks at a generator, in order."""
-
     epochs: npt.NDArray[np.int64]  # finished epochs at each look, from 1, int64 [E]
     images: npt.NDArray[np.uint8]  # from the same noise each time, uint8 [E, N, H, W, C]
 
@@ -51,8 +49,6 @@ def kept_epochs(epochs: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.bool
 
 
 class SampleHistoryRecorder(Observer):
-    """Keeps looks at what the generator makes."""
-
     wants = (SamplesDrawn,)
 
     def __init__(self, path: Path) -> None:
