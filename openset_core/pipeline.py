@@ -7,7 +7,6 @@ result is there and current is skipped.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,6 @@ from openset_core.experiment.environment import library_versions
 from openset_core.experiment.experiment import Experiment
 from openset_core.model.artefact import check_weights, read_description
 from openset_core.observers import Observers, RunDone, RunStarted, StageDone
-from openset_core.registry import Component
 from openset_core.results.run_results import Results, evaluate_run
 from openset_core.run_folder import (
     RunFolder,
@@ -31,7 +29,6 @@ from openset_core.run_folder import (
 
 if TYPE_CHECKING:
     from openset_core.data.preparation import ExperimentData
-    from openset_core.features.store import FeatureStore
     from openset_core.scoring.fitting import ScoredRun
 
 
@@ -209,55 +206,43 @@ class Stages:
 
     def _score(self) -> Results:
         from openset_core.features.store import FeatureStore
+        from openset_core.scoring.fitting import score_run
 
         begun = time.perf_counter()
+        selection = self.experiment.selection
+        scored: dict[str, ScoredRun] = {}
+        refused: list[OpensetError] = []  # one scorer does not spoil the others' work
         with FeatureStore(self.folder.features) as store:
             if store.ingredients != self.ingredients():
                 raise StoreError(f"{self.folder.features} is stale; run `openset extract RUN`")
-            scored, refused = self._scores(store)
+            for scorer in selection.scorers:
+                try:
+                    scored[scorer.name] = score_run(
+                        store,
+                        self.folder.model,
+                        self.folder.scores,
+                        scorer,
+                        self.experiment.options[scorer.name],
+                        self.experiment.threshold_for(scorer.name),
+                    )
+                except (PluginError, CompositionError) as error:
+                    refused.append(error)
             if not scored:
-                raise refused[0][1]
+                raise refused[0]
             results = evaluate_run(self.experiment, store, scored)
         results.save(self.folder.results)
         if refused:
-            self._leave_out(refused)
+            kept = tuple(scorer for scorer in selection.scorers if scorer.name in scored)
+            remove_components(self.folder, [item for item in selection.scorers if item not in kept])
+            selection = attrs.evolve(selection, scorers=kept)
+            self.experiment = attrs.evolve(self.experiment, selection=selection)
+            self._failures += map(str, refused)
         fitted = [name for name, run in scored.items() if not run.reused]
         moved = [name for name, run in scored.items() if run.rethresholded]
         did = [f"fitted {', '.join(fitted)}"] if fitted else []
         did += [f"set the threshold of {', '.join(moved)}"] if moved else []
         self._done("score", begun, "; ".join(did) or "all scores were there", skipped=not did)
         return results
-
-    def _scores(
-        self, store: FeatureStore
-    ) -> tuple[dict[str, ScoredRun], list[tuple[Component, OpensetError]]]:
-        """Scores by scorer, and why there are none: one scorer does not spoil the others' work."""
-        from openset_core.scoring.fitting import score_run
-
-        scored: dict[str, ScoredRun] = {}
-        refused: list[tuple[Component, OpensetError]] = []
-        for scorer in self.experiment.selection.scorers:
-            try:
-                scored[scorer.name] = score_run(
-                    store,
-                    self.folder.model,
-                    self.folder.scores,
-                    scorer,
-                    self.experiment.options[scorer.name],
-                    self.experiment.threshold_for(scorer.name),
-                )
-            except (PluginError, CompositionError) as error:
-                refused.append((scorer, error))
-        return scored, refused
-
-    def _leave_out(self, refused: Sequence[tuple[Component, OpensetError]]) -> None:
-        removed = [scorer for scorer, _error in refused]
-        remove_components(self.folder, removed)
-        selection = self.experiment.selection
-        kept = tuple(scorer for scorer in selection.scorers if scorer not in removed)
-        selection = attrs.evolve(selection, scorers=kept)
-        self.experiment = attrs.evolve(self.experiment, selection=selection)
-        self._failures += [str(error) for _scorer, error in refused]
 
     def report(self) -> None:
         """Make report.html and figures/; what keeps them from being made is told, and no error."""

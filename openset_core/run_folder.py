@@ -102,19 +102,7 @@ def initialize_folder(
         # A start that failed before training began gives way to a corrected one.
     else:
         refuse_foreign(path, own=experiment.protocol.path)
-    folder.write(
-        {
-            **_plain(experiment, folder),
-            "record": {
-                "digest": experiment.digest,
-                "protocol_digest": experiment.protocol.plain_digest or experiment.protocol.digest,
-                "versions": library_versions(),
-                "plugins": _origins(experiment),
-                "hardware": hardware(),
-                **git_commit(),
-            },
-        }
-    )
+    folder.write({**_plain(experiment, folder), "record": _record(experiment)})
     return folder, experiment
 
 
@@ -185,6 +173,17 @@ def remove_components(folder: RunFolder, components: Iterable[Component]) -> Non
         recorded.get("threshold", {}).get("scorers", {}).pop(component.name, None)
         recorded.get("record", {}).get("plugins", {}).pop(component.name, None)
     folder.write(recorded)
+
+
+def _record(experiment: Experiment) -> dict[str, Any]:
+    return {
+        "digest": experiment.digest,
+        "protocol_digest": experiment.protocol.plain_digest or experiment.protocol.digest,
+        "versions": library_versions(),
+        "plugins": _origins(experiment),
+        "hardware": hardware(),
+        **git_commit(),
+    }
 
 
 def _origins(experiment: Experiment) -> dict[str, str]:

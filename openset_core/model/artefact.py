@@ -81,6 +81,7 @@ def save_model(
     }
     with atomic_write(folder / WEIGHTS_NAME) as temporary:
         save_file(tensors, temporary)
+    scorers = [component.name for component in experiment.selection.scorers]
     description = ModelDescription(
         format=FORMAT,
         backbone=_record(experiment.selection.backbone, experiment),
@@ -91,10 +92,7 @@ def save_model(
         parameters=model.parameter_count(),
         experiment=experiment.digest,
         versions=library_versions(),
-        scorer=deciding_scorer(
-            experiment.default_scorer,
-            [component.name for component in experiment.selection.scorers],
-        ),
+        scorer=deciding_scorer(experiment.default_scorer, scorers),
     )
     write_with_checksum(folder / TOML_NAME, config.unstructure(description))
     return description
