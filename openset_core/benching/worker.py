@@ -43,6 +43,8 @@ def run_in_pool(job: Job, config: WorkerConfig) -> Outcome:
 
 def begin_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the bench, which asks its workers
+    if hasattr(os, "setsid"):
+        os.setsid()  # Linux shares processors by session: each run counts as one of its own
     signal.signal(signal.SIGTERM, lambda _number, _frame: _stopping.set())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch  # noqa: F401  (seconds, once a worker)
