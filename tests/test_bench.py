@@ -15,6 +15,7 @@ import time
 import tomllib
 from pathlib import Path
 
+import attrs
 import pytest
 
 import openset_core
@@ -58,21 +59,15 @@ def kept(tmp_path_factory):
 def whole(tiny, kept, tmp_path):
     """A test's own copy of a bench that nothing disturbed."""
     if not kept.exists():
-        run_bench(make_plan(request()), kept, execution(report=True))
+        how = attrs.evolve(execution(), make_page=write_bench_page)
+        run_bench(make_plan(request()), kept, how)
     return shutil.copytree(kept, tmp_path / "whole")
 
 
 def execution(launcher="inline", **more):
     usual = {"retries": 2, "device": "cpu", "report": False}
     resources = {"workers": 2, "threads": 1} | more.pop("resources", {})
-    options = usual | more
-    return make_execution(
-        launcher,
-        execute=pipeline.execute,
-        resources=resources,
-        make_page=write_bench_page if options["report"] else None,
-        **options,
-    )
+    return make_execution(launcher, execute=pipeline.execute, resources=resources, **usual | more)
 
 
 def weights_of(bench):
@@ -295,7 +290,7 @@ def test_a_defect_in_a_plugin_leaves_its_traceback(openset, tmp_path, monkeypatc
     [
         ([], "a bench needs at least one method"),
         (["softmax,tiny"], "'softmax,tiny' is neither a bench TOML nor a bench folder; methods"),
-        (["-p", "softmax,tiny", "turns,tiny", "sofmax,tiny"], "method 'sofmax,tiny': no part"),
+        (["-p", "softmax,tiny", "turns,tiny", "sofmax,tiny"], "method 'sofmax,tiny': no component"),
         (["-p", "softmax,tiny", "--seeds", "x"], "--seeds 'x' is not a number of seeds, nor"),
         (["-p", "softmax,tiny", "--seeds", "0"], "seeds must be at least 1"),
         (["-p", "softmax,tiny", "--seeds", "1,1"], "seeds names one twice: 1, 1"),
