@@ -1,6 +1,6 @@
 """Protocols: which classes are known, on which data, how it is judged.
 
-A protocol is a TOML file; see CONTRIBUTING.md for the format. It holds data only. A
+A protocol is a TOML file; see protocols/README.md for the format. It holds data only. A
 person's own file works by path.
 """
 

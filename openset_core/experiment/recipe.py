@@ -1,6 +1,6 @@
 """Training recipes: how any method is trained, laid over any protocol.
 
-A recipe is a TOML file; see CONTRIBUTING.md for the format. Its values are stronger than a
+A recipe is a TOML file; see protocols/README.md for the format. Its values are stronger than a
 protocol's and a method's own, and weaker than the user's.
 """
 

@@ -304,7 +304,7 @@ def test_listing_the_observers_imports_neither_torch_nor_tensorboard():
 
 def test_the_sketch_of_another_tracker_works(tiny, tmp_path, monkeypatch):
     """MLflow's own functions are stood for by notes of what they are called with."""
-    guide = Path(openset_core.__file__).parent.parent / "CONTRIBUTING.md"
+    guide = Path(openset_core.__file__).parent.parent / "openset_core" / "README.md"
     (code,) = re.findall(r"```python\n(import mlflow\n.*?)```", guide.read_text("utf-8"), re.DOTALL)
     calls = []
 
@@ -315,7 +315,7 @@ def test_the_sketch_of_another_tracker_works(tiny, tmp_path, monkeypatch):
     stub = types.SimpleNamespace(**{name: noted(name) for name in names})
     monkeypatch.setitem(sys.modules, "mlflow", stub)
     space = {}
-    exec(compile(code, "CONTRIBUTING.md", "exec"), space)
+    exec(compile(code, "README.md", "exec"), space)
     tracker = space["MLflow"](None, tmp_path / "run")
     run = api.run(
         "softmax,tiny", "tiny-digits", out=tmp_path / "run", device="cpu", observers=[tracker]
